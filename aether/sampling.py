@@ -1,0 +1,213 @@
+"""The denoising loop.
+
+Source: ``__call__`` of the reference pipeline. Noise is drawn, and numbers are rounded, in its order.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import torch
+
+from .errors import InputError, SamplingStopped
+from .latents import latent_frames
+from .model import AetherModel
+from .rotary import BASE_FPS, rotary_embeddings
+from .tasks import Conditions, Task, check_fps, check_generator, check_task
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a callback learns after a step.
+
+    index: 0 for the first step. steps: how many there are. timestep: 999 (noise) down to 0.
+    latent: (1, T, 56, h, w) after the step. predicted: the clean latent as the model sees it at this step.
+    Both tensors are the run's own; copy them to keep or change them.
+    """
+
+    index: int
+    steps: int
+    timestep: int
+    latent: torch.Tensor
+    predicted: torch.Tensor
+
+
+Callback = Callable[[StepInfo], bool | None]
+
+
+@torch.no_grad()
+def sample(
+    model: AetherModel,
+    conditions: Conditions,
+    *,
+    task: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    dynamic_guidance: bool | None = None,
+    fps: float = BASE_FPS,
+    generator: torch.Generator | None = None,
+    session: AbstractContextManager | None = None,
+    callback: Callback | None = None,
+) -> torch.Tensor:
+    """Denoise one clip under ``conditions``.
+
+    Args:
+        conditions: from :func:`aether.tasks.condition`.
+        task: by default the conditions' own; if given it must be that.
+        steps: 1 to 1000; by default the task's (4, 50, 50).
+        guidance: scale of classifier-free guidance, from 1 (none); by default the task's (1, 3, 3). Each
+            guided step costs two passes. Reconstruction knows 1 only.
+        dynamic_guidance: vary the scale from step to step by :func:`dynamic_guidance`, as Aether's published
+            results do; by default on for the guided tasks.
+        fps: frames per second of the clip: 8, 10, 12, 15 or 24.
+        generator: the one already given to ``condition``. Without it torch's global generator is used.
+        session: a context manager that is entered around the loop only and left whatever happens, such as
+            ``hero_engine.hero_session(...)``.
+        callback: called after every step; returning False ends the run.
+
+    Returns:
+        The unified latent (1, T, 56, h, w) in the model's dtype.
+
+    Raises:
+        InputError: a value out of range.
+        SamplingStopped: the callback returned False.
+    """
+    spec = _check_conditions(model, conditions, task)
+    steps = _check_steps(model, spec.default_steps if steps is None else steps)
+    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
+    guided = conditions.uncond is not None and scale > 1
+    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    rotary = rotary_embeddings(model, *_grid(conditions.cond), fps=check_fps(fps))
+    check_generator(generator)
+    _check_session(session)
+
+    scheduler = copy.copy(model.scheduler)
+    timesteps = _timesteps(scheduler, steps, model.device)
+    latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
+    predicted = None
+    with nullcontext() if session is None else session:
+        for index, timestep in enumerate(timesteps):
+            strength = None
+            if guided:
+                strength = _dynamic_scale(scale, timestep.item(), steps) if dynamic else scale
+            output = _guided_output(model, conditions, latent, scheduler, timestep, rotary, strength)
+            before = timesteps[index - 1] if index else None
+            latent, predicted = _scheduler_step(
+                scheduler, output, predicted, timestep, before, latent, generator
+            )
+            latent = latent.to(model.dtype)
+            if callback and callback(StepInfo(index, steps, int(timestep), latent, predicted)) is False:
+                raise SamplingStopped(index + 1, steps)
+    return latent
+
+
+def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:
+    """Guidance of one of n steps, 1 to 1 + scale: 1 + scale (1 - cos(pi ((n - timestep) / n)^5)) / 2.
+
+    ``timestep`` is the raw one (0 to 999), not the step's number, so that the scale jumps from step to step.
+    It looks like an oversight, but it is what the published results were made with.
+    """
+    return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
+
+
+_dynamic_scale = dynamic_guidance  # sample() has an argument of that name
+
+
+def _guided_output(
+    model, conditions, latent, scheduler, timestep, rotary, strength: float | None
+) -> torch.Tensor:
+    """The transformer's output in float32. With a strength, both branches run in one batch."""
+    condition = conditions.cond if strength is None else torch.cat([conditions.uncond, conditions.cond])
+    batch = condition.shape[0]
+    noisy = scheduler.scale_model_input(torch.cat([latent] * batch), timestep)
+    output = model.transformer(
+        hidden_states=torch.cat([noisy, condition], dim=2),
+        encoder_hidden_states=model.prompt_embeds.repeat(batch, 1, 1),
+        timestep=timestep.expand(batch),
+        image_rotary_emb=rotary,
+        return_dict=False,
+    )[0].float()
+    if strength is None:
+        return output
+    unconditional, conditional = output.chunk(2)
+    return unconditional + strength * (conditional - unconditional)
+
+
+def _scheduler_step(scheduler, output, predicted, timestep, before, latent, generator):
+    """(latent, predicted clean latent). CogVideoX's DPM scheduler also wants the step before."""
+    from diffusers import CogVideoXDPMScheduler
+
+    if isinstance(scheduler, CogVideoXDPMScheduler):
+        return scheduler.step(
+            output, predicted, timestep, before, latent, generator=generator, return_dict=False
+        )
+    result = scheduler.step(output, timestep, latent, generator=generator)
+    return result.prev_sample, result.pred_original_sample
+
+
+def _timesteps(scheduler, steps: int, device: torch.device) -> torch.Tensor:
+    """The schedule, (steps,) falling.
+
+    At 62 of the 1000 possible step counts (61 is the smallest) rounding gives the trailing schedule one
+    timestep too many, -1, at which the model's answer means nothing. It is left out.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    return scheduler.timesteps[scheduler.timesteps >= 0]
+
+
+def _initial_noise(
+    model: AetherModel, conditions: Conditions, generator: torch.Generator | None
+) -> torch.Tensor:
+    from diffusers.utils.torch_utils import randn_tensor
+
+    batch, time, _, height, width = conditions.cond.shape
+    shape = (batch, time, model.out_channels, height, width)
+    return randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
+
+
+def _grid(cond: torch.Tensor) -> tuple[int, int, int]:
+    return cond.shape[1], cond.shape[3], cond.shape[4]
+
+
+def _check_conditions(model: AetherModel, conditions: Conditions, task: str | None) -> Task:
+    if not isinstance(conditions, Conditions):
+        raise InputError("conditions", "must come from aether.tasks.condition()")
+    spec = check_task(conditions.task if task is None else task)
+    if spec.name != conditions.task:
+        raise InputError("task", f"is {spec.name!r}, but the conditions were made for {conditions.task!r}")
+    size = (conditions.height // model.spatial_scale, conditions.width // model.spatial_scale)
+    wanted = (1, latent_frames(model, conditions.frames), model.condition_channels, *size)
+    for field, tensor in (("cond", conditions.cond), ("uncond", conditions.uncond)):
+        if tensor is not None and tuple(tensor.shape) != wanted:
+            raise InputError(
+                "conditions", f"{field} has shape {tuple(tensor.shape)}; this model needs {wanted}"
+            )
+    return spec
+
+
+def _check_steps(model: AetherModel, steps: int) -> int:
+    most = model.scheduler.config.num_train_timesteps
+    if not isinstance(steps, Integral) or isinstance(steps, bool) or not 1 <= steps <= most:
+        raise InputError("steps", f"{steps!r} cannot be used; give a whole number from 1 to {most}")
+    return int(steps)
+
+
+def _check_session(session: object) -> None:
+    if session is not None and not hasattr(session, "__enter__"):
+        raise InputError("session", f"is a {type(session).__name__}; give a context manager or None")
+
+
+def _check_guidance(task: Task, guidance: float) -> float:
+    number = isinstance(guidance, Real) and not isinstance(guidance, bool) and math.isfinite(guidance)
+    if not number or guidance < 1:
+        raise InputError(
+            "guidance", f"{guidance!r} cannot be used; give a number from 1 (no guidance), such as 3"
+        )
+    if guidance > 1 and not task.guided:
+        raise InputError("guidance", f"{task.name} has none: leave it out or give 1")
+    return float(guidance)
