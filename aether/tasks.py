@@ -252,7 +252,7 @@ def _spread(encoded: list[torch.Tensor], length: int) -> torch.Tensor:
 def _unconditional(model: AetherModel, task: Task, cond: torch.Tensor) -> torch.Tensor | None:
     """Guidance's other branch: pictures left out, raymap kept.
 
-            "raymap", f"has shape {tuple(values.shape)}; {frames} frames of {height}x{width} need {wanted}"
+    The reference zeroes the first frame for prediction and all frames for planning. The same thing, since
     prediction's other frames are zero already.
     """
     if not task.guided:

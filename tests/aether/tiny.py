@@ -18,7 +18,7 @@ from aether.model import AetherModel
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 17
 TEXT = (1, 6, 16)
-NORM = re.compile(r"norm.*weight$")
+NORM = re.compile(r"norm[^.]*(\.norm_layer)?\.weight$")
 
 TRANSFORMER = {
     "num_attention_heads": 2,
@@ -73,13 +73,9 @@ def fill(module: torch.nn.Module, name: str) -> torch.nn.Module:
     """Weights of size 1 / sqrt(inputs), so that numbers neither die out nor grow; norms around one."""
     state = {}
     for key, old in sorted(module.state_dict().items()):
-        if old.ndim > 1:
-            gain = 0.2 if key.startswith("decoder.conv_out") else 1.0  # keeps most pixels within [0, 1]
-            state[key] = noise(f"{name}.{key}", tuple(old.shape), gain * old[0].numel() ** -0.5)
-        else:
-            state[key] = noise(f"{name}.{key}", tuple(old.shape), 0.1) + float(
-                "norm" in key and "weight" in key
-            )
+        gain = 0.2 if key.startswith("decoder.conv_out") else 1.0  # keeps most pixels within [0, 1]
+        scale = gain * old[0].numel() ** -0.5 if old.ndim > 1 else 0.1
+        state[key] = noise(f"{name}.{key}", tuple(old.shape), scale) + float(NORM.search(key) is not None)
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)
 
