@@ -1,0 +1,130 @@
+"""A small model of exactly Aether's form: the same classes, channels, scalings and scheduler.
+
+It is a few million parameters instead of five billion and works on 17 frames of 64 x 96. The patch size is 1
+where Aether's is 2: a token then carries 56 numbers, which a narrow model can hold.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..model import AetherModel
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+
+TRANSFORMER = {
+    "num_attention_heads": 5,
+    "attention_head_dim": 32,
+    "in_channels": 96,
+    "out_channels": 56,
+    "time_embed_dim": 64,
+    "text_embed_dim": 64,
+    "max_text_seq_length": 8,
+    "num_layers": 12,
+    "sample_width": 12,
+    "sample_height": 8,
+    "sample_frames": 17,
+    "patch_size": 1,
+    "temporal_compression_ratio": 4,
+    "use_rotary_positional_embeddings": True,
+    "use_learned_positional_embeddings": False,
+}
+VAE = {
+    "block_out_channels": (16, 32, 64, 64),
+    "latent_channels": 16,
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+    "temporal_compression_ratio": 4,
+    "sample_height": 64,
+    "sample_width": 96,
+    "scaling_factor": 0.7,
+    "force_upcast": False,
+    "invert_scale_latents": True,
+}
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 1.0,
+    "timestep_spacing": "trailing",
+}
+
+_LOG_VARIANCE = -8.0
+"""Of the encoder's posterior: narrow, as a trained one is."""
+
+_GAINS = {"transformer.proj_out": 0.5, "vae.encoder.conv_out": 1.5, "vae.decoder.conv_out": 0.5}
+"""Standard deviation of an output layer's result over that of its input; 1 for all other layers. What the
+model puts out is then about as large as a trained one's: velocities and latents near 1, colors in [-1, 1]."""
+
+
+def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
+    """The miniature with weights drawn from a seed: Aether's form, nothing learned (`trained` is False).
+
+    The weights depend on the seed and the parameters' names alone, not on the machine, the torch version or
+    the global random state, which is left as it was.
+
+    Args:
+        seed: any integer from 0.
+        dtype: of the weights and the latents.
+
+    Raises:
+        InputError: the seed is not an integer from 0.
+    """
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
+
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InputError("seed", f"{seed!r} is not an integer from 0")
+    # Modules made on the meta device allocate nothing and draw nothing.
+    with torch.device("meta"):
+        transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
+        vae = AutoencoderKLCogVideoX(**VAE)
+    text = (1, TRANSFORMER["max_text_seq_length"], TRANSFORMER["text_embed_dim"])
+    return AetherModel(
+        transformer=_with_weights(transformer, "transformer", seed, dtype),
+        vae=_with_weights(vae, "vae", seed, dtype),
+        scheduler=CogVideoXDPMScheduler(**SCHEDULER),
+        prompt_embeds=_draw("prompt", text, seed).to(dtype),
+        name="miniature",
+        trained=False,
+    )
+
+
+def _with_weights(
+    module: CogVideoXTransformer3DModel | AutoencoderKLCogVideoX, name: str, seed: int, dtype: torch.dtype
+) -> CogVideoXTransformer3DModel | AutoencoderKLCogVideoX:
+    weights = {
+        key: _initial(f"{name}.{key}", tuple(value.shape), seed).to(dtype)
+        for key, value in module.state_dict().items()
+    }
+    module.load_state_dict(weights, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _initial(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    if name == "vae.encoder.conv_out.conv.bias":
+        mean, log_variance = torch.zeros(shape).chunk(2)
+        return torch.cat([mean, log_variance + _LOG_VARIANCE])
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    if len(shape) == 1:  # the scale of a normalization
+        return torch.ones(shape)
+    gain = _GAINS.get(name.removesuffix(".weight").removesuffix(".conv"), 1.0)
+    return _draw(name, shape, seed) * (gain / np.prod(shape[1:]) ** 0.5)
+
+
+def _draw(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Uniform numbers of variance 1. Uniform, as their bits are the same everywhere; normal ones go through a
+    logarithm, which is not. One stream per name, so that adding a layer changes no other."""
+    stream = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+    return torch.from_numpy((stream.random(shape) * 2 - 1) * 3**0.5).float()
