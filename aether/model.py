@@ -113,10 +113,16 @@ class AetherModel:
         """The model with its parts on ``device`` and in ``dtype``. The parts themselves move, as in torch."""
         return replace(
             self,
-            transformer=self.transformer.to(device=device, dtype=dtype),
-            vae=self.vae.to(device=device, dtype=dtype),
+            transformer=_moved(self.transformer, device, dtype),
+            vae=_moved(self.vae, device, dtype),
             prompt_embeds=self.prompt_embeds.to(device=device, dtype=dtype),
         )
+
+
+def _moved(module: torch.nn.Module, device: str | torch.device | None, dtype: torch.dtype | None):
+    # diffusers' own `to` warns of float32 modules on every change of dtype; these two models have none.
+    module = module if dtype is None else torch.nn.Module.to(module, dtype=dtype)
+    return module if device is None else module.to(device)
 
 
 def _check_parts(model: AetherModel) -> None:

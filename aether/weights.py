@@ -1,0 +1,152 @@
+"""Reading safetensors files with every mistake named before a tensor is loaded. Pickles are never opened."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from .errors import InputError
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+_NAMED_AT_MOST = 3
+
+
+def weight_files(folder: Path, field: str) -> list[Path]:
+    """The safetensors files of a diffusers folder: those of its index, else its one weight file.
+
+    Raises:
+        InputError: none there, or a file of the index is missing.
+    """
+    index = folder / f"{WEIGHTS}.index.json"
+    if index.is_file():
+        names = sorted(set(read_json(index, field).get("weight_map", {}).values()))
+        missing = [name for name in names if not (folder / Path(name).name).is_file()]
+        if missing or not names:
+            raise InputError(
+                field, f"{folder} lacks {_some(missing) or 'files in its index'}; download it again"
+            )
+        return [folder / Path(name).name for name in names]
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) == 1:
+        return files
+    if files:
+        raise InputError(
+            field, f"{folder} holds several weight files; name one of {_some([f.name for f in files])}"
+        )
+    if any(folder.glob(f"*{suffix}") for suffix in PICKLES):
+        raise InputError(field, f"{folder} holds pickled weights only; {_PICKLE_ADVICE}")
+    raise InputError(field, f"{folder} holds no .safetensors file; download it again")
+
+
+def read_header(file: Path, field: str) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file; no tensor is read.
+
+    Raises:
+        InputError: not there, not safetensors, truncated, or holding whole numbers (quantised weights).
+    """
+    from safetensors import SafetensorError, safe_open
+
+    refuse_foreign(file, field)
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            shapes, integers = {}, []
+            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                view = tensors.get_slice(key)
+                shapes[key] = tuple(view.get_shape())
+                if view.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+                    integers.append(f"{key} ({view.get_dtype()})")
+    except SafetensorError as error:
+        raise InputError(
+            field, f"{file} is truncated or damaged ({error}); delete it and download it again"
+        ) from error
+    if integers:
+        raise InputError(
+            field, f"{file} is quantised: {_some(integers)}; use float32, bfloat16 or float16 weights"
+        )
+    return shapes
+
+
+def refuse_foreign(file: Path, field: str) -> None:
+    """Raise where a file is missing, empty, or one of the things that are often met in place of weights."""
+    if not file.is_file():
+        raise InputError(field, f"{file} does not exist")
+    with file.open("rb") as stream:
+        start = stream.read(64)
+    if file.suffix.lower() in PICKLES or start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+        raise InputError(field, f"{file} is a pickle, which can run any code when opened; {_PICKLE_ADVICE}")
+    if not start:
+        raise InputError(field, f"{file} is empty; download it again")
+    if start.lstrip()[:1] == b"<":
+        raise InputError(field, f"{file} is a web page, not weights; download it again, logged in if need be")
+    if start.startswith(b"version https://git-lfs"):
+        raise InputError(field, f"{file} is a git-lfs pointer, not weights; run `git lfs pull`")
+    if file.suffix.lower() != ".safetensors":
+        raise InputError(field, f"{file} is not a .safetensors file, the only format that is read")
+
+
+def check_keys(
+    found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], where: object, field: str
+) -> None:
+    """Raise unless both name the same tensors with the same shapes."""
+    missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if missing:
+        raise InputError(field, f"{where} lacks {len(missing)} tensors: {_some(missing)}; it is incomplete")
+    if unexpected:
+        raise InputError(
+            field, f"{where} holds {len(unexpected)} tensors that do not belong there: {_some(unexpected)}"
+        )
+    wrong = [
+        f"{key} is {found[key]}, not {wanted[key]}" for key in sorted(wanted) if found[key] != wanted[key]
+    ]
+    if wrong:
+        raise InputError(field, f"{where} does not fit its config: {_some(wrong)}")
+
+
+def read_tensors(
+    file: Path, device: torch.device, dtype: torch.dtype, names: dict[str, str] | None = None
+) -> dict[str, torch.Tensor]:
+    """A safetensors file's tensors. ``names`` renames: the name in the file to the one wanted."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        names = names or {key: key for key in tensors.keys()}  # noqa: SIM118
+        return {new: tensors.get_tensor(old).to(device, dtype) for old, new in names.items()}
+
+
+def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_json(file: Path, field: str) -> dict:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(field, f"{file} does not exist; the download is incomplete") from None
+    except (OSError, ValueError) as error:
+        raise InputError(field, f"{file} cannot be read as JSON ({error}); download it again") from error
+    if not isinstance(content, dict):
+        raise InputError(field, f"{file} is not a JSON object; download it again")
+    return content
+
+
+_PICKLE_ADVICE = "get the .safetensors version, or convert it on a machine where that does no harm"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
