@@ -1,0 +1,77 @@
+"""What a run needs to know of a model class. :mod:`hero_engine.cogvideox` is the one for diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .cost import ModelShape
+
+# (block number, keys, values of the tokens at hand), each (batch, heads, tokens, head width)
+# -> the keys and values to attend to
+Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """One forward of the whole model.
+
+    Attributes:
+        timestep: the scheduler's timestep; tells steps apart.
+        shape: the model's dimensions in this call.
+        batch: batch size.
+        device: where it runs.
+        signature: what must stay the same for cached features to fit: shapes, dtype, device, LoRA adapters.
+    """
+
+    timestep: float
+    shape: ModelShape
+    batch: int
+    device: torch.device
+    signature: Hashable
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """One forward of a block.
+
+    Attributes:
+        video: (batch, video tokens, width).
+        text: (batch, text tokens, width).
+        rotary: (cos, sin), each (video tokens, head width), or None.
+        rest: the block's other arguments, by name.
+    """
+
+    video: Tensor
+    text: Tensor
+    rotary: tuple[Tensor, Tensor] | None
+    rest: dict[str, Any]
+
+
+class ModelAdapter(Protocol):
+    """Knows the names of one model class."""
+
+    model: nn.Module
+    blocks: list[nn.Module]
+
+    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+        """What one forward of the whole model is asked for."""
+
+    def read_block(self, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+        """The arguments of one block's forward."""
+
+    def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """Run a block's own forward: (video tokens, text tokens)."""
+
+    def attention(self, blocks: int, attend: Attend) -> AbstractContextManager[None]:
+        """Route keys and values of the first `blocks` blocks through `attend` for the time of the context.
+
+        Raises:
+            ConfigError: the model's attention cannot be routed (field ``"context"``).
+        """

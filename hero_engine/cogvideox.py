@@ -1,0 +1,161 @@
+"""The names of diffusers' CogVideoX: the only file that knows how its transformer is called and built."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .adapter import Attend, BlockCall, Forward, ModelCall
+from .cost import ModelShape
+from .errors import ConfigError
+
+_BLOCK_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "attention_kwargs")
+_ROUTABLE_PROCESSORS = ("CogVideoXAttnProcessor2_0", "FusedCogVideoXAttnProcessor2_0")
+
+
+class CogVideoXAdapter:
+    """Reads the calls of a diffusers ``CogVideoXTransformer3DModel``.
+
+    Args:
+        transformer: the model, also where ``torch.compile`` has wrapped it.
+
+    Raises:
+        ConfigError: another class of model (field ``"transformer"``).
+    """
+
+    def __init__(self, transformer: Any):
+        from diffusers import CogVideoXTransformer3DModel
+
+        model = getattr(transformer, "_orig_mod", transformer)
+        if not isinstance(model, CogVideoXTransformer3DModel):
+            raise ConfigError(
+                "transformer",
+                f"{type(transformer).__name__} is not supported; HERO takes diffusers' "
+                "CogVideoXTransformer3DModel (of a pipeline, pass pipeline.transformer)",
+            )
+        self.model: nn.Module = model
+        self.blocks: list[nn.Module] = list(model.transformer_blocks)
+        self._signature = inspect.signature(type(model).forward)
+
+    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        asked = self._signature.bind(self.model, *args, **kwargs).arguments
+        latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
+        return ModelCall(
+            timestep=float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep),
+            shape=self._shape(latent, text),
+            batch=latent.shape[0],
+            device=latent.device,
+            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self._adapters()),
+        )
+
+    def _adapters(self) -> tuple[str, ...]:
+        return tuple(self.model.active_adapters()) if getattr(self.model, "peft_config", None) else ()
+
+    def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
+        config = self.model.config
+        frames, rows, columns = latent.shape[1], *latent.shape[-2:]
+        frames_per_patch = config.patch_size_t or 1
+        return ModelShape(
+            blocks=len(self.blocks),
+            width=config.num_attention_heads * config.attention_head_dim,
+            time_width=config.time_embed_dim,
+            text_tokens=text.shape[1],
+            text_width=config.text_embed_dim,
+            grid=(-(-frames // frames_per_patch), rows // config.patch_size, columns // config.patch_size),
+            in_channels=config.in_channels * frames_per_patch,
+            out_channels=config.out_channels * frames_per_patch,
+            patch_size=config.patch_size,
+        )
+
+    def read_block(self, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        # By keyword usually; gradient checkpointing passes by position.
+        named = {**dict(zip(_BLOCK_ARGUMENTS, args, strict=False)), **kwargs}
+        return BlockCall(
+            video=named.pop("hidden_states"),
+            text=named.pop("encoder_hidden_states"),
+            rotary=named.pop("image_rotary_emb", None),
+            rest=named,
+        )
+
+    def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return forward(
+            hidden_states=call.video,
+            encoder_hidden_states=call.text,
+            image_rotary_emb=call.rotary,
+            **call.rest,
+        )
+
+    @contextmanager
+    def attention(self, blocks: int, attend: Attend) -> Iterator[None]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        attentions = [block.attn1 for block in self.blocks[:blocks]]
+        originals = [attention.processor for attention in attentions]
+        for original in originals:
+            if type(original).__name__ not in _ROUTABLE_PROCESSORS:
+                raise ConfigError(
+                    "context",
+                    "'cached_kv' stands in for diffusers' own CogVideoX attention and cannot replace "
+                    f"{type(original).__name__}; use context='selected' or reset the processor",
+                )
+        try:
+            for number, attention in enumerate(attentions):
+                attention.processor = _RoutedProcessor(number, attend)
+            yield
+        finally:
+            for attention, original in zip(attentions, originals, strict=True):
+                attention.processor = original
+
+
+class _RoutedProcessor:
+    """CogVideoX's joint attention of text and video, its keys and values routed through a run."""
+
+    def __init__(self, block: int, attend: Attend):
+        self._block = block
+        self._attend = attend
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        text = encoder_hidden_states.shape[1]
+        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        query, key, value = _project(attn, tokens, text, image_rotary_emb)
+        key, value = self._attend(self._block, key, value)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
+        out = out.transpose(1, 2).flatten(2)
+        out = attn.to_out[1](attn.to_out[0](out))
+        return out[:, text:], out[:, :text]
+
+
+def _project(
+    attn: nn.Module, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (batch, heads, tokens, head width), normalised and, for video, rotated."""
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    if attn.fused_projections:
+        projected = attn.to_qkv(tokens).chunk(3, dim=-1)
+    else:
+        projected = (attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens))
+    query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in projected)
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
+    if rotary is not None:
+        query[:, :, text:] = apply_rotary_emb(query[:, :, text:], rotary)
+        key[:, :, text:] = apply_rotary_emb(key[:, :, text:], rotary)
+    return query, key, value

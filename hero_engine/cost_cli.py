@@ -1,0 +1,78 @@
+"""The command line of :mod:`hero_engine.cost`. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .config import PRESETS, HeroConfig
+from .cost import aether_shape, format_prediction, predict
+from .errors import ConfigError
+from .paper import TOLERANCE, figures, format_figures
+
+
+def count_or_share(text: str) -> int | float:
+    """``"21"`` is a count, ``"0.5"`` a share."""
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def ratio(text: str) -> float:
+    """``"0.1667"`` or ``"1/6"``."""
+    numerator, _, denominator = text.partition("/")
+    return float(numerator) / (float(denominator) if denominator else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m hero_engine.cost",
+        description="Predict FLOPs, cached bytes and speed-up bound of a HERO setting on Aether.",
+    )
+    parser.add_argument("--paper", action="store_true", help="check every FLOPs figure of the paper's tables")
+    parser.add_argument("--preset", default="paper", help=f"settings to start from: {', '.join(PRESETS)}")
+    parser.add_argument("--tau", type=count_or_share, help="shallow blocks: a count, or a share with a point")
+    parser.add_argument("--interval", type=int, help="N: a full step at least every N steps")
+    parser.add_argument("--ratio", type=ratio, help="r: share of tokens refreshed, such as 1/6")
+    parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
+    parser.add_argument("--context", help="selected or cached_kv")
+    parser.add_argument("--forecast", help="linear or fitted")
+    parser.add_argument("--text", help="refresh or omit")
+    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
+    parser.add_argument("--size", default="480x720x41", help="height x width x frames (480x720x41)")
+    parser.add_argument("--batch", type=int, default=2, help="forwards per step: 2 with guidance (2)")
+    parser.add_argument("--bytes", type=int, default=2, help="bytes of one number: 2 for bf16 (2)")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ConfigError("size", f"{text!r} is not HEIGHTxWIDTHxFRAMES, such as 480x720x41")
+    return tuple(int(part) for part in parts)
+
+
+def _check_paper() -> int:
+    rows = figures()
+    print(format_figures(rows))
+    off = [row for row in rows if not abs(row.deviation) <= TOLERANCE]
+    print(f"{len(rows) - len(off)} of {len(rows)} figures within {100 * TOLERANCE:g} %")
+    return 1 if off else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status (0, 1 where a figure differs, 2 on bad input)."""
+    arguments = _parser().parse_args(argv)
+    if arguments.paper:
+        return _check_paper()
+    names = ("tau", "interval", "ratio", "warmup", "context", "forecast", "text")
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    try:
+        config = HeroConfig.preset(arguments.preset, **given)
+        shape = aether_shape(*_size(arguments.size))
+        print(format_prediction(predict(config, shape, arguments.steps, arguments.batch, arguments.bytes)))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0

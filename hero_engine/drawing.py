@@ -1,0 +1,95 @@
+"""A picture of a run's report. Needs matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .report import RunReport
+
+_FULL, _CACHED = "#3b6fb6", "#f2a33a"
+
+
+def report_png(report: RunReport, width: float = 9.0, height: float = 6.0, dpi: int = 110) -> bytes:
+    """Draw a report: time of each step, drift of each step, share of the time by kind of step.
+
+    Args:
+        report: of a pass with at least one step.
+        width, height: inches.
+        dpi: dots per inch.
+
+    Returns:
+        the PNG file's bytes.
+
+    Raises:
+        ImportError: matplotlib is missing; says how to get it.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("drawing a report needs matplotlib: pip install matplotlib") from error
+    # Not through pyplot, which keeps figures and picks a display.
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
+    figure.suptitle(report.summary().splitlines()[0], fontsize=11)
+    _draw_time(axes["time"], report)
+    _draw_drift(axes["drift"], report)
+    axes["drift"].sharex(axes["time"])
+    _draw_share(axes["share"], report)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    return picture.getvalue()
+
+
+def _draw_time(axes: Axes, report: RunReport) -> None:
+    for label, full, colour in (("full", True, _FULL), ("cached", False, _CACHED)):
+        times = [
+            (number, 1000 * record.watch.seconds)
+            for number, record in enumerate(report.records, 1)
+            if record.reason.full is full
+        ]
+        if times:
+            axes.bar(*zip(*times, strict=True), color=colour, label=label)
+    axes.set_ylabel("time (ms)")
+    axes.margins(y=0.2)
+    axes.legend(loc="upper right", ncols=2, fontsize=8)
+
+
+def _draw_drift(axes: Axes, report: RunReport) -> None:
+    report.settle()
+    curves = (("drift", "drift of shallow residual", "o"), ("missed", "missed by forecast", "x"))
+    for name, label, marker in curves:
+        points = [
+            (number, value)
+            for number, record in enumerate(report.records, 1)
+            if (value := getattr(record, name)) is not None and math.isfinite(value)
+        ]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker, markersize=4, label=label)
+    if report.config.threshold > 0:
+        axes.axhline(report.config.threshold, linestyle="--", linewidth=1, color="gray", label="threshold")
+    axes.set_xlabel("forward")
+    axes.set_ylabel("relative change")
+    axes.margins(y=0.25)
+    axes.set_ylim(bottom=0)
+    if axes.has_data():
+        axes.legend(loc="upper right", ncols=2, fontsize=8)
+
+
+def _draw_share(axes: Axes, report: RunReport) -> None:
+    rows = {
+        "time": (report.seconds(full=True), report.seconds(full=False)),
+        "steps": (report.full_steps, report.cached_steps),
+    }
+    for name, (full, cached) in rows.items():
+        share = 100 * full / max(full + cached, 1e-12)
+        axes.bar([name], [share], color=_FULL)
+        axes.bar([name], [100 - share], bottom=[share], color=_CACHED)
+    axes.set_ylabel("share (%)")
+    axes.set_ylim(0, 100)

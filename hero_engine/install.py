@@ -1,0 +1,57 @@
+"""Putting functions around the forwards of modules, and taking them off again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+# (original forward, positional arguments, keyword arguments) -> result
+Wrapper = Callable[[Callable[..., Any], tuple, dict], Any]
+
+
+class WrappedForward:
+    """Stands in for a module's ``forward``; the module, its name and its parameters stay as they are.
+
+    A module compiled in place (``module.compile()``) runs uncompiled meanwhile: a compiled call would bake
+    one step's path in.
+    """
+
+    def __init__(self, module: nn.Module, wrapper: Wrapper, owner: Any):
+        # Libraries look at the signature of `forward` to see what a model takes.
+        functools.update_wrapper(self, module.forward)
+        self.owner: Any | None = owner
+        self._module = module
+        self._wrapper: Wrapper | None = wrapper
+        self._had_own = "forward" in vars(module)
+        self._original = module.forward
+        self._compiled_call = module._compiled_call_impl
+        module._compiled_call_impl = None
+        module.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._wrapper is None:
+            return self._original(*args, **kwargs)
+        return self._wrapper(self._original, args, kwargs)
+
+    def remove(self) -> None:
+        """Put the original forward back.
+
+        Where somebody has wrapped the module again meanwhile, theirs stays and this one only passes through.
+        """
+        self._wrapper = self.owner = None
+        self._module._compiled_call_impl = self._compiled_call
+        if vars(self._module).get("forward") is not self:
+            return
+        if self._had_own:
+            self._module.forward = self._original
+        else:
+            del self._module.forward
+
+
+def installed_owner(module: nn.Module) -> Any | None:
+    """The owner of the wrapper on a module, or None."""
+    forward = vars(module).get("forward")
+    return forward.owner if isinstance(forward, WrappedForward) else None

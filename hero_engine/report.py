@@ -1,0 +1,193 @@
+"""What a HERO run did: steps, tokens, drift, bytes, time, speed-up."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .clock import Stopwatch
+from .config import HeroConfig, ResolvedConfig
+from .cost import ModelShape, cached_step_flops, full_step_flops, speedup_bound
+from .schedule import Reason
+
+
+@dataclass
+class StepRecord:
+    """One forward of the model: one branch of one step.
+
+    Attributes:
+        timestep: the scheduler's timestep.
+        branch: the branch's name.
+        reason: why the step was full, or "cached".
+        tokens, refreshed: video tokens, and how many of them were computed in the shallow blocks.
+        drift: relative change of the shallow residual on the tokens computed, None the first time.
+        missed: what the forecast of the deep residual missed, relative; full steps only.
+        watch: the forward's wall time.
+    """
+
+    timestep: float
+    branch: str
+    reason: Reason
+    tokens: int
+    refreshed: int
+    drift: Tensor | float | None
+    missed: Tensor | float | None
+    watch: Stopwatch
+
+    def settle(self) -> None:
+        """Read what is still on the device."""
+        self.drift = None if self.drift is None else float(self.drift)
+        self.missed = None if self.missed is None else float(self.missed)
+
+    def to_dict(self) -> dict[str, Any]:
+        self.settle()
+        return {
+            "timestep": self.timestep,
+            "branch": self.branch,
+            "full": self.reason.full,
+            "reason": self.reason.value,
+            "tokens": self.tokens,
+            "tokens_refreshed": self.refreshed,
+            "drift": self.drift,
+            "forecast_missed": self.missed,
+            "seconds": self.watch.seconds,
+        }
+
+
+@dataclass
+class RunReport:
+    """What one pass (one denoising run) did. Grows while it runs.
+
+    A step counts as full where any of its branches ran in full.
+
+    Attributes:
+        config, counts: the settings, and what they came to for this model.
+        shape, batch: the model's dimensions.
+        records: one :class:`StepRecord` per forward.
+        bytes_cached: most bytes that cached features held.
+    """
+
+    config: HeroConfig
+    counts: ResolvedConfig
+    shape: ModelShape
+    batch: int
+    records: list[StepRecord] = field(default_factory=list)
+    bytes_cached: int = 0
+
+    def add(self, record: StepRecord, bytes_held: int) -> None:
+        """Take the next forward in, and the bytes that cached features hold after it."""
+        self.records.append(record)
+        self.bytes_cached = max(self.bytes_cached, bytes_held)
+
+    def settle(self) -> None:
+        """Read what is still on the device."""
+        for record in self.records:
+            record.settle()
+
+    def _steps(self) -> dict[float, list[StepRecord]]:
+        steps: dict[float, list[StepRecord]] = {}
+        for record in self.records:
+            steps.setdefault(record.timestep, []).append(record)
+        return steps
+
+    def _kinds(self) -> list[bool]:
+        return [any(r.reason.full for r in records) for records in self._steps().values()]
+
+    @property
+    def steps(self) -> int:
+        return len(self._steps())
+
+    @property
+    def full_steps(self) -> int:
+        return sum(self._kinds())
+
+    @property
+    def cached_steps(self) -> int:
+        return self.steps - self.full_steps
+
+    @property
+    def tokens_refreshed(self) -> float:
+        """Share of the video tokens computed in the shallow blocks, over all forwards (0 to 1)."""
+        return sum(r.refreshed for r in self.records) / max(1, sum(r.tokens for r in self.records))
+
+    def seconds(self, full: bool | None = None) -> float:
+        """Wall time in the model: of all steps, or of the full or the cached ones."""
+        kinds = zip(self._steps().values(), self._kinds(), strict=True)
+        return sum(r.watch.seconds for records, kind in kinds if full in (None, kind) for r in records)
+
+    def _median_seconds(self, full: bool) -> float | None:
+        kinds = zip(self._steps().values(), self._kinds(), strict=True)
+        times = [sum(r.watch.seconds for r in records) for records, kind in kinds if kind is full]
+        return statistics.median(times) if times else None
+
+    @property
+    def measured_cached_share(self) -> float | None:
+        """Median time of a cached step over that of a full one; None where one kind is missing."""
+        cached, full = self._median_seconds(False), self._median_seconds(True)
+        return None if cached is None or not full else cached / full
+
+    @property
+    def measured_speedup(self) -> float | None:
+        """Time that the steps would have taken at the median full step's, over the time they took."""
+        full, total = self._median_seconds(True), self.seconds()
+        return None if full is None or not total else self.steps * full / total
+
+    @property
+    def predicted_speedup(self) -> float:
+        """The same from FLOPs (see :mod:`hero_engine.cost`) and the steps that were full."""
+        share = cached_step_flops(self.shape, self.config, self.counts) / full_step_flops(self.shape)
+        return speedup_bound(self.steps, self.full_steps, share) if self.steps else 1.0
+
+    @property
+    def nothing_reused(self) -> bool:
+        return self.cached_steps == 0
+
+    def _why_nothing(self) -> str:
+        reasons = {record.reason for record in self.records}
+        if self.config.interval == 1:
+            return "interval is 1: every step is full"
+        if reasons == {Reason.WARMUP}:
+            return f"all {self.steps} steps were warm-up; use more steps or a smaller warmup"
+        if Reason.THRESHOLD in reasons:
+            return f"the drift never stayed below threshold {self.config.threshold:g}: raise it"
+        return "the inputs changed shape between steps, or the run was stopped early"
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        counts = f"{self.full_steps} full / {self.cached_steps} cached steps"
+        if self.nothing_reused:
+            return f"HERO: {counts}. Nothing was reused: {self._why_nothing()}."
+        return (
+            f"HERO: {counts}, {self.measured_speedup:.2f}x measured in the model "
+            f"({self.predicted_speedup:.2f}x by FLOPs), {self.bytes_cached / 1e6:.1f} MB cached.\n"
+            f"A cached step took {self.measured_cached_share:.3f} of a full one; "
+            f"{100 * self.tokens_refreshed:.0f} % of the tokens were computed in the shallow "
+            f"{self.counts.tau} of {self.shape.blocks} blocks."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {
+            "config": asdict(self.config),
+            "tau": self.counts.tau,
+            "blocks": self.shape.blocks,
+            "warmup": self.counts.warmup,
+            "video_tokens": self.shape.video_tokens,
+            "steps": self.steps,
+            "full_steps": self.full_steps,
+            "cached_steps": self.cached_steps,
+            "nothing_reused": self.nothing_reused,
+            "tokens_refreshed": self.tokens_refreshed,
+            "bytes_cached": self.bytes_cached,
+            "seconds": self.seconds(),
+            "seconds_full": self.seconds(full=True),
+            "seconds_cached": self.seconds(full=False),
+            "cached_over_full_step": self.measured_cached_share,
+            "measured_speedup": self.measured_speedup,
+            "predicted_speedup": self.predicted_speedup,
+            "summary": self.summary(),
+            "forwards": [record.to_dict() for record in self.records],
+        }

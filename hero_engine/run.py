@@ -1,0 +1,169 @@
+"""One HERO run, step by step: which steps are full, and what each branch has cached."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .adapter import Forward, ModelAdapter, ModelCall
+from .clock import Stopwatch
+from .config import HeroConfig
+from .patches import PatchSampler
+from .report import RunReport, StepRecord
+from .residuals import BranchCache
+from .schedule import Reason, Schedule
+from .steps import CachedStep, FullStep
+
+
+class HeroRun:
+    """The state of HERO on one model. Made by ``hero_session`` and ``apply_hero``.
+
+    Steps are told apart by their timestep, which falls from step to step; when it rises, a new pass has begun
+    and everything starts afresh. Several calls at one timestep are the branches of a step (conditional and
+    unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
+    name given with :meth:`branch`. The branches of a step are full or cached together.
+
+    Attributes:
+        config: the settings.
+        reports: one :class:`~hero_engine.report.RunReport` per pass, the latest last.
+    """
+
+    def __init__(self, adapter: ModelAdapter, config: HeroConfig, steps: int | None = None):
+        self.config = config
+        self.reports: list[RunReport] = []
+        self._adapter = adapter
+        self._counts = config.resolve(len(adapter.blocks), steps)
+        self._branch_name: Hashable | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything cached; the next step is the first of a new pass, as in a fresh run."""
+        self._schedule = Schedule(self.config.interval, self._counts.warmup, self.config.threshold)
+        self._branches: dict[Hashable, tuple[Hashable, BranchCache]] = {}
+        self._timestep = math.inf
+        self._calls = 0
+        self._planned = Reason.WARMUP
+        self._rates: list[Tensor] = []
+        self._current: FullStep | CachedStep | None = None
+        self._in_pass = False
+
+    @property
+    def report(self) -> RunReport:
+        """The report of the latest pass.
+
+        Raises:
+            RuntimeError: nothing has run yet.
+        """
+        if not self.reports:
+            raise RuntimeError("nothing has run under HERO yet: call the model inside the session first")
+        return self.reports[-1]
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes held now by cached features."""
+        return sum(cache.bytes for _, cache in self._branches.values())
+
+    @contextmanager
+    def branch(self, name: Hashable) -> Iterator[None]:
+        """Name the branch of the model calls inside, where branches are called separately."""
+        previous, self._branch_name = self._branch_name, name
+        try:
+            yield
+        finally:
+            self._branch_name = previous
+
+    def forward_model(self, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Stands around the model's forward: one call is one step of one branch."""
+        call = self._adapter.read_call(args, kwargs)
+        self._enter_step(call)
+        name = f"call {self._calls}" if self._branch_name is None else self._branch_name
+        cache, reason = self._cache_for(name, call)
+        watch = Stopwatch(call.device)
+        try:
+            self._current = self._begin(cache, reason, call)
+            result = original(*args, **kwargs)
+            watch.stop()
+            self._record(name, call, cache, reason, watch)
+        except BaseException:
+            # Half-written features must never be reused.
+            self._branches.pop(name, None)
+            raise
+        finally:
+            self._current = None
+        return result
+
+    def forward_block(self, number: int, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Stands around the forward of block `number`."""
+        if self._current is None:
+            return original(*args, **kwargs)
+        return self._current.block(number, original, self._adapter.read_block(args, kwargs))
+
+    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stands between the projections and the attention of a shallow block."""
+        return (keys, values) if self._current is None else self._current.attend(block, keys, values)
+
+    def close(self) -> None:
+        """Free everything and settle the reports."""
+        self.reset()
+        for report in self.reports:
+            report.settle()
+
+    def _enter_step(self, call: ModelCall) -> None:
+        if call.timestep > self._timestep or not self._in_pass:
+            self.reset()
+            self._in_pass = True
+            self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
+        if call.timestep == self._timestep:
+            self._calls += 1
+            return
+        self._timestep, self._calls = call.timestep, 1
+        self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
+        self._rates = []
+
+    def _rate(self) -> float:
+        """Drift per step of the branch that drifted most in the step before (waits for the device)."""
+        return float(torch.stack(self._rates).max()) if self._rates else math.nan
+
+    def _cache_for(self, name: Hashable, call: ModelCall) -> tuple[BranchCache, Reason]:
+        signature, cache = self._branches.get(name, (None, None))
+        if cache is not None and signature == call.signature:
+            return cache, self._planned
+        # One seed for all branches: conditional and unconditional must refresh the same tokens.
+        sampler = PatchSampler(
+            call.shape.grid, self.config.patch, self._counts.tokens_per_patch, self.config.seed, call.device
+        )
+        cache = BranchCache(self.config.forecast, sampler)
+        self._branches[name] = (call.signature, cache)
+        return cache, self._planned if self._planned.full else Reason.NO_CACHE
+
+    def _begin(self, cache: BranchCache, reason: Reason, call: ModelCall) -> FullStep | CachedStep:
+        if reason.full:
+            return FullStep(self._adapter, cache, self._counts.tau, call.timestep)
+        refresh_text = self.config.text == "refresh"
+        return CachedStep(self._adapter, cache, self._counts.tau, call.timestep, refresh_text)
+
+    def _record(
+        self, name: Hashable, call: ModelCall, cache: BranchCache, reason: Reason, watch: Stopwatch
+    ) -> None:
+        step = self._current
+        if isinstance(step, FullStep) and step.missed is not None:
+            cache.missed_per_step = step.missed / step.gap
+        if step.drift is not None:
+            self._rates.append(step.drift / step.age + cache.missed_per_step)
+        tokens = call.shape.video_tokens
+        record = StepRecord(
+            timestep=call.timestep,
+            branch=str(name),
+            reason=reason,
+            tokens=tokens,
+            refreshed=tokens if reason.full else cache.sampler.tokens,
+            drift=step.drift,
+            missed=step.missed,
+            watch=watch,
+        )
+        self.report.add(record, self.cached_bytes)

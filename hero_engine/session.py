@@ -1,0 +1,95 @@
+"""Putting HERO on a model and taking it off again."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from .adapter import ModelAdapter
+from .cogvideox import CogVideoXAdapter
+from .config import HeroConfig
+from .errors import ConfigError
+from .install import WrappedForward, installed_owner
+from .run import HeroRun
+
+
+class _Installation:
+    """HERO on one model, from construction to `remove`."""
+
+    def __init__(self, adapter: ModelAdapter, config: HeroConfig, steps: int | None):
+        self.run = HeroRun(adapter, config, steps)
+        with ExitStack() as undo:
+            undo.callback(self.run.close)
+            if config.context == "cached_kv":
+                tau = config.resolve(len(adapter.blocks), steps).tau
+                undo.enter_context(adapter.attention(tau, self.run.attend))
+            undo.callback(WrappedForward(adapter.model, self.run.forward_model, self).remove)
+            for number, block in enumerate(adapter.blocks):
+                wrapper = functools.partial(self.run.forward_block, number)
+                undo.callback(WrappedForward(block, wrapper, self).remove)
+            self._undo = undo.pop_all()
+
+    def remove(self) -> None:
+        self._undo.close()
+
+
+def _adapter_for(transformer: Any, config: Any) -> ModelAdapter:
+    if not isinstance(config, HeroConfig):
+        raise ConfigError("config", f"{type(config).__name__} is not a HeroConfig")
+    return CogVideoXAdapter(transformer)
+
+
+@contextmanager
+def hero_session(transformer: Any, config: HeroConfig, steps: int | None = None) -> Iterator[HeroRun]:
+    """Accelerate a transformer with HERO for the time of a ``with`` block.
+
+    Whatever ends the block, an interrupt included, the model gets its own forwards back and everything
+    cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
+
+    Args:
+        transformer: diffusers' ``CogVideoXTransformer3DModel``.
+        config: the settings.
+        steps: number of denoising steps; needed where ``config.warmup`` is a share.
+
+    Yields:
+        the :class:`~hero_engine.HeroRun`; its ``report`` tells what was saved.
+
+    Raises:
+        ConfigError: unsupported model, HERO already on the model, or settings that do not fit it.
+    """
+    adapter = _adapter_for(transformer, config)
+    if installed_owner(adapter.model) is not None:
+        raise ConfigError(
+            "transformer", "HERO is already on it; leave that session or call remove_hero first"
+        )
+    installation = _Installation(adapter, config, steps)
+    try:
+        yield installation.run
+    finally:
+        installation.remove()
+
+
+def apply_hero(transformer: Any, config: HeroConfig, steps: int | None = None) -> HeroRun:
+    """Put HERO on a transformer until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
+
+    Each denoising run of the pipeline is a pass of its own. What is cached stays allocated between passes;
+    prefer :func:`hero_session` where the run has a clear end. Applying again replaces the settings.
+
+    Args, raises: as :func:`hero_session`.
+
+    Returns:
+        the :class:`~hero_engine.HeroRun`, whose ``report`` is that of the latest pass.
+    """
+    adapter = _adapter_for(transformer, config)
+    config.resolve(len(adapter.blocks), steps)
+    remove_hero(transformer)
+    return _Installation(adapter, config, steps).run
+
+
+def remove_hero(transformer: Any) -> None:
+    """Take HERO off a transformer and free what it cached. Does nothing where there is none."""
+    owner = installed_owner(getattr(transformer, "_orig_mod", transformer))
+    if owner is not None:
+        owner.remove()

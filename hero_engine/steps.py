@@ -1,0 +1,117 @@
+"""What happens in the blocks on a full and on a cached step.
+
+Full step t:    all blocks run;  S = x_tau - x_0;  D = x_L - x_tau
+Cached step t': the selected tokens run through the tau shallow blocks, S is refreshed there, and
+                x'_L = x'_0 + S + forecast of D at t'; deep blocks do not run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .adapter import BlockCall, Forward, ModelAdapter
+from .residuals import BranchCache
+
+
+class FullStep:
+    """All blocks run unmodified on all tokens; the stream is remembered before and after the shallow ones.
+
+    Attributes:
+        drift: relative change of S since it was cached, None where it was not.
+        age: mean number of steps since S was last computed.
+        missed: what the forecast of D missed, relative; None the first time or without deep blocks.
+    """
+
+    def __init__(self, adapter: ModelAdapter, cache: BranchCache, tau: int, timestep: float):
+        self.age: Tensor = cache.sampler.mean_age() + 1
+        self.gap = cache.sampler.steps_since_reset + 1
+        self.drift: Tensor | None = None
+        self.missed: Tensor | None = None
+        self._adapter = adapter
+        self._cache = cache
+        self._tau = tau
+        self._timestep = timestep
+        self._before: Tensor | None = None
+
+    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        if number == 0:
+            self._before = call.video
+        video, text = self._adapter.call_block(forward, call)
+        last = number == len(self._adapter.blocks) - 1
+        with torch.no_grad():
+            if number == self._tau - 1:
+                self.drift = self._cache.shallow.replace(self._before, video)
+                self._before = video
+            elif last:
+                self.missed = self._cache.deep.observe(self._before, video, self._timestep)
+        if last:
+            self._before = None
+            self._cache.sampler.reset()
+        return video, text
+
+    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep keys and values for the cached steps to come."""
+        self._cache.keyvalues.replace(block, keys, values)
+        return keys, values
+
+
+class CachedStep:
+    """Selected tokens run through the shallow blocks; all else comes from the cache.
+
+    Attributes:
+        drift: relative change of S on the selected tokens.
+        age: mean number of steps since those were last computed.
+    """
+
+    missed = None
+
+    def __init__(
+        self, adapter: ModelAdapter, cache: BranchCache, tau: int, timestep: float, refresh_text: bool
+    ):
+        self.index, self.age = cache.sampler.draw()
+        self.drift: Tensor | None = None
+        self._adapter = adapter
+        self._cache = cache
+        self._tau = tau
+        self._timestep = timestep
+        self._refresh_text = refresh_text
+
+    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        if number >= self._tau:
+            return call.video, call.text
+        if number == 0:
+            call = self._select(call)
+        video, text = self._adapter.call_block(forward, replace(call, rotary=self._rotary))
+        if number < self._tau - 1:
+            return video, text
+        return self._leave(video), self._text
+
+    def _select(self, call: BlockCall) -> BlockCall:
+        self._stream, self._text = call.video, call.text
+        self._rotary = call.rotary
+        if call.rotary is not None:
+            self._rotary = tuple(table.to(self.index.device)[self.index] for table in call.rotary)
+        with torch.no_grad():
+            self._selected = call.video.index_select(1, self.index)
+        kept = call.text.shape[1] if self._refresh_text else 0
+        self._rows = torch.cat(
+            [torch.arange(kept, device=self.index.device), self.index + call.text.shape[1]]
+        )
+        return replace(call, video=self._selected, text=call.text[:, :kept])
+
+    def _leave(self, refreshed: Tensor) -> Tensor:
+        """The stream behind the last block."""
+        with torch.no_grad():
+            self.drift = self._cache.shallow.refresh(self.index, self._selected, refreshed)
+            stream = self._stream + self._cache.shallow.value
+            if self._cache.deep.ready:
+                self._cache.deep.add_to(stream, self._timestep)
+        self._stream = self._selected = None
+        return stream
+
+    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the fresh keys and values among the cached ones and attend to all."""
+        return self._cache.keyvalues.refresh(block, self._rows, keys, values)
