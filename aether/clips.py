@@ -385,7 +385,7 @@ def _decode_wanted(
 
 
 def _decode(path: Path, name: str) -> Iterator[tuple[Any, float]]:
-    """Frames in the order they are shown, up to the first that cannot be decoded, and their pixels' aspect."""
+    """Frames in the order they are shown, up to the first that fails to decode, and their pixels' aspect."""
     from av.error import FFmpegError
 
     with _open_video(path, name) as container:

@@ -1,0 +1,290 @@
+"""A run's results as files: videos, depth, cameras, points, a contact sheet and reports, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .contact import color_depth, color_rays, contact_sheet
+from .errors import InputError
+from .geometry import Cameras, depth_edges, disparity_to_depth, finite_array, point_map
+
+CONVENTION = (
+    "poses are 4x4 camera-to-world matrices, row by row, with OpenCV axes (x right, y down, z forward); "
+    "the world is the first camera's frame up to the model's error; "
+    "intrinsics are in pixels, the centre of the top left pixel at (0.5, 0.5)"
+)
+SCALE_NOTE = (
+    "lengths have no metric scale: a depth of 1 is the nearest that the model saw in the clip; "
+    "depth, poses and points share this unit"
+)
+FAR = 100.0
+"""Points beyond this depth are left out of the scene: sky, and disparities too small to tell apart."""
+_MARKS = ("cameras.json", "rgb.mp4")  # what a folder must hold to count as an earlier run
+
+
+class Streams(Protocol):
+    """What is written of a run: ``aether.latents.Decoded``, or anything with the same three arrays."""
+
+    rgb: np.ndarray
+    disparity: np.ndarray
+    raymap: np.ndarray
+
+
+def write_run(
+    out_dir: str | Path,
+    decoded: Streams,
+    cameras: Cameras,
+    fps: float,
+    *,
+    report: Mapping[str, Any] | None = None,
+    report_png: bytes | None = None,
+    source: np.ndarray | None = None,
+    notes: Sequence[str] = (),
+    extras: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    max_points: int = 500_000,
+) -> dict[str, Path]:
+    """Write a run into a folder of its own; either all of it appears, or nothing.
+
+    rgb.mp4, depth.mp4 (Spectral, one scale for the sequence), depth.npz (float32 ``depth`` and
+    ``disparity``), cameras.json, scene.ply, contact.png, and report.json and report.png where given.
+
+    Args:
+        out_dir: must not exist yet.
+        decoded: rgb (F, H, W, 3) in [0, 1], disparity (F, H, W), raymap (F, 6, h, w).
+        cameras: F cameras of H x W pictures.
+        fps: of the videos.
+        report: becomes report.json.
+        report_png: becomes report.png.
+        source: the input clip, (F', H', W', 3) in [0, 1] with F' = F: adds a row to the contact sheet.
+        notes: sentences kept in cameras.json (what was cropped, dropped or repeated).
+        extras: further files by name: bytes as they are, anything else as JSON.
+        overwrite: replace ``out_dir`` if it holds an earlier run, or is empty. The earlier run goes only
+            after the new one is complete.
+        max_points: in scene.ply.
+
+    Returns:
+        File name to path.
+
+    Raises:
+        InputError: arrays that do not fit each other, NaN, infinities, a folder that may not be replaced.
+            Nothing has been written then.
+    """
+    out_dir = check_out_dir(out_dir, overwrite=overwrite)
+    rgb, disparity, raymap = _checked(decoded, cameras)
+    _check_fps(fps)
+    if source is not None:
+        source = finite_array(source, "source", (len(rgb), None, None, 3))
+    documents = _documents(report, report_png, extras)
+    depth = disparity_to_depth(disparity)
+    colored = color_depth(disparity)
+    with _new_folder(out_dir) as folder:
+        write_video(folder / "rgb.mp4", rgb, fps)
+        write_video(folder / "depth.mp4", colored, fps)
+        np.savez_compressed(folder / "depth.npz", depth=depth, disparity=disparity)
+        (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
+        write_points(folder / "scene.ply", *scene_points(rgb, depth, cameras, max_points=max_points))
+        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": color_rays(raymap)}
+        if source is not None:
+            rows = {"input": source, **rows}
+        (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
+        for name, content in documents.items():
+            (folder / name).write_bytes(content)
+    return {path.name: path for path in sorted(out_dir.iterdir())}
+
+
+def check_out_dir(out_dir: str | Path, *, overwrite: bool = False) -> Path:
+    """The folder's full path, if :func:`write_run` may use it. For asking before a long run.
+
+    Raises:
+        InputError: it exists and ``overwrite`` is not set, or it holds something other than an earlier run.
+    """
+    out_dir = Path(out_dir).resolve()
+    if not out_dir.exists():
+        return out_dir
+    if not overwrite:
+        raise InputError("out", f"{out_dir} exists; give another folder, or allow overwriting")
+    is_run = out_dir.is_dir() and (
+        all((out_dir / mark).exists() for mark in _MARKS) or not any(out_dir.iterdir())
+    )
+    if not is_run:
+        raise InputError("out", f"{out_dir} holds something other than an earlier run; give another folder")
+    return out_dir
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
+    """H.264 in yuv420p, which plays everywhere; odd sizes get their last row or column twice.
+
+    Args:
+        frames: (F, H, W, 3), uint8 or floats in [0, 1].
+        fps: frames per second.
+    """
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    height, width = frames.shape[1:3]
+    pad = ((0, height % 2), (0, width % 2), (0, 0))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "16"}
+        # Written into the file: players guess the colours of small videos differently.
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.colorspace = Colorspace.ITU709
+        stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+        for pixels in frames:
+            if pixels.dtype != np.uint8:
+                pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.pad(pixels, pad, mode="edge"), format="rgb24")
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str:
+    """The cameras as JSON text, their convention spelled out in it. Angles are full angles in degrees."""
+    frames = [
+        {"pose": pose.tolist(), "intrinsics": k.tolist(), "fov_x_degrees": fov_x, "fov_y_degrees": fov_y}
+        for pose, k, fov_x, fov_y in zip(
+            cameras.poses,
+            cameras.intrinsics,
+            np.degrees(cameras.fov_x).tolist(),
+            np.degrees(cameras.fov_y).tolist(),
+            strict=True,
+        )
+    ]
+    document = {
+        "convention": CONVENTION,
+        "scale": SCALE_NOTE,
+        "width": cameras.width,
+        "height": cameras.height,
+        "fps": int(fps) if fps == int(fps) else float(fps),
+        "notes": list(notes),
+        "frames": frames,
+    }
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def scene_points(
+    rgb: np.ndarray, depth: np.ndarray, cameras: Cameras, *, max_points: int = 500_000, frames: int = 5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coloured points of some evenly spaced frames, without depth edges and far background.
+
+    Args:
+        rgb: (F, H, W, 3) in [0, 1].
+        depth: (F, H, W).
+        max_points: more are thinned out evenly at random, always alike.
+        frames: how many frames are used.
+
+    Returns:
+        positions (N, 3) float32 in the world, colours (N, 3) uint8.
+    """
+    chosen = np.unique(np.linspace(0, len(depth) - 1, frames).round().astype(int))
+    depth = depth[chosen]
+    keep = ~depth_edges(depth) & (depth < FAR)
+    positions = point_map(depth, cameras.select(chosen))[keep]
+    colors = (np.clip(rgb[chosen][keep], 0, 1) * 255 + 0.5).astype(np.uint8)
+    if len(positions) > max_points:
+        order = np.random.default_rng(0).choice(len(positions), max_points, replace=False, shuffle=False)
+        positions, colors = positions[np.sort(order)], colors[np.sort(order)]
+    return positions, colors
+
+
+def write_points(path: str | Path, positions: np.ndarray, colors: np.ndarray) -> None:
+    """Coloured points as a binary PLY file.
+
+    Args:
+        positions: (N, 3).
+        colors: (N, 3) uint8.
+    """
+    from plyfile import PlyData, PlyElement
+
+    names = ("x", "y", "z", "red", "green", "blue")
+    vertices = np.empty(len(positions), dtype=[(n, "<f4" if len(n) == 1 else "u1") for n in names])
+    for name, column in zip(names, [*np.transpose(positions), *np.transpose(colors)], strict=True):
+        vertices[name] = column
+    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(path))
+
+
+def _checked(decoded: Streams, cameras: Cameras) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rgb = finite_array(decoded.rgb, "rgb", (None, None, None, 3))
+    disparity = finite_array(decoded.disparity, "disparity", rgb.shape[:3]).astype(np.float32)
+    raymap = finite_array(decoded.raymap, "raymap", (len(rgb), 6, None, None))
+    if (len(cameras), cameras.height, cameras.width) != rgb.shape[:3]:
+        raise InputError(
+            "cameras",
+            f"{len(cameras)} cameras of {cameras.width} x {cameras.height} pictures do not fit "
+            f"{len(rgb)} frames of {rgb.shape[2]} x {rgb.shape[1]}",
+        )
+    return rgb, disparity, raymap
+
+
+def _check_fps(fps: float) -> None:
+    if not (np.isfinite(fps) and fps > 0):
+        raise InputError("fps", f"{fps} must be a positive number")
+
+
+def _documents(
+    report: Mapping[str, Any] | None, report_png: bytes | None, extras: Mapping[str, Any] | None
+) -> dict[str, bytes]:
+    """File name to content of what is only copied; anything that cannot be JSON raises here, in time."""
+    contents = {"report.json": report, "report.png": report_png, **(extras or {})}
+    documents = {}
+    for name, content in contents.items():
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise InputError("extras", f"{name!r} is not a plain file name")
+        if content is not None:
+            is_bytes = isinstance(content, bytes)
+            documents[name] = content if is_bytes else json.dumps(content, indent=1).encode()
+    return documents
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to write into, which takes its place at the end; any error removes it."""
+    made = _make_parents(target.parent)
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        folder.mkdir()
+        yield folder
+        _put_in_place(folder, target)
+    except BaseException:  # a run that is stopped with Ctrl-C must not leave half a folder either
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+def _make_parents(parent: Path) -> list[Path]:
+    """Create ``parent``; returns the folders that were missing, deepest first."""
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(folder, target)
+        return
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
+    os.rename(target, old)
+    try:
+        os.rename(folder, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
