@@ -337,8 +337,8 @@ def _find_prompt(prompt, text_encoder, root, base, config, cache, device, say) -
     if encoder is None:
         raise InputError(
             "prompt",
-            "is missing: give the empty prompt's embedding as a .safetensors file, or text_encoder=, a folder "
-            f"with the T5 encoder ({BASE_REPO} has it), from which it is computed once",
+            "is missing: give the empty prompt's embedding as a .safetensors file, or text_encoder=, a "
+            f"folder with the T5 encoder ({BASE_REPO} has it), from which it is computed once",
         )
     kept = _kept_prompt(encoder, config, cache)
     if kept.is_file():

@@ -12,7 +12,11 @@ from .errors import InputError
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMED_AT_MOST = 3
+_AGAIN = "delete it and download it again"
+_PICKLE_ADVICE = "get the .safetensors version, or convert it on a machine where that does no harm"
+_PICKLE = f"is a pickle, which can run any code when opened; {_PICKLE_ADVICE}"
 
 
 def weight_files(folder: Path, field: str) -> list[Path]:
@@ -52,42 +56,41 @@ def read_header(file: Path, field: str) -> dict[str, tuple[int, ...]]:
     """
     from safetensors import SafetensorError, safe_open
 
-    refuse_foreign(file, field)
+    if not file.is_file():
+        raise InputError(field, f"{file} does not exist")
+    if file.suffix.lower() in PICKLES:
+        raise InputError(field, f"{file} {_PICKLE}")
+    if file.suffix.lower() != ".safetensors":
+        raise InputError(field, f"{file} is not a .safetensors file, the only format that is read")
     try:
         with safe_open(file, framework="pt") as tensors:
-            shapes, integers = {}, []
-            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                view = tensors.get_slice(key)
-                shapes[key] = tuple(view.get_shape())
-                if view.get_dtype() not in ("F64", "F32", "F16", "BF16"):
-                    integers.append(f"{key} ({view.get_dtype()})")
+            views = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
+            shapes = {key: tuple(view.get_shape()) for key, view in views.items()}
+            dtypes = {key: view.get_dtype() for key, view in views.items()}
     except SafetensorError as error:
+        problem = _diagnosis(file) or f"is truncated or damaged ({error}); {_AGAIN}"
+        raise InputError(field, f"{file} {problem}") from error
+    quantised = [f"{key} ({dtype})" for key, dtype in dtypes.items() if dtype not in _FLOATS]
+    if quantised:
         raise InputError(
-            field, f"{file} is truncated or damaged ({error}); delete it and download it again"
-        ) from error
-    if integers:
-        raise InputError(
-            field, f"{file} is quantised: {_some(integers)}; use float32, bfloat16 or float16 weights"
+            field, f"{file} is quantised: {_some(quantised)}; use float32, bfloat16 or float16 weights"
         )
     return shapes
 
 
-def refuse_foreign(file: Path, field: str) -> None:
-    """Raise where a file is missing, empty, or one of the things that are often met in place of weights."""
-    if not file.is_file():
-        raise InputError(field, f"{file} does not exist")
+def _diagnosis(file: Path) -> str | None:
+    """What a file that is no safetensors is instead, if it is one of the things often met in their place."""
     with file.open("rb") as stream:
         start = stream.read(64)
-    if file.suffix.lower() in PICKLES or start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
-        raise InputError(field, f"{file} is a pickle, which can run any code when opened; {_PICKLE_ADVICE}")
     if not start:
-        raise InputError(field, f"{file} is empty; download it again")
+        return f"is empty; {_AGAIN}"
+    if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+        return _PICKLE
     if start.lstrip()[:1] == b"<":
-        raise InputError(field, f"{file} is a web page, not weights; download it again, logged in if need be")
+        return f"is a web page, not weights; {_AGAIN}, logged in if need be"
     if start.startswith(b"version https://git-lfs"):
-        raise InputError(field, f"{file} is a git-lfs pointer, not weights; run `git lfs pull`")
-    if file.suffix.lower() != ".safetensors":
-        raise InputError(field, f"{file} is not a .safetensors file, the only format that is read")
+        return "is a git-lfs pointer, not weights; run `git lfs pull`"
+    return None
 
 
 def check_keys(
@@ -142,9 +145,6 @@ def read_json(file: Path, field: str) -> dict:
     if not isinstance(content, dict):
         raise InputError(field, f"{file} is not a JSON object; download it again")
     return content
-
-
-_PICKLE_ADVICE = "get the .safetensors version, or convert it on a machine where that does no harm"
 
 
 def _some(names: list[str]) -> str:

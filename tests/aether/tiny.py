@@ -59,7 +59,7 @@ SCHEDULER = {
 
 
 def noise(name: str, shape: tuple[int, ...], scale: float = 1.0) -> torch.Tensor:
-    """Normal numbers that depend on ``name`` and ``shape`` alone. NumPy keeps RandomState's stream for good."""
+    """Normal numbers that depend on name and shape alone: NumPy never changes RandomState's stream."""
     values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
     return torch.from_numpy((values * scale).astype(np.float32))
 
