@@ -208,9 +208,9 @@ def plan_frames(
     source_fps = frame_rate(times)
     needed = frames or FRAMES[0]
     if fps is None:
-        fps, gap = _choose_rate(times, source_fps, needed)
+        fps, gap = _choose_rate(times, needed)
     else:
-        gap = _gap(fps, source_fps) or 1 / fps
+        gap = _gap(fps, times) or 1 / fps
     available = _count(times, gap)
     length = frames or max((n for n in FRAMES if n <= min(available, max_frames)), default=FRAMES[0])
     real = min(length, available)
@@ -229,17 +229,28 @@ def frame_rate(times: Sequence[float]) -> float:
     return float(1 / gaps[gaps < 1.5 * np.median(gaps)].mean())
 
 
-def _gap(rate: int, source_fps: float) -> float | None:
+def _is_steady(times: Sequence[float]) -> bool:
+    """Whether nine in ten gaps are alike, up to time stamps rounded to milliseconds."""
+    gaps = np.diff(times)
+    usual = np.median(gaps)
+    return float(np.mean(np.abs(gaps - usual) <= max(0.1 * usual, 0.0015))) >= 0.9
+
+
+def _gap(rate: int, times: Sequence[float]) -> float | None:
     """Seconds between frames taken, a whole number of source frames; None if too far from the rate."""
+    source_fps = frame_rate(times)
+    if not _is_steady(times):
+        return None
     stride = max(1, round(source_fps / rate))
     return stride / source_fps if abs(source_fps / (stride * rate) - 1) <= RATE_TOLERANCE else None
 
 
-def _choose_rate(times: Sequence[float], source_fps: float, needed: int) -> tuple[int, float]:
+def _choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
     """The rate and the seconds between frames, see :func:`plan_frames`."""
-    gaps = {rate: _gap(rate, source_fps) for rate in sorted(FPS, reverse=True)}
+    source_fps = frame_rate(times)
+    gaps = {rate: _gap(rate, times) for rate in sorted(FPS, reverse=True)}
     even = [(rate, gap) for rate, gap in gaps.items() if gap]
-    uneven = [(rate, 1 / rate) for rate, gap in gaps.items() if not gap and rate < source_fps]
+    uneven = [(rate, 1 / rate) for rate, gap in gaps.items() if not gap and rate <= source_fps]
     # A source slower than all of Aether's rates is taken frame for frame: repeated frames would freeze the
     # motion.
     choices = even + uneven or [(min(FPS), 1 / source_fps)]

@@ -29,6 +29,7 @@ SCALE_NOTE = (
 )
 FAR = 100.0
 """Points beyond this depth are left out of the scene: sky, and disparities too small to tell apart."""
+_RUN_FILES = ("rgb.mp4", "depth.mp4", "depth.npz", "cameras.json", "scene.ply", "contact.png")
 _MARKS = ("cameras.json", "rgb.mp4")  # what a folder must hold to count as an earlier run
 
 
@@ -88,7 +89,7 @@ def write_run(
     documents = _documents(report, report_png, extras)
     depth = disparity_to_depth(disparity)
     colored = color_depth(disparity)
-    with _new_folder(out_dir) as folder:
+    with new_folder(out_dir) as folder:
         write_video(folder / "rgb.mp4", rgb, fps)
         write_video(folder / "depth.mp4", colored, fps)
         np.savez_compressed(folder / "depth.npz", depth=depth, disparity=disparity)
@@ -103,8 +104,11 @@ def write_run(
     return {path.name: path for path in sorted(out_dir.iterdir())}
 
 
-def check_out_dir(out_dir: str | Path, *, overwrite: bool = False) -> Path:
+def check_out_dir(out_dir: str | Path, *, overwrite: bool = False, marks: Sequence[str] = _MARKS) -> Path:
     """The folder's full path, if :func:`write_run` may use it. For asking before a long run.
+
+    Args:
+        marks: file names by which a folder counts as an earlier run.
 
     Raises:
         InputError: it exists and ``overwrite`` is not set, or it holds something other than an earlier run.
@@ -115,7 +119,7 @@ def check_out_dir(out_dir: str | Path, *, overwrite: bool = False) -> Path:
     if not overwrite:
         raise InputError("out", f"{out_dir} exists; give another folder, or allow overwriting")
     is_run = out_dir.is_dir() and (
-        all((out_dir / mark).exists() for mark in _MARKS) or not any(out_dir.iterdir())
+        all((out_dir / mark).exists() for mark in marks) or not any(out_dir.iterdir())
     )
     if not is_run:
         raise InputError("out", f"{out_dir} holds something other than an earlier run; give another folder")
@@ -244,8 +248,10 @@ def _documents(
     contents = {"report.json": report, "report.png": report_png, **(extras or {})}
     documents = {}
     for name, content in contents.items():
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise InputError("extras", f"{name!r} is not a plain file name")
+        if not name or Path(name).name != name or name in _RUN_FILES:
+            raise InputError(
+                "extras", f"{name!r} is not a plain file name, or one that the run itself writes"
+            )
         if content is not None:
             is_bytes = isinstance(content, bytes)
             documents[name] = content if is_bytes else json.dumps(content, indent=1).encode()
@@ -253,8 +259,11 @@ def _documents(
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` to write into, which takes its place at the end; any error removes it."""
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to write into, which takes its place at the end; any error removes it.
+
+    Ask :func:`check_out_dir` before: what is at ``target`` is replaced.
+    """
     made = _make_parents(target.parent)
     folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:

@@ -1,0 +1,256 @@
+"""A run's files: what is in them, and that there are all of them or none."""
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import aether.export as export
+from aether.clips import read_clip
+from aether.contact import color_depth, color_rays, contact_sheet
+from aether.errors import InputError
+from aether.export import check_out_dir, scene_points, write_run, write_video
+from aether.geometry import cameras_from_fov, disparity_to_depth
+from aether.raymap import from_cameras, to_cameras
+
+FRAMES, HEIGHT, WIDTH = 17, 48, 64
+FILES = ["cameras.json", "contact.png", "depth.mp4", "depth.npz", "rgb.mp4", "scene.ply"]
+
+pytest.importorskip("av")
+pytest.importorskip("plyfile")
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A wall 4 away with a near box in front, seen by a camera that moves to the right."""
+    poses = np.tile(np.eye(4), (FRAMES, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 1, FRAMES)
+    rig = cameras_from_fov(poses, 1.2, 1.0, HEIGHT, WIDTH)
+    disparity = np.full((FRAMES, HEIGHT, WIDTH), 0.25, dtype=np.float32)
+    disparity[:, 16:32, 20:40] = 0.8
+    column, row = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
+    rgb = np.stack([column, row, np.full_like(row, 0.5)], axis=-1).astype(np.float32)
+    rgb = np.broadcast_to(rgb, (FRAMES, HEIGHT, WIDTH, 3))
+    raymap = from_cameras(rig.poses, rig.intrinsics, HEIGHT, WIDTH)
+    return SimpleNamespace(rgb=rgb, disparity=disparity, raymap=raymap), to_cameras(raymap)
+
+
+def changed(decoded, **arrays):
+    return SimpleNamespace(**{**vars(decoded), **arrays})
+
+
+def everything(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_all_files(tmp_path, run):
+    decoded, rig = run
+    report, picture = {"full_steps": 27}, b"\x89PNG not looked at"
+    written = write_run(
+        tmp_path / "deep" / "out", decoded, rig, 12, report=report, report_png=picture,
+        source=decoded.rgb, notes=["cut"], extras={"more.json": [1], "raw.bin": b"x"},
+    )  # fmt: skip
+    assert sorted(written) == sorted([*FILES, "report.json", "report.png", "more.json", "raw.bin"])
+    assert everything(tmp_path) == sorted(["deep", "deep/out", *(f"deep/out/{name}" for name in written)])
+    assert json.loads(written["report.json"].read_text()) == report
+    assert written["report.png"].read_bytes() == picture
+    assert json.loads(written["more.json"].read_text()) == [1]
+
+    clip = read_clip(written["rgb.mp4"])
+    assert (clip.fps, clip.frames.shape) == (12, (FRAMES, HEIGHT, WIDTH, 3))
+    assert np.abs(clip.frames - decoded.rgb).mean() < 0.02
+    assert read_clip(written["depth.mp4"]).frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
+
+    with np.load(written["depth.npz"]) as arrays:
+        assert arrays["depth"].dtype == arrays["disparity"].dtype == np.float32
+        assert (arrays["disparity"] == decoded.disparity).all()
+        assert (arrays["depth"] == disparity_to_depth(decoded.disparity)).all()
+
+    cameras = json.loads(written["cameras.json"].read_text())
+    assert (cameras["width"], cameras["height"], cameras["fps"]) == (WIDTH, HEIGHT, 12)
+    assert "camera-to-world" in cameras["convention"] and "OpenCV" in cameras["convention"]
+    assert cameras["notes"] == ["cut"] and len(cameras["frames"]) == FRAMES
+    np.testing.assert_allclose([f["pose"] for f in cameras["frames"]], rig.poses)
+    np.testing.assert_allclose([f["intrinsics"] for f in cameras["frames"]], rig.intrinsics)
+    assert cameras["frames"][0]["fov_x_degrees"] == pytest.approx(np.degrees(1.2), abs=1e-3)
+
+    with Image.open(written["contact.png"]) as sheet:
+        assert sheet.size[0] > 6 * 240 and sheet.size[1] > 5 * 180
+
+
+def test_points_are_where_the_surfaces_are(tmp_path, run):
+    from plyfile import PlyData
+
+    decoded, rig = run
+    path = write_run(tmp_path / "out", decoded, rig, 12)["scene.ply"]
+    assert b"format binary_little_endian" in path.read_bytes()[:60]
+    points = PlyData.read(str(path))["vertex"].data
+    depths = np.unique(points["z"].round(3))
+    assert depths.tolist() == [1.25, 4]
+    # Five frames; the jump around the box takes a ring two pixels wide from each.
+    assert len(points) == 5 * (HEIGHT * WIDTH - (18 * 22 - 14 * 18))
+    wall = points[points["z"] > 3]
+    assert wall["x"].max() == pytest.approx(1 + 4 * np.tan(0.6) * (1 - 1 / WIDTH), abs=1e-3)
+    assert points["blue"].min() == points["blue"].max() == 128
+
+
+def test_points_are_bounded_and_always_alike(run):
+    decoded, rig = run
+    depth = disparity_to_depth(decoded.disparity)
+    first, second = (scene_points(decoded.rgb, depth, rig, max_points=1000) for _ in range(2))
+    assert len(first[0]) == len(first[1]) == 1000
+    assert (first[0] == second[0]).all() and (first[1] == second[1]).all()
+
+
+def test_a_scene_without_surfaces_is_an_empty_cloud(tmp_path, run):
+    decoded, rig = run
+    sky = changed(decoded, disparity=np.zeros_like(decoded.disparity))
+    assert write_run(tmp_path / "out", sky, rig, 12)["scene.ply"].exists()
+
+
+@pytest.mark.parametrize("fps", [8, 10, 12, 15, 24])
+def test_video_rate_and_odd_sizes(tmp_path, fps):
+    frames = np.random.default_rng(0).integers(0, 255, (20, 33, 47, 3), dtype=np.uint8)
+    write_video(tmp_path / "odd.mp4", frames, fps)
+    clip = read_clip(tmp_path / "odd.mp4")
+    assert clip.fps == fps and clip.source_fps == pytest.approx(fps, rel=1e-3)
+    assert clip.frames.shape == (17, 34, 48, 3)
+
+
+def test_video_keeps_colors(tmp_path):
+    colors = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [0, 0, 0], [0.5, 0.3, 0.7]])
+    frames = np.repeat(np.repeat(colors, 16, axis=0)[None, None], 20, axis=0).repeat(32, axis=1)
+    write_video(tmp_path / "colors.mp4", frames, 12)
+    middles = read_clip(tmp_path / "colors.mp4").frames[5, 16, 8::16]
+    assert np.abs(middles - colors).max() < 0.03
+
+
+def test_depth_has_one_scale_for_the_sequence():
+    disparity = np.linspace(0, 1, 10)[:, None, None] * np.ones((10, 8, 8))
+    disparity[0, 0, 0] = 50  # one stray pixel does not darken the rest
+    colored = color_depth(disparity)
+    assert colored.dtype == np.uint8 and colored.shape == (10, 8, 8, 3)
+    far, near = colored[0, 4, 4].astype(int), colored[-1, 4, 4].astype(int)
+    assert near[0] > near[2] and far[2] > far[0]
+    assert len({tuple(c) for c in colored[:, 4, 4]}) == 10
+    assert color_depth(np.ones((2, 4, 4))).shape == (2, 4, 4, 3)
+
+
+def test_ray_colors_are_those_of_normals():
+    raymap = np.zeros((1, 6, 1, 3))
+    raymap[0, :3, 0] = [[2, 0, 0], [0, 0, -3], [0, 1, 0]]
+    assert color_rays(raymap)[0, 0].tolist() == [[255, 128, 128], [128, 128, 255], [128, 0, 128]]
+
+
+def test_contact_sheet_takes_any_sizes_and_few_frames():
+    from io import BytesIO
+
+    rows = {"a": np.zeros((3, 20, 40, 3)), "b": np.zeros((3, 5, 5, 3), dtype=np.uint8)}
+    with Image.open(BytesIO(contact_sheet(rows, cell_width=50))) as sheet:
+        assert sheet.size == (4 + 3 * 54, 18 + 2 * (18 + 25) + 4)
+
+
+@pytest.mark.parametrize("kind", ["folder", "empty", "file"])
+def test_an_existing_place_is_refused(tmp_path, run, kind):
+    out = tmp_path / "out"
+    if kind == "file":
+        out.write_text("mine")
+    else:
+        out.mkdir()
+    if kind == "folder":
+        (out / "mine.txt").write_text("mine")
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="^out: .* exists"):
+        write_run(out, *run, 12)
+    if kind != "empty":
+        with pytest.raises(InputError, match="something other than an earlier run"):
+            write_run(out, *run, 12, overwrite=True)
+    assert everything(tmp_path) == before
+
+
+def test_overwrite_replaces_an_earlier_run(tmp_path, run):
+    write_run(tmp_path / "out", *run, 12, extras={"old.txt": b"old"})
+    assert check_out_dir(tmp_path / "out", overwrite=True) == (tmp_path / "out").resolve()
+    write_run(tmp_path / "out", *run, 8, overwrite=True)
+    assert everything(tmp_path) == ["out", *(f"out/{name}" for name in FILES)]
+    assert json.loads((tmp_path / "out" / "cameras.json").read_text())["fps"] == 8
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
+@pytest.mark.parametrize("stage", ["write_video", "write_points", "contact_sheet", "_put_in_place"])
+def test_nothing_is_left_of_a_failed_run(tmp_path, run, monkeypatch, error, stage):
+    def fail(*args, **kwargs):
+        raise error("stop")
+
+    monkeypatch.setattr(export, stage, fail)
+    with pytest.raises(error):
+        write_run(tmp_path / "new" / "out", *run, 12)
+    assert everything(tmp_path) == []
+
+
+def test_the_earlier_run_survives_a_failure(tmp_path, run, monkeypatch):
+    write_run(tmp_path / "out", *run, 12)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    rename, calls = os.rename, []
+
+    def second_fails(old, new):
+        calls.append(old)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        rename(old, new)
+
+    monkeypatch.setattr(export.os, "rename", second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_run(tmp_path / "out", *run, 8, overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "field"),
+    [
+        ({"rgb": np.full((FRAMES, HEIGHT, WIDTH, 3), np.nan)}, "rgb"),
+        ({"disparity": np.full((FRAMES, HEIGHT, WIDTH), np.inf)}, "disparity"),
+        ({"raymap": np.full((FRAMES, 6, 6, 8), np.nan)}, "raymap"),
+        ({"disparity": np.zeros((FRAMES, HEIGHT, 8))}, "disparity"),
+        ({"rgb": np.zeros((3, HEIGHT, WIDTH, 3)), "disparity": np.zeros((3, HEIGHT, WIDTH))}, "raymap"),
+    ],
+)
+def test_bad_arrays_are_refused_before_anything_is_written(tmp_path, run, arrays, field):
+    decoded, rig = run
+    with pytest.raises(InputError) as error:
+        write_run(tmp_path / "new" / "out", changed(decoded, **arrays), rig, 12)
+    assert error.value.field == field
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"fps": float("nan")}, "fps"),
+        ({"fps": 0}, "fps"),
+        ({"source": np.zeros((3, 4, 4, 3))}, "source"),
+        ({"extras": {"../up.txt": b""}}, "extras"),
+        ({"extras": {"rgb.mp4": b""}}, "extras"),
+        ({"cameras": "other"}, "cameras"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_written(tmp_path, run, options, field):
+    decoded, rig = run
+    options = {"fps": 12, "cameras": rig, **options}
+    if options["cameras"] == "other":
+        options["cameras"] = rig.select(slice(3))
+    with pytest.raises(InputError) as error:
+        write_run(tmp_path / "out", decoded, **options)
+    assert error.value.field == field
+    assert everything(tmp_path) == []
+
+
+def test_a_report_that_is_not_json_writes_nothing(tmp_path, run):
+    with pytest.raises(TypeError):
+        write_run(tmp_path / "out", *run, 12, report={"tensor": object()})
+    assert everything(tmp_path) == []
