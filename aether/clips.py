@@ -429,7 +429,10 @@ def _frame_picture(frame: Any, aspect: float) -> Image:
     from PIL import Image
 
     alpha = any(component.is_alpha for component in frame.format.components)
-    picture = Image.fromarray(frame.to_ndarray(format="rgba" if alpha else "rgb24"))
+    # Without a target matrix, PyAV before 15 ignores the frame's own and turns HD colours (BT.709) a little
+    # off.
+    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", dst_colorspace="ITU601")
+    picture = Image.fromarray(pixels)
     if aspect != 1:
         wide, high = picture.size
         picture = picture.resize((max(1, round(wide * aspect)), high), Image.Resampling.LANCZOS)
