@@ -55,8 +55,12 @@ class CogVideoXAdapter:
             signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self._adapters()),
         )
 
-    def _adapters(self) -> tuple[str, ...]:
-        return tuple(self.model.active_adapters()) if getattr(self.model, "peft_config", None) else ()
+    def _adapters(self) -> tuple:
+        """The LoRA adapters at work and their scales; they change what the blocks compute."""
+        if not getattr(self.model, "peft_config", None):
+            return ()
+        layer = next(module for module in self.model.modules() if hasattr(module, "lora_A"))
+        return (layer.disable_adapters, tuple(layer.active_adapters), tuple(sorted(layer.scaling.items())))
 
     def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
         config = self.model.config

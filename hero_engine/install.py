@@ -28,7 +28,8 @@ class WrappedForward:
         self._had_own = "forward" in vars(module)
         self._original = module.forward
         self._compiled_call = module._compiled_call_impl
-        module._compiled_call_impl = None
+        if self._compiled_call is not None:
+            module._compiled_call_impl = None
         module.forward = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -42,7 +43,8 @@ class WrappedForward:
         Where somebody has wrapped the module again meanwhile, theirs stays and this one only passes through.
         """
         self._wrapper = self.owner = None
-        self._module._compiled_call_impl = self._compiled_call
+        if self._compiled_call is not None:
+            self._module._compiled_call_impl = self._compiled_call
         if vars(self._module).get("forward") is not self:
             return
         if self._had_own:

@@ -1,0 +1,84 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hero_engine import PRESETS, ConfigError, HeroConfig
+from hero_engine.schedule import full_steps
+
+NAN, INF = math.nan, math.inf
+BAD = {
+    "tau": [0, -1, 0.0, -0.5, 1.5, NAN, INF, "21", None, True, [6]],
+    "interval": [0, -2, 1001, 2.0, NAN, "2", None, True],
+    "ratio": [0, 0.0, -0.1, 1.01, NAN, INF, "1/6", None, True, 0.05],
+    "threshold": [-0.1, NAN, INF, 2e6, "0", None, True],
+    "patch": [(1, 2), (1, 2, 3, 4), (0, 2, 3), (1, 2, 65), (1.0, 2, 3), "123", None, 6, (1, 2, None)],
+    "warmup": [0, -1, 0.0, 1.2, NAN, INF, "4", None, True],
+    "seed": [-1, 2**63, 0.5, NAN, "0", None, True],
+    "context": ["all", "", None, 1, "Selected"],
+    "forecast": ["taylor", None, 2],
+    "text": ["keep", None, False],
+}
+
+
+@pytest.mark.parametrize("field, value", [(f, v) for f, values in BAD.items() for v in values])
+def test_bad_value_names_the_field(field, value):
+    with pytest.raises(ConfigError, match=f"^{field}: ") as caught:
+        HeroConfig(**{field: value})
+    assert caught.value.field == field
+    assert isinstance(caught.value, ValueError)
+
+
+def test_the_bad_values_are_many():
+    assert sum(map(len, BAD.values())) >= 60
+
+
+def test_overrides_and_replace_are_checked_too():
+    with pytest.raises(ConfigError, match="^interval: "):
+        HeroConfig.preset("paper", interval=0)
+    with pytest.raises(ConfigError, match="^ratio: "):
+        replace(HeroConfig(), ratio=2.0)
+    with pytest.raises(ConfigError, match="^speed: HERO has no such setting"):
+        HeroConfig.preset("paper", speed=2)
+    for name in ("turbo", None, 3):
+        with pytest.raises(ConfigError, match="^preset: "):
+            HeroConfig.preset(name)
+
+
+def test_numpy_numbers_are_numbers():
+    config = HeroConfig(
+        tau=np.int64(3), ratio=np.float32(0.5), patch=[1, np.int32(2), 3], warmup=np.float64(0.2)
+    )
+    assert config == HeroConfig(tau=3, ratio=0.5, patch=(1, 2, 3), warmup=0.2)
+    assert type(config.tau) is int and type(config.ratio) is float and type(config.patch) is tuple
+
+
+def test_resolve_turns_shares_into_counts():
+    counts = HeroConfig(tau=0.5, warmup=0.2, ratio=1 / 6).resolve(42, 50)
+    assert (counts.tau, counts.warmup, counts.tokens_per_patch) == (21, 10, 1)
+    assert HeroConfig(tau=0.001).resolve(12).tau == 1
+    assert HeroConfig(tau=1.0).resolve(12).tau == 12
+    assert HeroConfig(tau=1).resolve(12).tau == 1
+    assert [HeroConfig(ratio=k / 6).resolve(12).tokens_per_patch for k in range(1, 7)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resolve_refuses_what_does_not_fit():
+    with pytest.raises(ConfigError, match="^tau: 43 is more than the model's 42 blocks"):
+        HeroConfig(tau=43).resolve(42, 50)
+    with pytest.raises(ConfigError, match="^steps: needed"):
+        HeroConfig(warmup=0.2).resolve(42)
+    for steps in (0, -1, 2.5, True, "50"):
+        with pytest.raises(ConfigError, match="^steps: "):
+            HeroConfig().resolve(42, steps)
+
+
+@pytest.mark.parametrize(
+    "preset, steps, full",
+    [("paper", 50, 27), ("paper", 30, 17), ("paper-fast", 50, 23), ("paper-fast", 30, 14)],
+)
+def test_presets_reproduce_the_papers_step_counts(preset, steps, full):
+    config = PRESETS[preset]
+    counts = config.resolve(42, steps)
+    assert counts.tau == 21 and counts.tokens_per_patch == 1
+    assert full_steps(config.interval, counts.warmup, steps) == full

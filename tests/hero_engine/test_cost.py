@@ -1,0 +1,109 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hero_engine import ConfigError, HeroConfig, hero_session
+from hero_engine.cogvideox import CogVideoXAdapter
+from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
+from hero_engine.cost_cli import main
+from hero_engine.paper import TOLERANCE, figures
+
+from .models import denoise, inputs, tiny_transformer
+
+
+def test_every_figure_of_the_paper_is_reproduced():
+    rows = figures()
+    assert len(rows) == 24
+    assert {row.row for row in rows if not abs(row.deviation) <= TOLERANCE} == set()
+
+
+def test_the_command_fails_where_a_figure_differs(monkeypatch, capsys):
+    assert main(["--paper"]) == 0
+    assert "24 of 24 figures within 0.1 %" in capsys.readouterr().out
+    monkeypatch.setattr("hero_engine.paper._FULL", 1.002 * linear_flops(AETHER, 42, 15076))
+    assert main(["--paper"]) == 1
+
+
+def test_the_command_needs_no_torch():
+    blocked = "import sys; sys.modules['torch'] = None; sys.argv = ['cost', '--paper']; import runpy; "
+    result = subprocess.run(
+        [sys.executable, "-c", blocked + "runpy.run_module('hero_engine.cost', run_name='__main__')"],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "HERO N=2" in result.stdout
+
+
+def test_a_setting_is_predicted(capsys):
+    arguments = "--tau 21 --interval 2 --ratio 1/6 --steps 50 --size 480x720x41".split()
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "27 full / 23 cached" in out and "8292.06 of 14347.59" in out and "0.547 GB" in out
+
+
+@pytest.mark.parametrize(
+    "arguments, field",
+    [
+        ("--tau 43", "tau"),
+        ("--ratio 0", "ratio"),
+        ("--interval 0", "interval"),
+        ("--steps 0", "steps"),
+        ("--batch 0", "batch"),
+        ("--size 480x720", "size"),
+        ("--size 470x720x41", "size"),
+        ("--size 480x720x40", "size"),
+        ("--size 16x16x17", "patch"),
+        ("--preset none", "preset"),
+    ],
+)
+def test_bad_arguments_name_the_field(arguments, field, capsys):
+    assert main(arguments.split()) == 2
+    assert f"error: {field}: " in capsys.readouterr().err
+
+
+def test_linear_flops_are_those_of_the_modules():
+    model = tiny_transformer(blocks=3)
+    shape = CogVideoXAdapter(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
+    counted = 0
+
+    def count(module, args, output):
+        nonlocal counted
+        weight = module.weight
+        counted += 2 * weight.numel() * (output.numel() // weight.shape[0])
+
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d)):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model(**inputs(), timestep=torch.tensor([1]))
+    assert linear_flops(shape, 3, shape.video_tokens + shape.text_tokens) == counted
+
+
+@pytest.mark.parametrize("context", ["selected", "cached_kv"])
+@pytest.mark.parametrize("forecast", ["linear", "fitted"])
+@pytest.mark.parametrize("tau", [2, 1.0])
+def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
+    model = tiny_transformer(blocks=4)
+    config = HeroConfig(tau=tau, context=context, forecast=forecast)
+    with hero_session(model, config, 12) as run:
+        denoise(model, steps=12, batch=2)
+    report = run.report
+    prediction = predict(config, report.shape, 12, batch=2, element_bytes=4)
+    assert report.bytes_cached == prediction.cached_bytes
+    assert report.full_steps == prediction.full_steps
+    assert report.predicted_speedup == pytest.approx(prediction.speedup_bound)
+
+
+def test_prediction_is_consistent():
+    prediction = predict(HeroConfig(), AETHER, 50, 2)
+    assert prediction.speedup_bound == pytest.approx(prediction.unaccelerated_flops / prediction.flops)
+    every = predict(HeroConfig(interval=1), AETHER, 50, 2)
+    assert every.full_steps == 50 and every.speedup_bound == 1.0
+    assert aether_shape(480, 720, 41) == AETHER
+    counts = HeroConfig(tau=1.0, ratio=1.0).resolve(42)
+    assert cached_step_flops(AETHER, HeroConfig(tau=1.0, ratio=1.0), counts) == full_step_flops(AETHER)
+    with pytest.raises(ConfigError, match="^patch: "):
+        predict(HeroConfig(patch=(12, 2, 3)), AETHER, 50)

@@ -1,0 +1,82 @@
+import io
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from hero_engine import HeroConfig, hero_session, report_png
+
+from .models import denoise, inputs, tiny_transformer
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_transformer(4)
+
+
+def run(model, config, steps=12, **options):
+    with hero_session(model, config, steps) as run:
+        denoise(model, steps=steps, **options)
+    return run.report
+
+
+def test_counts_tokens_and_times(model):
+    report = run(model, HeroConfig())
+    assert (report.steps, report.full_steps, report.cached_steps) == (12, 8, 4)
+    assert report.tokens_refreshed == pytest.approx((8 * 120 + 4 * 20) / (12 * 120))
+    assert report.seconds() == pytest.approx(report.seconds(full=True) + report.seconds(full=False))
+    assert 0 < report.measured_cached_share < 1 < report.measured_speedup < 1.5
+    assert 1 < report.predicted_speedup < 1.5
+    assert "8 full / 4 cached" in report.summary()
+
+
+def test_drift_and_misses(model):
+    records = run(model, HeroConfig()).records
+    assert records[0].drift is None and records[0].missed is None
+    assert all(isinstance(record.drift, float) and record.drift > 0 for record in records[1:])
+    assert [isinstance(record.missed, float) for record in records[1:]] == [
+        r.reason.full for r in records[1:]
+    ]
+
+
+def test_json(model):
+    report = run(model, HeroConfig.preset("paper"))
+    read = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert read["full_steps"] == 8 and len(read["forwards"]) == 12
+    assert read["forwards"][4]["tokens_refreshed"] == 20 and read["config"]["text"] == "omit"
+
+
+@pytest.mark.parametrize(
+    "config, steps, words",
+    [
+        (HeroConfig(interval=1), 6, "interval is 1"),
+        (HeroConfig(), 4, "all 4 steps were warm-up"),
+        (HeroConfig(threshold=1e-6, warmup=1), 6, "never stayed below threshold"),
+    ],
+)
+def test_it_says_so_when_nothing_was_reused(model, config, steps, words):
+    report = run(model, config, steps)
+    assert report.nothing_reused and "Nothing was reused" in report.summary() and words in report.summary()
+    assert report.to_dict()["nothing_reused"] is True
+    assert report_png(report)[:4] == b"\x89PNG"
+
+
+def test_nothing_reused_because_shapes_kept_changing(model):
+    with hero_session(model, HeroConfig(warmup=1, interval=9)) as session, torch.no_grad():
+        for batch, time in ((1, 900), (2, 800), (1, 700)):
+            model(**inputs(batch=batch), timestep=torch.full((batch,), time))
+    assert "changed shape" in session.report.summary()
+
+
+def test_a_session_without_a_step_has_no_report(model):
+    with hero_session(model, HeroConfig()) as session:
+        pass
+    with pytest.raises(RuntimeError, match="nothing has run under HERO yet"):
+        _ = session.report
+
+
+def test_the_picture(model):
+    picture = Image.open(io.BytesIO(report_png(run(model, HeroConfig(threshold=0.9, interval=4)))))
+    assert picture.size == (990, 660)
+    assert len(picture.convert("RGB").getcolors(1 << 20)) > 50

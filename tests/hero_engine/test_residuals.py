@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+
+from hero_engine.residuals import FittedForecast, KeyValues, LinearForecast, ShallowResidual, relative_change
+
+BEFORE = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_relative_change():
+    assert float(relative_change(torch.tensor([3.0, 5.0]), torch.tensor([3.0, 4.0]))) == pytest.approx(0.2)
+    assert math.isnan(float(relative_change(torch.zeros(2), torch.zeros(2))))
+    big = torch.full((70000,), 3.0, dtype=torch.float16)
+    assert float(relative_change(2 * big, big)) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_shallow_refresh_writes_the_selected_tokens_only():
+    shallow = ShallowResidual()
+    assert shallow.replace(BEFORE, BEFORE + 1) is None
+    index = torch.tensor([1, 4])
+    change = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 1.5)
+    assert float(change) == pytest.approx(0.5, rel=1e-5)
+    expected = torch.ones_like(BEFORE)
+    expected[:, index] = 1.5
+    torch.testing.assert_close(shallow.value, expected)
+    assert float(shallow.replace(BEFORE, BEFORE + expected)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("forecast", [LinearForecast, FittedForecast])
+def test_one_full_step_is_reused(forecast):
+    deep = forecast()
+    assert not deep.ready
+    assert deep.observe(BEFORE, BEFORE + 2, 900.0) is None and deep.ready
+    torch.testing.assert_close(deep.add_to(torch.zeros_like(BEFORE), 800.0), torch.full_like(BEFORE, 2.0))
+
+
+def test_linear_forecast_is_exact_on_a_line_and_tells_what_it_missed():
+    deep = LinearForecast()
+    deep.observe(BEFORE, BEFORE + 10, 900.0)
+    assert float(deep.observe(BEFORE, BEFORE + 8, 880.0)) == pytest.approx(2 / 8, rel=1e-5)
+    assert float(deep.observe(BEFORE, BEFORE + 5, 850.0)) == pytest.approx(0.0, abs=1e-5)
+    torch.testing.assert_close(deep.add_to(torch.zeros_like(BEFORE), 830.0), torch.full_like(BEFORE, 3.0))
+
+
+def features(kind: str, times: list[float]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    a, b, c = torch.randn(3, 1, 40, 16, generator=generator)
+    if kind == "smooth":
+        return [a + b * t / 100 + c * (t / 1000) ** 2 for t in times]
+    return [a + 0.3 * torch.randn(1, 40, 16, generator=generator) for t in times]
+
+
+@pytest.mark.parametrize("kind, better_than", [("smooth", "reuse"), ("jitter", "linear")])
+def test_the_fitted_forecast_adapts(kind, better_than):
+    times = [1000.0 - 50 * i for i in range(10)]
+    values = features(kind, times)
+    zero = torch.zeros_like(values[0])
+    fitted, linear = FittedForecast(), LinearForecast()
+    for time, value in zip(times[:-1], values[:-1], strict=True):
+        fitted.observe(zero, value, time)
+        linear.observe(zero, value, time)
+    missed = {
+        "fitted": relative_change(fitted.add_to(zero.clone(), times[-1]), values[-1]),
+        "linear": relative_change(linear.add_to(zero.clone(), times[-1]), values[-1]),
+        "reuse": relative_change(values[-2], values[-1]),
+    }
+    assert missed["fitted"] < 0.75 * missed[better_than]
+    # Never much worse than the better of the two.
+    assert missed["fitted"] < 1.1 * min(missed["linear"], missed["reuse"]) + 1e-3
+
+
+def test_bytes_are_those_of_the_hidden_states_held():
+    one = BEFORE.numel() * 4
+    for forecast, held in ((LinearForecast, 2), (FittedForecast, 3)):
+        deep = forecast()
+        for i in range(5):
+            deep.observe(BEFORE, BEFORE + i, 900.0 - i)
+        assert deep.bytes == held * one
+
+
+def test_keys_and_values_are_refreshed_in_their_rows():
+    store = KeyValues()
+    keys, values = torch.zeros(2, 1, 2, 5, 3)
+    store.replace(0, keys, values)
+    rows = torch.tensor([0, 3])
+    fresh = torch.ones(1, 2, 2, 3)
+    all_keys, all_values = store.refresh(0, rows, fresh, 2 * fresh)
+    assert all_keys[:, :, rows].eq(1).all() and all_values[:, :, rows].eq(2).all()
+    assert all_keys.sum() == fresh.sum() and all_values.sum() == 2 * fresh.sum()
+
+
+def test_parts_of_a_fused_projection_do_not_keep_the_whole_alive():
+    fused = torch.randn(1, 5, 2, 9)
+    store = KeyValues()
+    store.replace(0, fused[..., 3:6].transpose(1, 2), fused[..., 6:].transpose(1, 2))
+    held = store.refresh(0, torch.empty(0, dtype=torch.int64), *torch.empty(2, 1, 2, 0, 3))
+    assert all(tensor.untyped_storage().nbytes() == tensor.numel() * 4 for tensor in held)
+    assert store.bytes == 2 * 30 * 4
