@@ -6,6 +6,7 @@ where Aether's is 2: a token then carries 56 numbers, which a narrow model can h
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
+from ..loading import make_scheduler
 from ..model import AetherModel
 
 if TYPE_CHECKING:
@@ -47,25 +49,17 @@ VAE = {
     "force_upcast": False,
     "invert_scale_latents": True,
 }
-SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "set_alpha_to_one": True,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
-    "timestep_spacing": "trailing",
-}
-
 _LOG_VARIANCE = -8.0
 """Of the encoder's posterior: narrow, as a trained one is."""
 
 _GAINS = {"transformer.proj_out": 0.5, "vae.encoder.conv_out": 1.5, "vae.decoder.conv_out": 0.5}
 """Standard deviation of an output layer's result over that of its input; 1 for all other layers. What the
 model puts out is then about as large as a trained one's: velocities and latents near 1, colors in [-1, 1]."""
+
+_MODULATION = re.compile(r"transformer_blocks\.\d+\.norm[12]\.linear\.(weight|bias)")
+_MODULATION_GAINS = {"weight": 0.1, "bias": 0.3}
+"""Shifts, scales and gates of the blocks mostly stay over the steps and vary a little, as in a trained model,
+whose features move slowly; with weights alone they would be unrelated from step to step."""
 
 
 def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
@@ -81,7 +75,7 @@ def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
     Raises:
         InputError: the seed is not an integer from 0.
     """
-    from diffusers import AutoencoderKLCogVideoX, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("seed", f"{seed!r} is not an integer from 0")
@@ -93,7 +87,7 @@ def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
     return AetherModel(
         transformer=_with_weights(transformer, "transformer", seed, dtype),
         vae=_with_weights(vae, "vae", seed, dtype),
-        scheduler=CogVideoXDPMScheduler(**SCHEDULER),
+        scheduler=make_scheduler(),
         prompt_embeds=_draw("prompt", text, seed).to(dtype),
         name="miniature",
         trained=False,
@@ -115,6 +109,9 @@ def _initial(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     if name == "vae.encoder.conv_out.conv.bias":
         mean, log_variance = torch.zeros(shape).chunk(2)
         return torch.cat([mean, log_variance + _LOG_VARIANCE])
+    if match := _MODULATION.search(name):
+        gain = _MODULATION_GAINS[match[1]]
+        return _draw(name, shape, seed) * (gain / np.prod(shape[1:]) ** 0.5)
     if name.endswith(".bias"):
         return torch.zeros(shape)
     if len(shape) == 1:  # the scale of a normalization

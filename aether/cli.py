@@ -1,0 +1,428 @@
+"""The command line: `python -m aether reconstruct | predict | plan | compare`.
+
+The one place where `aether` and `hero_engine` meet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hero_engine import HeroConfig, HeroRun
+
+    from .job import Inputs, Result, Settings
+    from .model import AetherModel
+    from .sampling import Callback, StepInfo
+
+COMMANDS = {
+    "reconstruct": ("reconstruction", ("video",)),
+    "predict": ("prediction", ("image",)),
+    "plan": ("planning", ("image", "goal")),
+}
+RECONSTRUCTION_STEPS = 30
+"""As in HERO's tables. The reference's quick setting, 4, leaves nothing to accelerate."""
+
+_HERO_OPTIONS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text")
+_INTERRUPTED = 130
+_FAILED, _REFUSED = 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        the exit status: 0, 1 where the device's memory did not do, 2 where an input or a setting cannot be
+        used, 130 after Ctrl-C. Nothing is left of an output folder unless it is 0.
+    """
+    arguments = build_parser().parse_args(argv)
+    console = Console(arguments.quiet)
+    try:
+        arguments.run(arguments, console)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return _INTERRUPTED
+    except (ImportError, OSError, ValueError) as error:
+        # InputError and hero_engine's ConfigError are ValueErrors that name their field; others are bugs.
+        if isinstance(error, ValueError) and not hasattr(error, "field"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return _REFUSED
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        hint = "take fewer --frames, a smaller --size, --vae-tiling or a smaller --dtype"
+        print(f"error: device: out of memory; {hint}", file=sys.stderr)
+        return _FAILED
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aether",
+        description="Turn a clip, or one or two pictures, into RGB video, depth and cameras, accelerated by "
+        'HERO. An input may also be "synthetic" or "synthetic:SEED": a rendered clip whose depth is known.',
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, help_text in (
+        ("reconstruct", "a clip's depth and cameras"),
+        ("predict", "what follows a picture"),
+        ("plan", "the way from one picture to another"),
+    ):
+        command = commands.add_parser(name, help=help_text, formatter_class=_HelpFormatter)
+        for source in COMMANDS[name][1]:
+            command.add_argument(source, metavar="CLIP" if source == "video" else source.upper())
+        _add_common(command)
+        command.set_defaults(run=_run, command=name)
+    command = commands.add_parser(
+        "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
+    )
+    command.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="what the task takes: CLIP, IMAGE or IMAGE GOAL"
+    )
+    command.add_argument("--task", choices=COMMANDS, default="reconstruct", help="the job")
+    command.add_argument("--repeats", type=int, default=1, help="runs of each; the fastest counts")
+    _add_common(command)
+    command.set_defaults(run=_compare)
+    return parser
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds defaults, but not where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    model = command.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        default="miniature",
+        help="miniature (built in, untrained), a diffusers folder, a .safetensors transformer, or the name "
+        "of a Hugging Face repository such as AetherWorldModel/AetherV1, which is downloaded",
+    )
+    model.add_argument("--vae", help="folder, .safetensors file or repository, where the model has none")
+    model.add_argument("--prompt", help=".safetensors file with the empty prompt's embedding")
+    model.add_argument("--text-encoder", help="folder or repository that computes the embedding once")
+    model.add_argument("--cache-dir", help="where downloads are kept")
+    model.add_argument("--vae-tiling", action="store_true", help="less memory for the VAE, tile by tile")
+    model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
+    model.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
+
+    job = command.add_argument_group("job")
+    job.add_argument("--steps", type=int, help="denoising steps: 30 to reconstruct (4 is quick), else 50")
+    job.add_argument("--guidance", type=float, help="guidance scale: 1 to reconstruct, else 3")
+    job.add_argument("--seed", type=int, default=42, help="of the noise")
+    job.add_argument("--scheduler", choices=("dpm", "ddim"), default="dpm", help="dpm is Aether's own")
+    job.add_argument("--size", type=_size, metavar="HxW", help="height x width in pixels; the model's own")
+    job.add_argument("--frames", type=int, help="17, 25, 33 or 41; what the clip fills")
+    job.add_argument("--fps", type=int, help="8, 10, 12, 15 or 24; what suits the clip")
+    job.add_argument("--raymap", metavar="FILE.npy", help="camera path to follow, (frames, 6, H/8, W/8)")
+
+    hero = command.add_argument_group("HERO", "Options after the first override the preset.")
+    hero.add_argument("--hero", default="paper", metavar="PRESET|off", help="preset, or off")
+    hero.add_argument("--tau", type=_count_or_share, help="shallow blocks: a count, or a share such as 0.5")
+    hero.add_argument("--interval", type=int, help="a full step at least every so many steps")
+    hero.add_argument("--ratio", type=_ratio, help="share of tokens refreshed on cached steps, such as 1/6")
+    hero.add_argument("--threshold", type=float, help="drift that calls for a full step; 0: fixed interval")
+    hero.add_argument("--warmup", type=_count_or_share, help="leading full steps: a count, or a share")
+    hero.add_argument("--context", help="what refreshed tokens attend to: selected or cached_kv")
+    hero.add_argument("--forecast", help="linear or fitted")
+    hero.add_argument("--text", help="text tokens on cached steps: refresh or omit")
+    hero.add_argument("--patch", type=_patch, metavar="TxHxW", help="tokens that the ratio is drawn from")
+    hero.add_argument("--hero-seed", type=int, help="of the token sampling")
+
+    output = command.add_argument_group("output")
+    output.add_argument("--out", default="aether-output", metavar="DIR", help="folder to write")
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace the folder if it holds an earlier run"
+    )
+    output.add_argument("--quiet", action="store_true", help="print the folder only")
+
+
+class Console:
+    """What a person sees: notes on standard output, progress on standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+    def stage(self, text: str) -> None:
+        if not self.quiet:
+            print(f"{text} ...", file=sys.stderr, flush=True)
+
+    def steps(self, name: str) -> Callback:
+        """A sampling callback that draws a progress bar."""
+        from tqdm import tqdm
+
+        bar = None
+
+        def advance(step: StepInfo) -> None:
+            nonlocal bar
+            if bar is None:
+                # Every update is a line of its own where the output is a file.
+                pause = 0.1 if sys.stderr.isatty() else 30
+                bar = tqdm(total=step.steps, desc=name, unit="step", disable=self.quiet, mininterval=pause)
+            bar.update()
+            if step.index + 1 == step.steps:
+                bar.close()
+
+        return advance
+
+
+class Hero:
+    """HERO as an `aether.job.Accelerator`."""
+
+    def __init__(self, config: HeroConfig) -> None:
+        self.config = config
+        self._run: HeroRun | None = None
+
+    def check(self, model: AetherModel, steps: int) -> None:
+        """Refuse settings that do not fit the model, before anything is computed."""
+        self.config.resolve(len(model.transformer.transformer_blocks), steps)
+
+    def rehearsal(self) -> Hero:
+        """The same with two steps enough to see a full and a cached one."""
+        interval = max(2, self.config.interval)
+        return Hero(replace(self.config, warmup=1, interval=interval, threshold=0.0))
+
+    def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
+        return self._remember(model, steps)
+
+    @contextmanager
+    def _remember(self, model: AetherModel, steps: int) -> Iterator[None]:
+        import hero_engine
+
+        with hero_engine.hero_session(model.transformer, self.config, steps=steps) as self._run:
+            yield
+
+    def to_dict(self) -> dict[str, Any]:
+        return self._run.report.to_dict()
+
+    def summary(self) -> str:
+        return self._run.report.summary()
+
+    def picture(self) -> bytes:
+        import hero_engine
+
+        return hero_engine.report_png(self._run.report)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> None:
+    from . import job
+    from .export import check_out_dir, write_run
+
+    task, names = COMMANDS[arguments.command]
+    sources = {name: getattr(arguments, name) for name in names}
+    check_out_dir(arguments.out, overwrite=arguments.overwrite)
+    hero = _hero(arguments)
+    model, inputs, settings = _prepare(arguments, console, task, sources, hero)
+    result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
+    console.stage("writing")
+    files = write_run(
+        arguments.out,
+        result.decoded,
+        result.cameras,
+        inputs.fps,
+        report=result.report,
+        report_png=result.picture,
+        source=inputs.pictures.get("video"),
+        notes=inputs.notes,
+        overwrite=arguments.overwrite,
+    )
+    _say_result(console, result, hero.summary() if hero else "HERO: off")
+    folder = next(iter(files.values())).parent
+    console.say(f"{folder}: {', '.join(files)}")
+    if console.quiet:
+        print(folder)
+
+
+def _compare(arguments: argparse.Namespace, console: Console) -> None:
+    import json
+
+    from .compare import METHOD, compare
+    from .export import check_out_dir, new_folder, write_run
+
+    task, names = COMMANDS[arguments.task]
+    if len(arguments.inputs) != len(names):
+        raise InputError(
+            "inputs", f"{arguments.task} takes {' and '.join(names)}, not {len(arguments.inputs)} inputs"
+        )
+    if arguments.repeats < 1:
+        raise InputError("repeats", f"{arguments.repeats} is not an integer from 1")
+    sources = dict(zip(names, arguments.inputs, strict=True))
+    out = check_out_dir(arguments.out, overwrite=arguments.overwrite, marks=("compare.json",))
+    hero = _hero(arguments)
+    if hero is None:
+        raise InputError("hero", "is off, so there is nothing to compare; name a preset")
+    model, inputs, settings = _prepare(arguments, console, task, sources, hero)
+    comparison = compare(
+        model,
+        inputs,
+        settings,
+        hero,
+        rehearsal=hero.rehearsal(),
+        repeats=arguments.repeats,
+        callback=console.steps,
+    )
+    console.stage("writing")
+    shared = {"source": inputs.pictures.get("video"), "notes": inputs.notes}
+    with new_folder(out) as folder:
+        for name, result in (("plain", comparison.plain), ("hero", comparison.fast)):
+            reports = {"report": result.report, "report_png": result.picture}
+            write_run(folder / name, result.decoded, result.cameras, inputs.fps, **reports, **shared)
+        (folder / "compare.json").write_text(json.dumps(comparison.to_dict(), indent=1), encoding="utf-8")
+    console.say(f"\n{comparison.table()}\n\n{METHOD}\n")
+    console.say(f"{out}: plain/, hero/, compare.json")
+    if console.quiet:
+        print(out)
+
+
+def _prepare(
+    arguments: argparse.Namespace, console: Console, task: str, sources: dict[str, str], hero: Hero | None
+) -> tuple[AetherModel, Inputs, Settings]:
+    """Load the model and the inputs, check everything, and say what will be done."""
+    from . import job
+
+    job.check_sources(sources)
+    steps = arguments.steps
+    if steps is None and task == "reconstruction":
+        steps = RECONSTRUCTION_STEPS
+    settings = job.Settings(steps, arguments.guidance, arguments.seed)
+    model = _load(arguments, console)
+    job.make_generator(model, settings.seed)
+    if hero:
+        hero.check(model, job.steps_of(task, settings))
+    inputs = job.gather(
+        model,
+        task,
+        sources,
+        size=arguments.size,
+        frames=arguments.frames,
+        fps=arguments.fps,
+        raymap=arguments.raymap,
+    )
+    trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
+    console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")
+    shape = f"{inputs.frames} frames of {inputs.width} x {inputs.height} at {inputs.fps} fps"
+    console.say(f"{task}: {shape}, {job.steps_of(task, settings)} steps, seed {settings.seed}")
+    for note in inputs.notes:
+        console.say(f"note: {note}")
+    return model, inputs, settings
+
+
+def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
+    import torch
+
+    from .loading import load, make_scheduler
+
+    device = _auto_device() if arguments.device == "auto" else _checked_device(arguments.device)
+    if arguments.model == "miniature":
+        from .miniature import build
+
+        # Small enough for exact arithmetic everywhere.
+        dtype = torch.float32 if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+        return replace(build(dtype=dtype).to(device), scheduler=make_scheduler(arguments.scheduler))
+    return load(
+        arguments.model,
+        vae=arguments.vae,
+        prompt=arguments.prompt,
+        text_encoder=arguments.text_encoder,
+        scheduler=arguments.scheduler,
+        device=device,
+        dtype=torch.bfloat16 if arguments.dtype == "auto" else getattr(torch, arguments.dtype),
+        tiling=arguments.vae_tiling,
+        cache_dir=arguments.cache_dir,
+        progress=console.stage,
+    )
+
+
+def _auto_device() -> str:
+    """The best device there is. ROCm's is "cuda" too."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if torch.xpu.is_available():
+        return "xpu"
+    return "cpu"
+
+
+def _checked_device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError("device", f"{name!r} cannot be used here ({reason}); try auto") from error
+    return device
+
+
+def _hero(arguments: argparse.Namespace) -> Hero | None:
+    if arguments.hero == "off":
+        return None
+    import hero_engine
+
+    overrides = {name: getattr(arguments, name) for name in _HERO_OPTIONS}
+    overrides["seed"] = arguments.hero_seed
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return Hero(hero_engine.HeroConfig.preset(arguments.hero, **given))
+
+
+def _say_result(console: Console, result: Result, summary: str) -> None:
+    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items())
+    console.say(f"time: {times}")
+    console.say(summary)
+    truth = result.report["depth_against_truth"]
+    if truth:
+        console.say(
+            f"depth against the rendered truth, median aligned, sky left out: "
+            f"Abs Rel {truth['abs_rel']:.3f}, delta1 {truth['delta1']:.3f} (for information)"
+        )
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height x width: "480x720"."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 480x720")
+    return int(parts[0]), int(parts[1])
+
+
+def _patch(text: str) -> tuple[int, ...]:
+    """Frames x rows x columns of tokens: "1x2x3"."""
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FRAMESxROWSxCOLUMNS, such as 1x2x3")
+    return tuple(int(part) for part in parts)
+
+
+def _count_or_share(text: str) -> int | float:
+    """A count like "21", or a share like "0.5"."""
+    return int(text) if text.lstrip("+-").isdecimal() else float(text)
+
+
+def _ratio(text: str) -> float:
+    """A number like "0.1667", or a fraction like "1/6"."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(numerator)
+    except ZeroDivisionError:
+        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None

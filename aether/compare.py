@@ -1,0 +1,117 @@
+"""The same job without and with HERO, side by side: time, and how far the results are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .job import Accelerator, Inputs, Result, Settings, run
+from .model import AetherModel
+from .sampling import Callback
+
+METHOD = (
+    "Both runs in one process on one device with the same seed, the plain one first, after a warm-up of two "
+    "steps without and two with HERO, which is thrown away. Time is that of the denoising loop, the device "
+    "waited for; with repeats the runs alternate and the fastest of each counts. PSNR is between the two "
+    "results: RGB and disparity (limited to 0..1) with peak 1, the raymap with its range in the plain result."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results of one job.
+
+    Attributes:
+        plain, fast: without and with the accelerator.
+        speedup: denoising time of the one over the other.
+        psnr: dB by stream ("rgb", "disparity", "raymap"); infinite where they are equal.
+    """
+
+    plain: Result
+    fast: Result
+
+    @property
+    def speedup(self) -> float:
+        return _denoising(self.plain) / _denoising(self.fast)
+
+    @property
+    def psnr(self) -> dict[str, float]:
+        a, b = self.plain.decoded, self.fast.decoded
+        return {
+            "rgb": psnr(a.rgb, b.rgb),
+            "disparity": psnr(np.clip(a.disparity, 0, 1), np.clip(b.disparity, 0, 1)),
+            "raymap": psnr(a.raymap, b.raymap, peak=float(np.ptp(a.raymap))),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON (an infinite PSNR is None)."""
+        return {
+            "method": METHOD,
+            "speedup": self.speedup,
+            "psnr": {name: value if np.isfinite(value) else None for name, value in self.psnr.items()},
+            "plain": self.plain.report,
+            "hero": self.fast.report,
+        }
+
+    def table(self) -> str:
+        """The comparison as text."""
+        hero, quality = self.fast.report["hero"], self.psnr
+        steps = self.plain.report["settings"]["steps"]
+        head = ["", "denoising", "speed-up", "full steps", "cached", "PSNR rgb", "disparity", "raymap"]
+        plain = ["plain", _seconds(self.plain), "1.00x", f"{steps} of {steps}", "-", "-", "-", "-"]
+        fast = ["HERO", _seconds(self.fast), f"{self.speedup:.2f}x"]
+        fast += [f"{hero['full_steps']} of {hero['steps']}", f"{hero['bytes_cached'] / 1e6:.1f} MB"]
+        fast += [f"{quality[name]:.1f} dB" for name in ("rgb", "disparity", "raymap")]
+        rows = [head, plain, fast]
+        truths = [result.report["depth_against_truth"] for result in (self.plain, self.fast)]
+        if all(truths):
+            head += ["Abs Rel", "delta1"]
+            for row, truth in zip((plain, fast), truths, strict=True):
+                row += [f"{truth['abs_rel']:.3f}", f"{truth['delta1']:.3f}"]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+        lines = ["  ".join(map(str.rjust, row, widths)) for row in rows]
+        return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def compare(
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    accelerator: Accelerator,
+    *,
+    rehearsal: Accelerator,
+    repeats: int = 1,
+    callback: Callable[[str], Callback | None] = lambda name: None,
+) -> Comparison:
+    """Run a job without and with an accelerator; see `METHOD`.
+
+    Args:
+        rehearsal: the accelerator set so that two steps show both of its kinds of step, for the warm-up.
+        repeats: how often each is run.
+        callback: from "warm-up", "plain" or "HERO" to the callback of that run.
+    """
+    brief = replace(settings, steps=2)
+    for warm in (None, rehearsal):
+        run(model, inputs, brief, accelerator=warm, callback=callback("warm-up"))
+    results: dict[str, list[Result]] = {"plain": [], "HERO": []}
+    for _ in range(repeats):
+        for name, chosen in (("plain", None), ("HERO", accelerator)):
+            results[name].append(run(model, inputs, settings, accelerator=chosen, callback=callback(name)))
+    return Comparison(*(min(runs, key=_denoising) for runs in results.values()))
+
+
+def psnr(a: np.ndarray, b: np.ndarray, peak: float = 1.0) -> float:
+    """Peak signal-to-noise ratio in dB; infinite where the arrays are equal."""
+    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return float("inf") if error == 0 else 10 * float(np.log10(peak**2 / error))
+
+
+def _denoising(result: Result) -> float:
+    return result.seconds["denoise"]
+
+
+def _seconds(result: Result) -> str:
+    return f"{_denoising(result):.2f} s"

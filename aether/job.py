@@ -1,0 +1,326 @@
+"""A whole run: inputs from files or the synthetic world, sampling, decoding, and what to report of it.
+
+The command line stands on this. HERO is handed in as an `Accelerator`, so that nothing here imports it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from .clips import read_clip, read_image
+from .errors import InputError
+from .geometry import Cameras, disparity_to_depth
+from .latents import Decoded, decode
+from .model import AetherModel
+from .raymap import to_cameras
+from .sampling import Callback, sample
+from .tasks import check_fps, check_frames, check_size, check_task, condition
+
+if TYPE_CHECKING:
+    from .miniature import WorldClip
+
+SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
+"""An input of this form is a clip rendered from the synthetic world, by seed (0 without one)."""
+SYNTHETIC_FPS = 12
+
+
+class Accelerator(Protocol):
+    """Something that makes sampling faster, such as HERO."""
+
+    def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
+        """What `sample` enters around its loop."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the run just made did, ready for JSON."""
+
+    def summary(self) -> str:
+        """The same in a few lines for a person."""
+
+    def picture(self) -> bytes:
+        """The same as a PNG."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A task's inputs at the size and length the model will take.
+
+    Attributes:
+        task: "reconstruction", "prediction" or "planning".
+        sources: what was asked for: input name to path or "synthetic:SEED".
+        pictures: input name to (F, H, W, 3) for "video", (H, W, 3) for "image" and "goal"; in [0, 1].
+        frames, height, width, fps: of the clip that will come out.
+        raymap: camera condition (F, 6, H/8, W/8), or None.
+        notes: what was cropped, dropped, repeated or retimed.
+        truth: a rendered clip's exact depth (F, H, W), NaN in the sky; None for other inputs.
+    """
+
+    task: str
+    sources: dict[str, str]
+    pictures: dict[str, np.ndarray]
+    frames: int
+    height: int
+    width: int
+    fps: int
+    raymap: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        latent: (1, T, 56, h, w).
+        decoded: RGB, disparity and raymap.
+        cameras: read off the raymap.
+        seconds: wall time by stage: "encode", "denoise", "decode".
+        report: everything about the run, ready for JSON.
+        picture: the accelerator's report as a PNG, or None.
+    """
+
+    latent: torch.Tensor
+    decoded: Decoded
+    cameras: Cameras
+    seconds: dict[str, float]
+    report: dict[str, Any]
+    picture: bytes | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample; None takes the task's default (see `aether.tasks.TASKS`)."""
+
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 42
+
+
+def check_sources(sources: dict[str, str]) -> None:
+    """Refuse inputs that are not there, before a model is loaded for nothing.
+
+    Raises:
+        InputError: a file is missing; the field is the input's name.
+    """
+    for name, source in sources.items():
+        if not SYNTHETIC.fullmatch(source) and not Path(source).exists():
+            raise InputError(name, f"{source} does not exist; give a file, or synthetic[:SEED]")
+
+
+def gather(
+    model: AetherModel,
+    task: str,
+    sources: dict[str, str],
+    *,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    fps: int | None = None,
+    raymap: str | None = None,
+) -> Inputs:
+    """Read or render a task's inputs and bring them to what the model takes.
+
+    Args:
+        sources: input name ("video", "image", "goal") to a path, or to "synthetic[:SEED]", which gives a
+            rendered clip, its first frame as an image or its last as a goal.
+        size: (height, width); by default the model's own.
+        frames: 17, 25, 33 or 41; by default what a video fills, up to the model's own, else the model's own.
+        fps: 8, 10, 12, 15 or 24; by default what suits a video, else 12.
+        raymap: path of a .npy file with a camera condition.
+
+    Raises:
+        InputError: an input cannot be read, or a value is not one that Aether takes.
+    """
+    check_task(task)
+    height, width = size or model.default_size
+    check_size(model, height, width)
+    frames = None if frames is None else check_frames(frames)
+    fps = None if fps is None else check_fps(fps)
+    camera = None if raymap is None else read_raymap(raymap)
+    length = frames or model.default_frames
+    pictures, notes, truth, rate = {}, [], None, fps or SYNTHETIC_FPS
+    for name, source in sources.items():
+        if match := SYNTHETIC.fullmatch(source):
+            world = _rendered(int(match[1] or 0), length, height, width, rate)
+            pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
+            truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
+        elif name == "video":
+            most = model.default_frames
+            clip = read_clip(source, fps, frames=frames, max_frames=most, size=(height, width))
+            pictures[name], rate, length = clip.frames, clip.fps, len(clip.frames)
+            notes += [f"{name}: {note}" for note in clip.notes]
+        else:
+            still = read_image(source, size=(height, width), name=name)
+            pictures[name] = still.pixels
+            notes += [f"{name}: {note}" for note in still.notes]
+    return Inputs(task, sources, pictures, length, height, width, rate, camera, notes, truth)
+
+
+def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:
+    from .miniature import random_scene, render
+
+    return render(random_scene(seed), frames, height, width, fps)
+
+
+def read_raymap(path: str) -> np.ndarray:
+    """A camera condition (F, 6, h, w) from a .npy file; its shape is checked against the clip later.
+
+    Raises:
+        InputError: the file is missing or holds no such array. Pickled arrays are refused.
+    """
+    try:
+        with open(path, "rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError("raymap", f"{path} cannot be read as a .npy array ({error})") from error
+    if array.ndim != 4 or array.dtype.kind not in "fiu":
+        found = f"{path} holds {array.dtype} {array.shape}"
+        raise InputError("raymap", f"{found}; it must be (frames, 6, height / 8, width / 8) floats")
+    return array.astype(np.float32)
+
+
+def run(
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    accelerator: Accelerator | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Condition, sample, decode and measure.
+
+    Args:
+        accelerator: entered around the denoising loop.
+        callback: called after every step, see `aether.sampling.sample`.
+
+    Raises:
+        InputError: a value out of range.
+        SamplingStopped: the callback returned False.
+    """
+    steps = steps_of(inputs.task, settings)
+    generator = make_generator(model, settings.seed)
+    watch = _Watch(model.device)
+    conditions = condition(
+        model,
+        inputs.task,
+        **inputs.pictures,
+        raymap=inputs.raymap,
+        frames=inputs.frames,
+        generator=generator,
+    )
+    watch.lap("encode")
+    latent = sample(
+        model,
+        conditions,
+        steps=steps,
+        guidance=settings.guidance,
+        fps=inputs.fps,
+        generator=generator,
+        session=accelerator.session(model, steps) if accelerator else None,
+        callback=callback,
+    )
+    watch.lap("denoise")
+    decoded = decode(model, latent)
+    watch.lap("decode")
+    cameras = to_cameras(decoded.raymap, inputs.height, inputs.width, square_pixels=True)
+    report = {
+        **_describe(model, inputs, settings, steps),
+        "seconds": watch.laps,
+        "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
+        "hero": accelerator.to_dict() if accelerator else None,
+    }
+    picture = accelerator.picture() if accelerator else None
+    return Result(latent, decoded, cameras, watch.laps, report, picture)
+
+
+def steps_of(task: str, settings: Settings) -> int:
+    """The number of steps a run will take."""
+    return check_task(task).default_steps if settings.steps is None else settings.steps
+
+
+def make_generator(model: AetherModel, seed: int) -> torch.Generator:
+    """The run's one source of noise, on the model's device as in the reference's demo.
+
+    Raises:
+        InputError: the seed is not an integer from 0 to 2**63 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError("seed", f"{seed!r} is not an integer from 0 to 2**63 - 1")
+    return torch.Generator(device=model.device).manual_seed(seed)
+
+
+def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float] | None:
+    """How far depth is from the truth once its scale is fitted, or None without a truth.
+
+    One factor for the whole sequence, median of the truth over median of the depth, as in the median
+    alignment of the papers' protocol.
+
+    Args:
+        depth, truth: (F, H, W); pixels where the truth is NaN do not count.
+
+    Returns:
+        "abs_rel": mean of |depth - truth| / truth; "delta1": share of pixels within a factor of 1.25;
+        "scale": the factor.
+    """
+    if truth is None:
+        return None
+    known = np.isfinite(truth)
+    depth, truth = depth[known].astype(np.float64), truth[known].astype(np.float64)
+    scale = np.median(truth) / np.median(depth)
+    ratio = depth * scale / truth
+    return {
+        "abs_rel": float(np.abs(ratio - 1).mean()),
+        "delta1": float((np.maximum(ratio, 1 / ratio) < 1.25).mean()),
+        "scale": float(scale),
+    }
+
+
+def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int) -> dict[str, Any]:
+    import diffusers
+
+    spec = check_task(inputs.task)
+    return {
+        "task": inputs.task,
+        "inputs": inputs.sources,
+        "notes": inputs.notes,
+        "model": {"name": model.name, "trained": model.trained, "scheduler": type(model.scheduler).__name__},
+        "settings": {
+            "steps": steps,
+            "guidance": spec.default_guidance if settings.guidance is None else settings.guidance,
+            "seed": settings.seed,
+            "frames": inputs.frames,
+            "height": inputs.height,
+            "width": inputs.width,
+            "fps": inputs.fps,
+            "raymap_given": inputs.raymap is not None,
+        },
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
+    }
+
+
+class _Watch:
+    """Wall time by stage; waits for the device at the end of each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last = self._now()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = self._now()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def _now(self) -> float:
+        if self._device.type != "cpu":
+            getattr(torch, self._device.type).synchronize()
+        return time.perf_counter()
