@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RATE_TOLERANCE = 0.07
 """A rate this close to one of Aether's is taken frame for frame: 25 as 24, 16 as 15."""
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+_BT709 = 1  # FFmpeg's number for it
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg draws any text file as a video
 
 
@@ -431,7 +432,8 @@ def _frame_picture(frame: Any, aspect: float) -> Image:
     alpha = any(component.is_alpha for component in frame.format.components)
     # Without a target matrix, PyAV before 15 ignores the frame's own and turns HD colours (BT.709) a little
     # off.
-    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", dst_colorspace="ITU601")
+    matrix = {"dst_colorspace": "ITU601"} if frame.colorspace == _BT709 else {}
+    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", **matrix)
     picture = Image.fromarray(pixels)
     if aspect != 1:
         wide, high = picture.size
