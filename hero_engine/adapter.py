@@ -1,4 +1,7 @@
-"""What a run needs to know of a model class. :mod:`hero_engine.cogvideox` is the one for diffusers."""
+"""What a run needs to know of a model class.
+
+:mod:`hero_engine.cogvideox` knows diffusers' CogVideoX, :mod:`hero_engine.comfy_cogvideox` ComfyUI's own.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from torch import Tensor, nn
 
 from .cost import ModelShape
 
-# (block number, keys, values of the tokens at hand), each (batch, heads, tokens, head width)
-# -> the keys and values to attend to
+# (block number, keys, values of the tokens at hand) -> the keys and values to attend to;
+# each (batch, text + video tokens, ...)
 Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[..., Any]
 
@@ -63,8 +66,8 @@ class ModelAdapter(Protocol):
     def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
         """What one forward of the whole model is asked for."""
 
-    def read_block(self, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
-        """The arguments of one block's forward."""
+    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+        """The arguments of the forward of block `number`."""
 
     def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         """Run a block's own forward: (video tokens, text tokens)."""

@@ -78,7 +78,7 @@ class CogVideoXAdapter:
             patch_size=config.patch_size,
         )
 
-    def read_block(self, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         # By keyword usually; gradient checkpointing passes by position.
         named = {**dict(zip(_BLOCK_ARGUMENTS, args, strict=False)), **kwargs}
@@ -137,7 +137,10 @@ class _RoutedProcessor:
         text = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
         query, key, value = _project(attn, tokens, text, image_rotary_emb)
-        key, value = self._attend(self._block, key, value)
+        key, value = (
+            tensor.transpose(1, 2)
+            for tensor in self._attend(self._block, key.transpose(1, 2), value.transpose(1, 2))
+        )
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         out = out.transpose(1, 2).flatten(2)
         out = attn.to_out[1](attn.to_out[0](out))

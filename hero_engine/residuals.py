@@ -188,14 +188,14 @@ class KeyValues:
         self._held: dict[int, tuple[Tensor, Tensor]] = {}
 
     def replace(self, block: int, keys: Tensor, values: Tensor) -> None:
-        """A full step: keep (batch, heads, tokens, head width) of block number `block`."""
+        """A full step: keep those of block number `block`, (batch, tokens, ...)."""
         self._held[block] = (_compact(keys), _compact(values))
 
     def refresh(self, block: int, rows: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """A cached step: write the rows that were computed; returns those of all tokens."""
         held = self._held[block]
         for whole, part in zip(held, (keys, values), strict=True):
-            whole.index_copy_(2, rows, part)
+            whole.index_copy_(1, rows, part)
         return held
 
     @property

@@ -101,7 +101,7 @@ class HeroRun:
         """Stands around the forward of block `number`."""
         if self._current is None:
             return original(*args, **kwargs)
-        return self._current.block(number, original, self._adapter.read_block(args, kwargs))
+        return self._current.block(number, original, self._adapter.read_block(number, args, kwargs))
 
     def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stands between the projections and the attention of a shallow block."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from .adapter import ModelAdapter
 from .cogvideox import CogVideoXAdapter
+from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
 from .config import HeroConfig
 from .errors import ConfigError
 from .install import WrappedForward, installed_owner
@@ -38,7 +39,11 @@ class _Installation:
 def _adapter_for(transformer: Any, config: Any) -> ModelAdapter:
     if not isinstance(config, HeroConfig):
         raise ConfigError("config", f"{type(config).__name__} is not a HeroConfig")
-    return CogVideoXAdapter(transformer)
+    return (
+        ComfyCogVideoXAdapter(transformer)
+        if is_comfy_cogvideox(transformer)
+        else CogVideoXAdapter(transformer)
+    )
 
 
 @contextmanager
@@ -49,7 +54,7 @@ def hero_session(transformer: Any, config: HeroConfig, steps: int | None = None)
     cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
 
     Args:
-        transformer: diffusers' ``CogVideoXTransformer3DModel``.
+        transformer: diffusers' ``CogVideoXTransformer3DModel``, or ComfyUI's own class of that name.
         config: the settings.
         steps: number of denoising steps; needed where ``config.warmup`` is a share.
 

@@ -81,19 +81,19 @@ def test_bytes_are_those_of_the_hidden_states_held():
 
 def test_keys_and_values_are_refreshed_in_their_rows():
     store = KeyValues()
-    keys, values = torch.zeros(2, 1, 2, 5, 3)
+    keys, values = torch.zeros(2, 1, 5, 2, 3)
     store.replace(0, keys, values)
     rows = torch.tensor([0, 3])
     fresh = torch.ones(1, 2, 2, 3)
     all_keys, all_values = store.refresh(0, rows, fresh, 2 * fresh)
-    assert all_keys[:, :, rows].eq(1).all() and all_values[:, :, rows].eq(2).all()
+    assert all_keys[:, rows].eq(1).all() and all_values[:, rows].eq(2).all()
     assert all_keys.sum() == fresh.sum() and all_values.sum() == 2 * fresh.sum()
 
 
 def test_parts_of_a_fused_projection_do_not_keep_the_whole_alive():
     fused = torch.randn(1, 5, 2, 9)
     store = KeyValues()
-    store.replace(0, fused[..., 3:6].transpose(1, 2), fused[..., 6:].transpose(1, 2))
-    held = store.refresh(0, torch.empty(0, dtype=torch.int64), *torch.empty(2, 1, 2, 0, 3))
+    store.replace(0, fused[..., 3:6], fused[..., 6:])
+    held = store.refresh(0, torch.empty(0, dtype=torch.int64), *torch.empty(2, 1, 0, 2, 3))
     assert all(tensor.untyped_storage().nbytes() == tensor.numel() * 4 for tensor in held)
     assert store.bytes == 2 * 30 * 4

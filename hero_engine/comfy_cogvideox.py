@@ -1,0 +1,108 @@
+"""The names of ComfyUI's own CogVideoX, a twin of :mod:`hero_engine.cogvideox`. Imports nothing of ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from .adapter import Attend, BlockCall, Forward, ModelCall
+from .cost import ModelShape
+
+_OVERRIDE = "optimized_attention_override"
+
+
+def is_comfy_cogvideox(model: Any) -> bool:
+    """Whether this is ComfyUI's CogVideoX transformer (the ``diffusion_model`` of such a MODEL)."""
+    kind = type(model)
+    return kind.__name__ == "CogVideoXTransformer3DModel" and kind.__module__.endswith("ldm.cogvideo.model")
+
+
+class ComfyCogVideoXAdapter:
+    """Reads the calls of ComfyUI's CogVideoX transformer, latents (batch, channels, frames, rows, columns).
+
+    Args:
+        transformer: the model; see :func:`is_comfy_cogvideox`.
+    """
+
+    def __init__(self, transformer: nn.Module):
+        self.model = transformer
+        self.blocks: list[nn.Module] = list(transformer.blocks)
+        self._attend: Attend | None = None
+        self._routed = 0
+
+    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        asked = {**dict(zip(("x", "timestep", "context"), args, strict=False)), **kwargs}
+        latent, text = asked["x"], asked["context"]
+        return ModelCall(
+            timestep=float(asked["timestep"].flatten()[0]),
+            shape=self._shape(latent, text),
+            batch=latent.shape[0],
+            device=latent.device,
+            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape)),
+        )
+
+    def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
+        model = self.model
+        frames_per_patch = model.patch_size_t or 1
+        sides = zip(latent.shape[-3:], (frames_per_patch, model.patch_size, model.patch_size), strict=True)
+        return ModelShape(
+            blocks=len(self.blocks),
+            width=model.dim,
+            time_width=model.time_embedding_linear_2.weight.shape[0],
+            text_tokens=text.shape[1],
+            text_width=text.shape[2],
+            # Latents are padded up to whole patches.
+            grid=tuple(-(-length // patch) for length, patch in sides),
+            in_channels=model.in_channels * frames_per_patch,
+            out_channels=model.out_channels * frames_per_patch,
+            patch_size=model.patch_size,
+        )
+
+    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        rest = dict(kwargs)
+        call = BlockCall(
+            video=rest.pop("hidden_states"),
+            text=rest.pop("encoder_hidden_states"),
+            rotary=rest.pop("image_rotary_emb", None),
+            rest=rest,
+        )
+        if number < self._routed:
+            options = rest.get("transformer_options") or {}
+            routed = _routed_attention(number, self._attend, options.get(_OVERRIDE))
+            rest["transformer_options"] = {**options, _OVERRIDE: routed}
+        return call
+
+    def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return forward(
+            hidden_states=call.video,
+            encoder_hidden_states=call.text,
+            image_rotary_emb=call.rotary,
+            **call.rest,
+        )
+
+    @contextmanager
+    def attention(self, blocks: int, attend: Attend) -> Iterator[None]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        self._attend, self._routed = attend, blocks
+        try:
+            yield
+        finally:
+            self._attend, self._routed = None, 0
+
+
+def _routed_attention(number: int, attend: Attend, inner: Callable[..., Any] | None) -> Callable[..., Any]:
+    """An attention override for one block, around the one that is set already, if any."""
+
+    def override(function: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *args, **kwargs):
+        key, value = attend(number, key, value)
+        if inner is not None:
+            return inner(function, query, key, value, *args, **kwargs)
+        return function(query, key, value, *args, **kwargs)
+
+    return override
