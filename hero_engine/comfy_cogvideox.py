@@ -1,4 +1,4 @@
-"""The names of ComfyUI's own CogVideoX, a twin of :mod:`hero_engine.cogvideox`. Imports nothing of ComfyUI."""
+"""The names of ComfyUI's own CogVideoX: twin of :mod:`hero_engine.cogvideox`. Imports nothing of ComfyUI."""
 
 from __future__ import annotations
 
