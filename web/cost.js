@@ -1,0 +1,214 @@
+// FLOPs, memory and speed-up bound of HERO settings, before anything runs: the formula of hero_engine/cost.py.
+// tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
+
+/** Dimensions of a transformer in one call; grid is (frames, rows, columns) of video tokens. */
+const AETHER = Object.freeze({
+  blocks: 42,
+  width: 3072,
+  timeWidth: 512,
+  textTokens: 226,
+  textWidth: 4096,
+  inChannels: 96,
+  outChannels: 56,
+  patchSize: 2,
+});
+const MINIATURE = Object.freeze({
+  blocks: 12,
+  width: 160,
+  timeWidth: 64,
+  textTokens: 8,
+  textWidth: 64,
+  inChannels: 96,
+  outChannels: 56,
+  patchSize: 1,
+});
+
+/** The models an artist can connect: shape, the clip they were made for, and bytes of one cached number. */
+export const MODELS = Object.freeze({
+  aether: { shape: AETHER, height: 480, width: 720, frames: 41, bytes: 2 },
+  miniature: { shape: MINIATURE, height: 64, width: 96, frames: 17, bytes: 4 },
+});
+
+/** hero_engine.config.PRESETS in the words of the node's widgets. */
+export const PRESETS = Object.freeze({
+  paper: {
+    tau: 0.5,
+    interval: 2,
+    ratio: 0.17,
+    threshold: 0,
+    warmup: 4,
+    warmup_unit: "steps",
+    patch_frames: 1,
+    patch_rows: 2,
+    patch_columns: 3,
+    context: "selected",
+    forecast: "linear",
+    text: "omit",
+  },
+  "paper-fast": {
+    tau: 0.5,
+    interval: 3,
+    ratio: 0.17,
+    threshold: 0,
+    warmup: 20,
+    warmup_unit: "percent",
+    patch_frames: 1,
+    patch_rows: 2,
+    patch_columns: 3,
+    context: "selected",
+    forecast: "linear",
+    text: "omit",
+  },
+});
+
+/** A setting that cannot be; `field` names it. */
+export class SettingError extends Error {
+  constructor(field, reason) {
+    super(`${field}: ${reason}`);
+    this.field = field;
+  }
+}
+
+/**
+ * The shape of a call for a clip.
+ * @param {object} model dimensions without a grid, such as MODELS.aether.shape
+ * @param {number} height @param {number} width of the clip in pixels @param {number} frames of the clip
+ */
+export function clipShape(model, height, width, frames) {
+  const token = 8 * model.patchSize;
+  const grid = [Math.floor((frames - 1) / 4) + 1, Math.floor(height / token), Math.floor(width / token)];
+  return { ...model, grid };
+}
+
+/**
+ * Settings as `predict` takes them, from the node's widgets.
+ * @param {object} widgets values by widget name
+ */
+export function configOf(widgets) {
+  const percent = widgets.warmup_unit === "percent";
+  return {
+    tau: { share: widgets.tau },
+    interval: widgets.interval,
+    ratio: widgets.ratio,
+    threshold: widgets.threshold,
+    patch: [widgets.patch_frames, widgets.patch_rows, widgets.patch_columns],
+    warmup: percent ? { share: widgets.warmup / 100 } : { count: widgets.warmup },
+    context: widgets.context,
+    forecast: widgets.forecast,
+    text: widgets.text,
+  };
+}
+
+/** Which steps run in full with a fixed interval: an array of booleans, one a step. */
+export function schedule(interval, warmup, steps) {
+  let last = -1;
+  return Array.from({ length: steps }, (_, step) => {
+    const full = step < warmup || step - last >= interval;
+    if (full) last = step;
+    return full;
+  });
+}
+
+/** Round half to even, as Python does. */
+function roundEven(value) {
+  const low = Math.floor(value);
+  const rest = value - low;
+  if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
+  return low % 2 === 0 ? low : low + 1;
+}
+
+/** `{count}` or `{share}` of `whole` as a count. */
+function countOf(value, whole) {
+  return value.count ?? Math.max(1, roundEven(value.share * whole));
+}
+
+const product = (values) => values.reduce((total, value) => total * value, 1);
+const videoTokens = (shape) => product(shape.grid);
+const allTokens = (shape) => videoTokens(shape) + shape.textTokens;
+
+function resolve(config, shape, steps) {
+  const volume = product(config.patch);
+  const tokensPerPatch = Math.floor(config.ratio * volume + 0.5);
+  if (tokensPerPatch < 1) {
+    const least = (0.5 / volume).toPrecision(3);
+    throw new SettingError("ratio", `less than half a token of a patch of ${volume}; use at least ${least}`);
+  }
+  if (config.patch.some((side, axis) => side > shape.grid[axis])) {
+    throw new SettingError("patch", `${config.patch.join("x")} is larger than the ${shape.grid.join("x")} tokens`);
+  }
+  const tau = countOf(config.tau, shape.blocks);
+  if (tau > shape.blocks) throw new SettingError("tau", `more than the model's ${shape.blocks} blocks`);
+  return { tau, warmup: countOf(config.warmup, steps), tokensPerPatch };
+}
+
+function embeddingMultiplications(shape) {
+  const patch = shape.patchSize ** 2;
+  return (
+    videoTokens(shape) * shape.width * patch * (shape.inChannels + shape.outChannels) +
+    shape.textTokens * shape.textWidth * shape.width +
+    shape.timeWidth * (shape.width + shape.timeWidth + 2 * shape.width)
+  );
+}
+
+function linearFlops(shape, blocks, tokens) {
+  const modulation = 2 * 6 * shape.width * shape.timeWidth;
+  const perToken = 12 * shape.width * shape.width;
+  return 2 * (blocks * (perToken * tokens + modulation) + embeddingMultiplications(shape));
+}
+
+function attentionFlops(shape, blocks, queries, keys) {
+  return 4 * blocks * queries * keys * shape.width;
+}
+
+function refreshedTokens(shape, config, counts) {
+  const sides = (length, patch) => {
+    const parts = [];
+    for (let start = 0; start < length; start += patch) parts.push(Math.min(patch, length - start));
+    return parts;
+  };
+  const [frames, rows, columns] = shape.grid.map((length, axis) => sides(length, config.patch[axis]));
+  let tokens = 0;
+  for (const a of frames)
+    for (const b of rows) for (const c of columns) tokens += Math.min(counts.tokensPerPatch, a * b * c);
+  return tokens;
+}
+
+function cachedBytes(shape, config, counts, batch, elementBytes) {
+  const deep = counts.tau < shape.blocks ? { linear: 2, fitted: 3 }[config.forecast] : 0;
+  let tokens = (1 + deep) * videoTokens(shape);
+  if (config.context === "cached_kv") tokens += 2 * counts.tau * allTokens(shape);
+  return tokens * shape.width * batch * elementBytes;
+}
+
+/**
+ * Predict a run with a fixed interval; with a threshold above 0 this is the fastest it can be.
+ * @param {object} config see `configOf`; tau and warmup are `{count}` or `{share}`
+ * @param {object} shape see `clipShape`
+ * @param {number} steps @param {number} batch forwards a step (2 with guidance) @param {number} elementBytes
+ * @throws {SettingError}
+ */
+export function predict(config, shape, steps, batch = 1, elementBytes = 2) {
+  const counts = resolve(config, shape, steps);
+  const full = schedule(config.interval, counts.warmup, steps).filter(Boolean).length;
+  const cached = steps - full;
+  const tokens = refreshedTokens(shape, config, counts) + (config.text === "refresh" ? shape.textTokens : 0);
+  const keys = config.context === "cached_kv" ? allTokens(shape) : tokens;
+  const linearFull = linearFlops(shape, shape.blocks, allTokens(shape));
+  const linearCached = linearFlops(shape, counts.tau, tokens);
+  const whole = linearFull + attentionFlops(shape, shape.blocks, allTokens(shape), allTokens(shape));
+  const part = linearCached + attentionFlops(shape, counts.tau, tokens, keys);
+  return {
+    steps,
+    fullSteps: full,
+    cachedSteps: cached,
+    warmup: counts.warmup,
+    tau: counts.tau,
+    cachedShare: part / whole,
+    linearFlops: batch * (full * linearFull + cached * linearCached),
+    unacceleratedLinearFlops: batch * steps * linearFull,
+    flops: batch * (full * whole + cached * part),
+    unacceleratedFlops: batch * steps * whole,
+    cachedBytes: cachedBytes(shape, config, counts, batch, elementBytes),
+    speedupBound: steps / (full + (cached * part) / whole),
+  };
+}
