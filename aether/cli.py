@@ -252,6 +252,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
     import json
+    import textwrap
 
     from .compare import METHOD, compare
     from .export import check_out_dir, new_folder, write_run
@@ -285,7 +286,7 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
             reports = {"report": result.report, "report_png": result.picture}
             write_run(folder / name, result.decoded, result.cameras, inputs.fps, **reports, **shared)
         (folder / "compare.json").write_text(json.dumps(comparison.to_dict(), indent=1), encoding="utf-8")
-    console.say(f"\n{comparison.table()}\n\n{METHOD}\n")
+    console.say(f"\n{comparison.table()}\n\n{textwrap.fill(METHOD, 100)}\n")
     console.say(f"{out}: plain/, hero/, compare.json")
     if console.quiet:
         print(out)

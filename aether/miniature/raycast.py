@@ -111,7 +111,9 @@ def _frame_colors(view: _View, height: int, width: int, focal: float, samples: i
     for top in range(0, height, step):
         rows = ys[top * samples : (top + step) * samples]
         colors = view.colors(xs, rows, footprint)
-        colors = colors.reshape(len(rows) // samples, samples, width, samples, 3).mean(axis=(1, 3))
+        colors = colors.reshape(len(rows) // samples, samples, width, samples * 3)
+        colors = np.add.reduce(colors, axis=1).reshape(-1, width, samples, 3)
+        colors = sum(colors[:, :, column] for column in range(samples)) / np.float32(samples**2)
         bands.append(np.clip(colors, 0, 1) ** (1 / GAMMA))
     return np.concatenate(bands)
 
@@ -238,8 +240,10 @@ class _View:
         depth, labels = depth.ravel(), labels.ravel()
         grid = np.broadcast_arrays(xs[None, :], ys[:, None], np.ones((1, 1), xs.dtype))
         rays = np.stack(grid, axis=-1).reshape(-1, 3) @ self.pose[:3, :3].T.astype(xs.dtype)
-        lengths = np.linalg.norm(rays, axis=1)
-        colors = self._sky(rays / lengths[:, None])
+        lengths = np.sqrt(_dot(rays, rays))
+        colors = np.empty_like(rays)
+        open_sky = labels == SKY
+        colors[open_sky] = self._sky(rays[open_sky] / lengths[open_sky, None])
         fade = np.exp(-depth * lengths / np.float32(self.scene.sky.haze))[:, None]
         order = np.argsort(labels, kind="stable")
         edges = np.searchsorted(labels[order], np.arange(len(self.placed) + 2))
@@ -267,7 +271,7 @@ class _View:
             local = (points - placed.center.astype(rays.dtype)) @ placed.rotation.astype(rays.dtype)
             normals, u, v, density = placed.surface(local)
             texture = placed.solid.texture
-        facing = np.abs((rays * normals).sum(axis=1)) / lengths
+        facing = np.abs(_dot(rays, normals)) / lengths
         # Isotropic filtering at a grazing angle: the square root is the middle between blur and shimmer.
         width = depth * (footprint * density) / np.sqrt(np.maximum(facing, 0.02))
         albedo = texture.sample(u, v, width)
@@ -288,7 +292,7 @@ class _View:
                 continue
             offset = points - placed.center.astype(points.dtype)
             along = offset @ self.sun.astype(points.dtype)
-            apart = (offset * offset).sum(axis=1) - along * along
+            apart = _dot(offset, offset) - along * along
             radius = placed.solid.radius
             near = np.flatnonzero(candidates & ~shadowed & (apart < radius**2) & (along < radius))
             local = offset[near] @ placed.rotation.astype(points.dtype)
@@ -310,6 +314,11 @@ class _View:
         glow = np.maximum(directions @ self.sun.astype(directions.dtype), 0)
         colors += np.array([1.0, 0.9, 0.7], np.float32) * (0.6 * glow**200 + 0.12 * glow**8)[:, None]
         return colors
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row, (N,). A sum over an axis of three is slow in numpy."""
+    return np.einsum("ij,ij->i", a, b)
 
 
 def _keep_nearer(depth: np.ndarray, labels: np.ndarray, candidate: np.ndarray, label: int) -> None:

@@ -165,7 +165,7 @@ CAMERA_MOVES = ("dolly", "truck", "orbit", "pan", "crane", "handheld")
 
 
 def random_scene(seed: int = 0) -> Scene:
-    """A random scene; the same seed gives the same scene everywhere.
+    """A random scene; the same seed gives the same scene everywhere, to rounding.
 
     Args:
         seed: any integer from 0.

@@ -165,8 +165,7 @@ def test_compare_puts_both_side_by_side(plain, tmp_path, capsys):
     assert document["speedup"] == pytest.approx(seconds[0] / seconds[1])
     printed = capsys.readouterr().out
     for word in ("speed-up", "full steps", "5 of 7", "MB", "dB", "Abs Rel", "same seed"):
-        assert word in printed
-    assert run("compare", "synthetic:3", *SMALL, "--overwrite", "--quiet", out=tmp_path / "out") == 0
+        assert word in " ".join(printed.split())
 
 
 def test_psnr():
