@@ -1,0 +1,25 @@
+"""What the documents show works."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_library_page_runs(capsys):
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) == 3
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "docs/library.md", "exec"), names)
+    assert "17 full / 13 cached" in capsys.readouterr().out
+    assert names["points"].shape == (17, 64, 96, 3)
+    assert names["picture"][:4] == b"\x89PNG"
+    assert names["prediction"].full_steps == 23
+
+
+def test_local_links_lead_somewhere():
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
