@@ -1,0 +1,63 @@
+// The words under HERO Patch's sliders, in English and Chinese.
+
+const ENGLISH = {
+  models: { aether: "Aether", miniature: "Aether Miniature" },
+  bound: ({ x }) => `up to ${x}× faster`,
+  none: () => "no speed-up",
+  bypassed: () => "HERO is off",
+  steps: ({ full, cached, steps }) => `${full} full + ${cached} cached of ${steps} steps`,
+  memory: ({ size, model, width, height, frames }) => `${size} of cache · ${model} ${width}×${height}×${frames}`,
+  adaptive: ({ full }) => `Drift decides: at least ${full} full steps, more where the picture changes fast.`,
+  invalid: ({ reason }) => `Cannot run: ${reason}`,
+  assumed: ({ list }) => `Assuming ${list}.`,
+  assumptions: {
+    model: () => "Aether (connect a model)",
+    otherModel: () => "an Aether-sized model",
+    steps: ({ steps }) => `${steps} steps (connect a sampler)`,
+    task: () => "the model's own clip size",
+    frames: ({ frames }) => `${frames} frames`,
+  },
+  warmupTakesAll: ({ steps }) =>
+    `Nothing to reuse: the warm-up takes all ${steps} steps. Use more steps or a shorter warm-up.`,
+  intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
+  lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
+  reusedNothing: () =>
+    "Last run reused nothing. Raise the interval or the threshold, shorten the warm-up, or use more steps.",
+  unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
+};
+
+const CHINESE = {
+  models: { aether: "Aether", miniature: "Aether 微型模型" },
+  bound: ({ x }) => `最多加速 ${x}×`,
+  none: () => "没有加速",
+  bypassed: () => "HERO 已关闭",
+  steps: ({ full, cached, steps }) => `共 ${steps} 步：${full} 步完整 + ${cached} 步缓存`,
+  memory: ({ size, model, width, height, frames }) => `缓存 ${size} · ${model} ${width}×${height}×${frames}`,
+  adaptive: ({ full }) => `由漂移决定：至少 ${full} 步完整，画面变化快时更多。`,
+  invalid: ({ reason }) => `无法运行：${reason}`,
+  assumed: ({ list }) => `假定：${list}。`,
+  assumptions: {
+    model: () => "Aether（请连接模型）",
+    otherModel: () => "与 Aether 同样大小的模型",
+    steps: ({ steps }) => `${steps} 步（请连接采样器）`,
+    task: () => "模型默认的片段尺寸",
+    frames: ({ frames }) => `${frames} 帧`,
+  },
+  warmupTakesAll: ({ steps }) => `没有可复用的步：预热占满了全部 ${steps} 步。请增加步数或缩短预热。`,
+  intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
+  lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
+  reusedNothing: () => "上次运行没有复用任何步。请增大间隔或阈值，缩短预热，或增加步数。",
+  unknownPreset: ({ preset }) => `预设“${preset}”比本页面新：请刷新浏览器。`,
+};
+
+/** The words for a locale such as "en" or "zh-TW". */
+export function words(locale) {
+  return String(locale ?? "").startsWith("zh") ? CHINESE : ENGLISH;
+}
+
+/** Bytes as people read them: "0.55 GB", "3.4 MB". */
+export function sizeText(bytes) {
+  if (bytes >= 1e8) return `${(bytes / 1e9).toFixed(2)} GB`;
+  if (bytes >= 1e5) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${Math.ceil(bytes / 1e3)} kB`;
+}
