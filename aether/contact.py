@@ -80,7 +80,7 @@ def contact_sheet(
             cell = _picture(pictures[frame], cell_width, height)
             sheet.paste(cell, (left, LABEL + row * (LABEL + height) + LABEL))
         if cameras:
-            cell = _path_picture(cameras, int(frame), cell_width, height)
+            cell = draw_path(cameras, int(frame), cell_width, height)
             sheet.paste(cell, (left, LABEL + len(rows) * (LABEL + height) + LABEL))
     for row, label in enumerate(labels):
         draw.text((GUTTER, LABEL + row * (LABEL + height) + 3), label, fill=_INK)
@@ -100,7 +100,7 @@ def _picture(pixels: np.ndarray, width: int, height: int) -> Any:
     return picture.resize((width, height), filter)
 
 
-def _path_picture(cameras: Cameras, frame: int, width: int, height: int) -> Any:
+def draw_path(cameras: Cameras, frame: int, width: int, height: int) -> Any:
     """The cameras' positions from above (the first one's x to the right, its z up), one camera as a wedge."""
     from PIL import Image, ImageDraw
 

@@ -125,7 +125,7 @@ def load(
     if slicing:
         autoencoder.enable_slicing()
 
-    embeds = _find_prompt(prompt, text_encoder, root, base, transformer.config, cache, device, say)
+    embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, device, say)
     return AetherModel(
         transformer=transformer,
         vae=autoencoder,
@@ -324,8 +324,13 @@ def _build(cls, config, names, field, where, device, dtype):
     return module.to(device).eval().requires_grad_(False)
 
 
-def _find_prompt(prompt, text_encoder, root, base, config, cache, device, say) -> torch.Tensor:
-    """The embedding given, else the source's file, else the one kept from before, else computed."""
+def find_prompt(prompt, text_encoder, root, base, config, cache, device, say) -> torch.Tensor:
+    """The embedding given, else the source's file, else the one kept from before, else computed.
+
+    Args:
+        prompt, text_encoder, cache, device, say: as for :func:`load` (cache: cache_dir, say: progress).
+        root: the source's folder. base: repository to fall back on, or None. config: the transformer's.
+    """
     if isinstance(prompt, torch.Tensor):
         return check_prompt_embeds(prompt, "the embedding")
     if prompt is not None:

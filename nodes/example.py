@@ -1,0 +1,48 @@
+"""Aether Example Clip: a clip of the synthetic world, so that every template runs with nothing to load."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+
+class AetherExample(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherExample",
+            display_name="Aether Example Clip",
+            category="Aether",
+            description="Renders a small moving world with exact depth: something to try Aether on.",
+            search_aliases=["example video", "test clip", "synthetic scene", "sample clip"],
+            inputs=[
+                io.Int.Input(
+                    "scene", default=8, min=0, max=2**31 - 1, tooltip="Every number is another world."
+                ),
+                io.Combo.Input("frames", options=["17", "25", "33", "41"], tooltip="Length of the clip."),
+                io.Int.Input("width", default=192, min=32, max=1024, step=8, tooltip="Pixels."),
+                io.Int.Input("height", default=128, min=32, max=1024, step=8, tooltip="Pixels."),
+            ],
+            outputs=[
+                io.Image.Output("clip", display_name="clip", tooltip="All frames, 12 a second."),
+                io.Image.Output("first", display_name="first frame"),
+                io.Image.Output("last", display_name="last frame"),
+                io.Image.Output(
+                    "depth", display_name="true depth", tooltip="Exact depth as a picture: near is bright."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, scene: int, frames: str, width: int, height: int) -> io.NodeOutput:
+        from ..aether.miniature.raycast import render
+        from ..aether.miniature.world import random_scene
+
+        world = render(random_scene(scene), int(frames), height, width, fps=12, samples=2)
+        clip = torch.from_numpy(world.rgb)
+        near = 1 / torch.from_numpy(world.depth)
+        near = (near - near.min()) / (near.max() - near.min()).clamp_min(1e-6)
+        return io.NodeOutput(clip, clip[:1], clip[-1:], near[..., None].expand(-1, -1, -1, 3).contiguous())
+
+
+NODES = (AetherExample,)

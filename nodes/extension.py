@@ -1,0 +1,29 @@
+"""What ComfyUI is handed: the list of nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .compat import check_comfyui
+
+if TYPE_CHECKING:
+    from comfy_api.latest import ComfyExtension
+
+
+def make_extension() -> ComfyExtension:
+    """The pack as ComfyUI takes it.
+
+    Raises:
+        ImportError: ComfyUI is too old.
+    """
+    check_comfyui()
+    from comfy_api.latest import ComfyExtension, io
+
+    class AetherHero(ComfyExtension):
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            from . import cameras, depth, example, hero, loaders, sampler, streams, tasks
+
+            modules = (loaders, tasks, hero, sampler, streams, depth, cameras, example)
+            return [node for module in modules for node in module.NODES]
+
+    return AetherHero()

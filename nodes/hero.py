@@ -1,0 +1,254 @@
+"""HERO Patch and HERO Report."""
+
+from __future__ import annotations
+
+import io as bytes_io
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..hero_engine import PRESETS, ConfigError, HeroConfig
+from ..hero_engine.config import CONTEXTS, FORECASTS, TEXTS
+
+CUSTOM = "custom"
+_SLIDER = io.NumberDisplay.slider
+
+
+class HeroPatch(io.ComfyNode):
+    """MODEL to an accelerated MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HeroPatch",
+            display_name="HERO Patch",
+            category="Aether/hero",
+            description="Accelerates sampling (HERO): on most steps a part of the model runs on a part of the "
+            "picture, the rest is extrapolated. Bypass or delete this node to undo it.",
+            search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
+                io.Combo.Input(
+                    "preset",
+                    options=[CUSTOM, *PRESETS],
+                    default="paper",
+                    tooltip="Named settings, which win over everything below but the seed. custom: what is set "
+                    "below.",
+                ),
+                io.Float.Input(
+                    "tau",
+                    default=0.5,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=_SLIDER,
+                    tooltip="Share of the blocks that run on cached steps. More is truer and slower.",
+                ),
+                io.Int.Input(
+                    "interval",
+                    default=2,
+                    min=1,
+                    max=10,
+                    display_mode=_SLIDER,
+                    tooltip="N: at least one step in N is computed in full. 1 makes every step full.",
+                ),
+                io.Float.Input(
+                    "ratio",
+                    default=0.17,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=_SLIDER,
+                    tooltip="r: share of each patch of tokens that is computed on cached steps, in whole tokens "
+                    "(0.17 of 1 x 2 x 3 is one). More is truer and slower.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.01,
+                    display_mode=_SLIDER,
+                    tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model has "
+                    "drifted by that much since the last one; 0.05 to 0.5 is useful.",
+                ),
+                io.Int.Input(
+                    "warmup",
+                    default=4,
+                    min=1,
+                    max=100,
+                    advanced=True,
+                    tooltip="Full steps at the beginning, in steps or in percent of all (see the next).",
+                ),
+                io.Combo.Input(
+                    "warmup_unit",
+                    options=["steps", "percent"],
+                    default="steps",
+                    advanced=True,
+                    tooltip="What warmup counts.",
+                ),
+                *(
+                    io.Int.Input(
+                        f"patch_{axis}",
+                        default=default,
+                        min=1,
+                        max=64,
+                        advanced=True,
+                        tooltip=f"Size of a patch in {axis} of tokens. From each patch, ratio is drawn at random.",
+                    )
+                    for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
+                ),
+                io.Combo.Input(
+                    "context",
+                    options=list(CONTEXTS),
+                    default="selected",
+                    advanced=True,
+                    tooltip="What refreshed tokens see. selected: each other. cached_kv: all tokens, as they "
+                    "last were; truer, takes much more memory.",
+                ),
+                io.Combo.Input(
+                    "forecast",
+                    options=list(FORECASTS),
+                    default="linear",
+                    advanced=True,
+                    tooltip="How the deep blocks are extrapolated. fitted learns from what it missed.",
+                ),
+                io.Combo.Input(
+                    "text",
+                    options=list(TEXTS),
+                    default="refresh",
+                    advanced=True,
+                    tooltip="Whether text tokens run along on cached steps. omit is what the paper counts.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    advanced=True,
+                    tooltip="Of the choice of tokens; independent of the sampler's seed.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, **inputs: Any) -> bool | str:
+        # Linked values are not known yet and come as None.
+        known = {name: value for name, value in inputs.items() if value is not None and name != "model"}
+        defaults = {i.id: i.default for i in cls.define_schema().inputs if i.id != "model"}
+        try:
+            make_config(**(defaults | known))
+        except ConfigError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
+        from .hero_run import patched
+
+        return io.NodeOutput(patched(model, make_config(**settings), cls.hidden.unique_id))
+
+
+def make_config(
+    preset: str,
+    tau: float,
+    interval: int,
+    ratio: float,
+    threshold: float,
+    warmup: int,
+    warmup_unit: str,
+    patch_frames: int,
+    patch_rows: int,
+    patch_columns: int,
+    context: str,
+    forecast: str,
+    text: str,
+    seed: int,
+) -> HeroConfig:
+    """HERO Patch's widgets as a configuration.
+
+    Raises:
+        ConfigError: a value out of range; names the field.
+    """
+    if preset != CUSTOM:
+        return HeroConfig.preset(preset, seed=seed)
+    if warmup_unit not in ("steps", "percent"):
+        raise ConfigError("warmup_unit", f"{warmup_unit!r} is not 'steps' or 'percent'")
+    return HeroConfig(
+        tau=float(tau),  # a share, also where it is 1
+        interval=interval,
+        ratio=ratio,
+        threshold=threshold,
+        patch=(patch_frames, patch_rows, patch_columns),
+        warmup=warmup / 100 if warmup_unit == "percent" else warmup,
+        seed=seed,
+        context=context,
+        forecast=forecast,
+        text=text,
+    )
+
+
+class HeroReport(io.ComfyNode):
+    """What HERO did in a run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HeroReport",
+            display_name="HERO Report",
+            category="Aether/hero",
+            description="What HERO did in the run that gave this latent: steps, drift, time, memory.",
+            search_aliases=["hero report", "speedup", "cache report", "skip report", "benchmark"],
+            inputs=[
+                io.Model.Input("model", tooltip="The MODEL of HERO Patch that the sampler ran."),
+                io.Latent.Input("latent", tooltip="What the sampler made with it (before Aether Split)."),
+            ],
+            outputs=[
+                io.String.Output("text", display_name="text", tooltip="The report in words."),
+                io.Image.Output("picture", display_name="picture", tooltip="The report as a drawing."),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
+        from .hero_reports import box_of
+
+        box = box_of(model)
+        report = None if box is None else box.find(latent["samples"])
+        if report is not None:
+            text, picture = report.summary(), _picture(report)
+        else:
+            text = _why_none(box is None)
+            picture = torch.zeros(1, 64, 64, 3)
+        shown = {"text": (text,)} | (ui.PreviewImage(picture, cls=cls).as_dict() if report else {})
+        return io.NodeOutput(text, picture, ui=shown)
+
+
+def _why_none(unpatched: bool) -> str:
+    if unpatched:
+        return "No HERO Patch is on this MODEL: every step was computed in full."
+    return (
+        "No report for this latent: it was not made with this MODEL, or too long ago. Connect the latent of the "
+        "sampler that runs this MODEL, and run again with another seed if it was cached."
+    )
+
+
+def _picture(report: Any) -> torch.Tensor:
+    from PIL import Image
+
+    from ..hero_engine import report_png
+
+    picture = Image.open(bytes_io.BytesIO(report_png(report))).convert("RGB")
+    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+
+
+NODES: list[type[Any]] = [HeroPatch, HeroReport]

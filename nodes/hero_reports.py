@@ -1,0 +1,66 @@
+"""How a run's report finds its way from the sampler to HERO Report and to the canvas."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+import comfy.model_management
+import torch
+
+from ..hero_engine import RunReport
+from .comfy_model import KEY
+from .messages import send_event, show_text
+
+EVENT = "aether_hero.report"
+_KEPT = 16
+
+
+class ReportBox:
+    """The latest reports of one HERO Patch, each under the fingerprint of the latent its run gave.
+
+    Made when HERO Patch runs, and attached to the MODEL that it gives out.
+    """
+
+    def __init__(self, node_id: str | None):
+        self._node_id = node_id
+        self._reports: OrderedDict[str, RunReport] = OrderedDict()
+
+    def add(self, report: RunReport, latent: torch.Tensor) -> None:
+        """Keep a report and show it on the node."""
+        self._reports[fingerprint(latent)] = report
+        while len(self._reports) > _KEPT:
+            self._reports.popitem(last=False)
+        show_text(self._node_id, report.summary())
+        send_event(EVENT, {"node": self._node_id, **_numbers(report)})
+
+    def find(self, latent: torch.Tensor) -> RunReport | None:
+        return self._reports.get(fingerprint(latent))
+
+
+def box_of(model: Any) -> ReportBox | None:
+    """The box on a MODEL, None where no HERO Patch is on it."""
+    return model.get_attachment(KEY)
+
+
+def fingerprint(latent: torch.Tensor) -> str:
+    """The same before and after core has moved a latent to where it keeps them."""
+    values = latent.detach().to("cpu", comfy.model_management.intermediate_dtype()).float().contiguous()
+    digest = hashlib.sha256(repr(tuple(values.shape)).encode())
+    digest.update(values.numpy())
+    return digest.hexdigest()
+
+
+def _numbers(report: RunReport) -> dict[str, Any]:
+    return {
+        "summary": report.summary(),
+        "steps": report.steps,
+        "full": report.full_steps,
+        "cached": report.cached_steps,
+        "speedup": report.measured_speedup,
+        "predicted": report.predicted_speedup,
+        "bytes": report.bytes_cached,
+        "seconds": report.seconds(),
+        "reused": not report.nothing_reused,
+    }

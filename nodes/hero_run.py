@@ -1,0 +1,97 @@
+"""HERO around a sampling run of ComfyUI's: on before the first step, off whatever ends it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ldm.cogvideo.model
+import comfy.patcher_extension
+import torch
+
+from ..aether.errors import InputError
+from ..hero_engine import HeroConfig, HeroRun, hero_session
+from .comfy_model import KEY, OUR_LOADERS, AetherBase
+from .hero_reports import ReportBox
+
+_RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
+_CALL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+
+
+def transformer_of(model: Any) -> torch.nn.Module:
+    """What HERO accelerates in a MODEL.
+
+    Raises:
+        InputError: a kind of model that HERO does not take.
+    """
+    if isinstance(model.model, AetherBase):
+        return model.model.diffusion_model.transformer
+    inner = getattr(model.model, "diffusion_model", None)
+    if isinstance(inner, comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel):
+        return inner
+    raise InputError(
+        "model",
+        f"is a {type(model.model).__name__}; HERO takes the MODEL of {OUR_LOADERS}, or a CogVideoX MODEL of "
+        "core's loaders",
+    )
+
+
+def patched(model: Any, config: HeroConfig, node_id: str | None) -> Any:
+    """A clone of a MODEL whose sampling runs are accelerated. One that is patched already is patched anew.
+
+    Raises:
+        InputError: see :func:`transformer_of`.
+    """
+    transformer_of(model)
+    clone = model.clone()
+    box = ReportBox(node_id)
+    clone.set_attachments(KEY, box)
+    clone.remove_wrappers_with_key(_RUN, KEY)
+    clone.add_wrapper_with_key(_RUN, KEY, _Acceleration(config, box))
+    return clone
+
+
+class _Acceleration:
+    """Stands around core's ``outer_sample``: one call is one sampling run. Holds nothing of a run itself."""
+
+    def __init__(self, config: HeroConfig, box: ReportBox):
+        self._config = config
+        self._box = box
+
+    def __call__(
+        self, executor: Any, noise: Any, latent: Any, sampler: Any, sigmas: Any, *args: Any, **kwargs: Any
+    ):
+        guider = executor.class_obj
+        transformer = transformer_of(guider.model_patcher)
+        steps = len(sigmas) - 1
+        with hero_session(transformer, self._config, steps=steps) as run:
+            # Core has made a copy of the options for this run.
+            comfy.patcher_extension.add_wrapper_with_key(
+                _CALL, KEY, _name_branches(run), guider.model_options, is_model_options=True
+            )
+            output = executor(noise, latent, sampler, sigmas, *args, **kwargs)
+        if run.reports:
+            self._box.add(run.report, output)
+        return output
+
+
+def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
+    """Around every call of the model: conditional and unconditional are told apart by core's ids.
+
+    They come in one batch, or one by one, in an order that may change when memory is short. Samplers of
+    higher order ask twice at one noise level; those calls count as branches of their own.
+    """
+    level, calls = None, Counter()
+
+    def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal level, calls
+        options = args[3] if len(args) > 3 else kwargs["transformer_options"]
+        ids = tuple(str(name) for name in options["uuids"])
+        if float(t[0]) != level:
+            level, calls = float(t[0]), Counter()
+        calls[ids] += 1
+        with run.branch((*ids, calls[ids])):
+            return executor(x, t, *args, **kwargs)
+
+    return call

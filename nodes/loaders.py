@@ -1,0 +1,183 @@
+"""Aether Loader and Aether Miniature: files to MODEL and VAE."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..aether.errors import InputError
+from ..aether.model import AetherModel
+from . import attention as attentions
+from .messages import show_text
+
+FROM_FOLDER = "from the folder"
+DTYPES = {
+    "auto": None,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+}
+_TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
+_MODEL_OUTPUTS = [
+    io.Model.Output(
+        tooltip="Aether's transformer with its null prompt. For HERO Patch, Aether Sampler or core samplers."
+    ),
+    io.Vae.Output(tooltip="Aether's VAE. For the Aether task nodes, core VAE Decode and Aether Depth."),
+]
+
+
+class AetherLoader(io.ComfyNode):
+    """Files in ComfyUI's model folders to MODEL and VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        files = folder_paths.get_filename_list
+        return io.Schema(
+            node_id="AetherLoader",
+            display_name="Aether Loader",
+            category="Aether/loaders",
+            description="Loads the Aether world model: transformer, VAE and the embedding of the empty prompt.",
+            search_aliases=["aether", "world model", "load aether", "cogvideox", "video depth camera"],
+            inputs=[
+                io.Combo.Input(
+                    "transformer",
+                    options=[*_diffusers_folders(), *files("diffusion_models")],
+                    tooltip="A file in models/diffusion_models, or a folder (its name ends in /) in "
+                    "models/diffusers that holds AetherV1 as downloaded.",
+                ),
+                io.Combo.Input(
+                    "vae",
+                    options=[FROM_FOLDER, *files("vae")],
+                    tooltip="A CogVideoX VAE in models/vae, or the one in the transformer's folder (vae/).",
+                ),
+                io.Combo.Input(
+                    "prompt",
+                    options=[FROM_FOLDER, *files("text_encoders")],
+                    tooltip="Aether's prompt is always empty. A null-prompt file (a single small embedding) or a "
+                    "T5-XXL encoder in models/text_encoders, or what is in the transformer's folder.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPES),
+                    default="auto",
+                    advanced=True,
+                    tooltip="What weights are kept in. auto: bf16 where the device has it. fp8_e4m3fn halves the "
+                    "memory of the blocks, which still compute in bf16. fp16 is too narrow for most inputs.",
+                ),
+                io.Combo.Input(
+                    "attention",
+                    options=attentions.installed(),
+                    default="auto",
+                    advanced=True,
+                    tooltip="auto: what ComfyUI was started with, else PyTorch's (sdpa). flash and sage are "
+                    "listed where their packages are installed.",
+                ),
+            ],
+            outputs=_MODEL_OUTPUTS,
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, transformer: str, vae: str, prompt: str, attention: str) -> bool | str:
+        # Naming an input here replaces core's check that it is in the list.
+        for field, value, folder in (("vae", vae, "vae"), ("prompt", prompt, "text_encoders")):
+            if value == FROM_FOLDER and transformer and not transformer.endswith("/"):
+                return (
+                    f"{field}: {transformer} is a single file, which brings none: choose a file in {folder}"
+                )
+            if value not in (None, FROM_FOLDER, *folder_paths.get_filename_list(folder)):
+                return f"{field}: {value} is not in models/{folder}"
+        known = (None, *_diffusers_folders(), *folder_paths.get_filename_list("diffusion_models"))
+        if transformer not in known:
+            return f"transformer: {transformer} is not in models/diffusion_models or models/diffusers"
+        return attentions.problem(attention) or True
+
+    @classmethod
+    def execute(cls, transformer: str, vae: str, prompt: str, dtype: str, attention: str) -> io.NodeOutput:
+        from .loading import load_parts
+
+        model, storage = load_parts(
+            _transformer_path(transformer),
+            vae=_chosen("vae", vae),
+            prompt=_chosen("text_encoders", prompt),
+            dtype=DTYPES[dtype],
+            progress=lambda text: show_text(cls.hidden.unique_id, f"loading: {text}"),
+        )
+        attentions.use(model.transformer, attention)
+        output = _to_sockets(model, storage)
+        show_text(cls.hidden.unique_id, "")
+        return output
+
+
+class AetherMiniature(io.ComfyNode):
+    """The bundled model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherMiniature",
+            display_name="Aether Miniature",
+            category="Aether/loaders",
+            description="A bundled model of Aether's form, small enough for any machine: 17 frames of 64 x 96. "
+            "To try workflows and HERO settings before the real model is downloaded.",
+            search_aliases=["aether", "world model", "demo model", "test model", "tiny", "try aether"],
+            inputs=[],
+            outputs=_MODEL_OUTPUTS,
+        )
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        from ..aether.miniature import build
+
+        return _to_sockets(build(), None)
+
+
+def _to_sockets(model: AetherModel, storage: torch.dtype | None) -> io.NodeOutput:
+    from .comfy_model import make_model
+    from .comfy_vae import AetherVAE, fit_preview
+
+    vae = AetherVAE(model)
+    patcher = make_model(model, compute_dtype=model.dtype, storage_dtype=storage, preview=fit_preview(vae))
+    return io.NodeOutput(patcher, vae)
+
+
+def _diffusers_folders() -> list[str]:
+    """Folders of models/diffusers with a CogVideoX transformer in them, their names ending in /."""
+    found = []
+    for root in folder_paths.get_folder_paths("diffusers"):
+        folders = [path for path in Path(root).glob("*") if path.is_dir()]
+        found += [f"{path.name}/" for path in sorted(folders) if _is_transformer(path)]
+    return list(dict.fromkeys(found))
+
+
+def _is_transformer(folder: Path) -> bool:
+    for config in (folder / "transformer" / "config.json", folder / "config.json"):
+        try:
+            if json.loads(config.read_text(encoding="utf-8")).get("_class_name") == _TRANSFORMER_CLASS:
+                return True
+        except (OSError, ValueError, AttributeError):
+            continue
+    return False
+
+
+def _transformer_path(name: str) -> Path:
+    if not name.endswith("/"):
+        return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
+    for root in folder_paths.get_folder_paths("diffusers"):
+        folder = Path(root) / name.rstrip("/")
+        if name in _diffusers_folders() and _is_transformer(folder):
+            return folder
+    raise InputError("transformer", f"{name} is not in models/diffusers")
+
+
+def _chosen(folder: str, name: str) -> Path | None:
+    return None if name == FROM_FOLDER else Path(folder_paths.get_full_path_or_raise(folder, name))
+
+
+NODES: list[type[Any]] = [AetherLoader, AetherMiniature]

@@ -1,0 +1,85 @@
+"""Files to an AetherModel, with ComfyUI's choices of dtype and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.model_management
+import comfy.sd
+import torch
+
+from ..aether.errors import InputError
+from ..aether.loading import find_prompt, load_transformer, load_vae, make_scheduler
+from ..aether.model import AetherModel
+from ..aether.prompt import load_prompt_embeds
+from ..aether.weights import read_header
+from .comfy_vae import default_dtype
+
+_BLOCKS = "transformer_blocks"
+
+
+def load_parts(
+    transformer: Path,
+    *,
+    vae: Path | None,
+    prompt: Path | None,
+    dtype: torch.dtype | None,
+    progress: Callable[[str], None],
+) -> tuple[AetherModel, torch.dtype | None]:
+    """Load from ComfyUI's folders, onto the CPU.
+
+    Args:
+        transformer: diffusers folder or .safetensors file.
+        vae: .safetensors file; None for the folder's.
+        prompt: .safetensors file with the embedding or with a T5-XXL encoder; None for the folder's.
+        dtype: for the transformer; None leaves it to ComfyUI. float8 is for the weights of the blocks.
+        progress: called with the name of each part.
+
+    Returns:
+        the model, and what the blocks' weights are stored in if that is not what it computes in.
+
+    Raises:
+        InputError: see ``aether.loading``.
+    """
+    compute, storage = _dtypes(dtype)
+    progress("transformer")
+    module = load_transformer(transformer, dtype=compute)
+    if storage is not None:
+        for layer in _linear_layers(getattr(module, _BLOCKS)):
+            layer.to(storage)
+    progress("vae")
+    if vae is None and not (transformer / "vae").is_dir():
+        raise InputError("vae", f"{transformer.name} has no folder vae/: choose a file of models/vae")
+    autoencoder = load_vae(vae or transformer / "vae", dtype=default_dtype())
+    embeds = _prompt(prompt, transformer, module.config, progress).to(compute)
+    scheduler = make_scheduler("dpm", transformer / "scheduler" / "scheduler_config.json")
+    return AetherModel(module, autoencoder, scheduler, embeds, transformer.stem), storage
+
+
+def _dtypes(asked: torch.dtype | None) -> tuple[torch.dtype, torch.dtype | None]:
+    """What to compute in, and what to store in where that differs."""
+    device = comfy.model_management.get_torch_device()
+    # float16 is left out: Aether's activations do not fit in it.
+    usual = comfy.model_management.unet_dtype(device, supported_dtypes=[torch.bfloat16, torch.float32])
+    if asked is None:
+        asked = usual
+    if asked.itemsize > 1:
+        return asked, None
+    wide = torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
+    return wide, asked
+
+
+def _linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
+    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+
+
+def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.Tensor:
+    if prompt is None:
+        return find_prompt(None, None, transformer, None, config, None, "cpu", progress)
+    if len(read_header(prompt, "prompt")) == 1:
+        return load_prompt_embeds(prompt)
+    progress("text encoder: the empty prompt, once")
+    clip = comfy.sd.load_clip([str(prompt)], clip_type=comfy.sd.CLIPType.COGVIDEOX)
+    embeds = clip.encode_from_tokens(clip.tokenize(""))[0].cpu()
+    return embeds[:, : config.max_text_seq_length]

@@ -1,0 +1,25 @@
+"""Words to whoever looks at the canvas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def show_text(node_id: str | None, text: str) -> None:
+    """Live text on a node; "" takes it away. Does nothing where no server runs."""
+    server = _server()
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id, server.client_id)
+
+
+def send_event(name: str, data: dict[str, Any]) -> None:
+    """An event for the pack's JavaScript. Does nothing where no server runs."""
+    server = _server()
+    if server is not None:
+        server.send_sync(name, data, server.client_id)
+
+
+def _server() -> Any | None:
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)

@@ -1,0 +1,233 @@
+"""Aether Sampler: the reference's recipe in one node."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ..aether.errors import InputError
+from ..aether.sampling import StepInfo, sample
+from ..aether.tasks import TASKS, Conditions
+from .streams import check_latent
+
+SCHEDULERS = ["dpm", "ddim"]
+DYNAMIC = {"auto": None, "on": True, "off": False}
+
+
+class AetherSampler(io.ComfyNode):
+    """Conditioning to a latent, as Aether's published results were made."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherSampler",
+            display_name="Aether Sampler",
+            category="Aether",
+            description="Samples as Aether's authors do: their scheduler, steps and dynamic guidance, by task.",
+            search_aliases=["aether sample", "ksampler", "denoise", "dynamic guidance"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Aether MODEL, with HERO Patch or without."),
+                io.Conditioning.Input("positive", tooltip="Of an Aether task node."),
+                io.Conditioning.Input("negative", tooltip="Of the same task node."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="Of the same task node. Its length and size count; sampling starts from noise.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=True,
+                    tooltip="Of the noise. The same seed and settings give the same clip.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="0: the task's own: 4 to reconstruct, 50 to predict and plan.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="How strongly to follow the pictures. 0: the task's own: 3 to predict and plan. "
+                    "1: none, which halves the time. Reconstruction has none.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="dpm",
+                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
+                ),
+                io.Combo.Input(
+                    "dynamic_guidance",
+                    options=list(DYNAMIC),
+                    default="auto",
+                    advanced=True,
+                    tooltip="Let guidance vary from step to step as in the published results. auto: on.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "latent", display_name="latent", tooltip="Video, depth and cameras. For Aether Split."
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, guidance: float | None) -> bool | str:
+        problem = None if guidance is None else _guidance_problem(guidance)
+        return True if problem is None else f"guidance: {problem}"
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        latent: dict[str, Any],
+        seed: int,
+        steps: int,
+        guidance: float,
+        scheduler: str,
+        dynamic_guidance: str,
+    ) -> io.NodeOutput:
+        from .comfy_model import aether_parts
+
+        problem = _guidance_problem(guidance)
+        if problem is not None:
+            raise InputError("guidance", problem)
+        parts = aether_parts(model)
+        conditions, fps = _conditions(positive, negative)
+        check_latent(latent["samples"])
+        run = _Run(
+            conditions,
+            scheduler=_scheduler(parts.scheduler, scheduler),
+            settings={
+                "steps": steps or TASKS[conditions.task].default_steps,
+                "guidance": guidance or None,
+                "dynamic_guidance": DYNAMIC[dynamic_guidance],
+                "fps": fps,
+            },
+        )
+        return io.NodeOutput({**latent, "samples": run.run(model, positive, negative, latent, seed)})
+
+
+def _guidance_problem(guidance: float) -> str | None:
+    if guidance == 0 or 1 <= guidance <= 20:
+        return None
+    return f"{guidance} cannot be used; give 1 (none) to 20, or 0 for the task's own"
+
+
+def _conditions(positive: Any, negative: Any) -> tuple[Conditions, int]:
+    """Of a task node's CONDITIONING.
+
+    Raises:
+        InputError: of another node, or of two.
+    """
+    from .comfy_model import OUR_TASKS
+
+    entries = {}
+    for name, conditioning in (("positive", positive), ("negative", negative)):
+        if len(conditioning) != 1 or "aether_task" not in conditioning[0][1]:
+            raise InputError(name, f"is no conditioning of Aether's: connect {name} of {OUR_TASKS}")
+        entries[name] = conditioning[0][1]
+    first, second = entries["positive"], entries["negative"]
+    for key in ("aether_task", "aether_size", "aether_fps"):
+        if first[key] != second[key]:
+            raise InputError("negative", "belongs to another task node than positive: connect the same one's")
+    cond, uncond = (entry["concat_latent_image"].transpose(1, 2) for entry in (first, second))
+    task = first["aether_task"]
+    conditions = Conditions(task, cond, uncond if TASKS[task].guided else None, *first["aether_size"])
+    return conditions, first["aether_fps"]
+
+
+def _scheduler(own: Any, name: str) -> Any:
+    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+    return {"dpm": CogVideoXDPMScheduler, "ddim": CogVideoXDDIMScheduler}[name].from_config(own.config)
+
+
+class _Run:
+    """One run of ``aether.sampling.sample`` where core would run one of its samplers.
+
+    So everything around it is core's: loading, wrappers such as HERO Patch's, progress, preview, interrupt.
+    """
+
+    def __init__(self, conditions: Conditions, scheduler: Any, settings: dict[str, Any]):
+        self._conditions = conditions
+        self._scheduler = scheduler
+        self._settings = settings
+
+    def run(
+        self, model: Any, positive: Any, negative: Any, latent: dict[str, Any], seed: int
+    ) -> torch.Tensor:
+        import comfy.model_management
+        import comfy.samplers
+        import latent_preview
+
+        steps = self._settings["steps"]
+        samples = latent["samples"]
+        result = comfy.samplers.sample(
+            model,
+            torch.zeros_like(samples),  # our own noise is drawn later
+            positive,
+            negative,
+            cfg=1.0,
+            device=model.load_device,
+            sampler=self,
+            sigmas=torch.arange(steps, -1, -1, dtype=torch.float32),  # only their number counts
+            model_options=model.model_options,
+            latent_image=torch.zeros_like(samples),
+            callback=latent_preview.prepare_callback(model, steps),
+            seed=seed,
+        )
+        return result.to(
+            comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
+        )
+
+    def sample(
+        self, guider: Any, sigmas: Any, extra_args: Any, callback: Any, noise: torch.Tensor, *args: Any
+    ) -> torch.Tensor:
+        """Core calls this, with the model loaded."""
+        import comfy.model_management
+
+        device = noise.device
+        model = _loaded(guider.inner_model.parts, self._scheduler, device)
+        conditions = self._conditions
+        like = {"device": device, "dtype": model.dtype}
+        conditions = Conditions(
+            conditions.task,
+            conditions.cond.to(**like),
+            None if conditions.uncond is None else conditions.uncond.to(**like),
+            conditions.frames,
+            conditions.height,
+            conditions.width,
+        )
+
+        def report(info: StepInfo) -> None:
+            # Raises where the user has asked for an end.
+            callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        generator = torch.Generator().manual_seed(extra_args["seed"])
+        latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
+        return latent.transpose(1, 2)
+
+
+def _loaded(parts: Any, scheduler: Any, device: torch.device) -> Any:
+    from .comfy_model import LoadedModel
+
+    values = {field.name: getattr(parts, field.name) for field in fields(parts)}
+    values |= {"scheduler": scheduler, "prompt_embeds": parts.prompt_embeds.to(device)}
+    return LoadedModel(**values, run_device=device)
+
+
+NODES: list[type[Any]] = [AetherSampler]

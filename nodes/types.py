@@ -1,0 +1,38 @@
+"""Our own types on the canvas, and what travels beside core's."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import torch
+from comfy_api.latest import io
+
+from ..aether.geometry import Cameras
+
+Raymap = io.Custom("AETHER_RAYMAP")
+CameraPath = io.Custom("AETHER_CAMERAS")
+
+DEFAULT_FPS = 12
+
+
+class RaymapValue(TypedDict):
+    """AETHER_RAYMAP. raymap: (F, 6, h, w) float32 in Aether's encoding, on the CPU."""
+
+    raymap: torch.Tensor
+    fps: int
+
+
+class CamerasValue(TypedDict):
+    """AETHER_CAMERAS: one camera per frame, see ``aether.geometry``."""
+
+    cameras: Cameras
+    fps: int
+
+
+FPS_KEY = "aether_fps"
+"""In a LATENT: the clip's frame rate. Samplers pass it through."""
+
+
+def latent_fps(latent: dict[str, Any]) -> int:
+    """The rate of a LATENT's clip; Aether's base rate where a node in between has lost it."""
+    return latent.get(FPS_KEY, DEFAULT_FPS)
