@@ -131,9 +131,13 @@ class RunReport:
 
     @property
     def measured_speedup(self) -> float | None:
-        """Time that the steps would have taken at the median full step's, over the time they took."""
-        full, total = self._median_seconds(True), self.seconds()
-        return None if full is None or not total else self.steps * full / total
+        """steps / (full + cached c) with c the measured share; None where nothing ran in full.
+
+        Medians on both sides, so that a stall of the machine in one step does not count.
+        """
+        if self._median_seconds(True) is None:
+            return None
+        return speedup_bound(self.steps, self.full_steps, self.measured_cached_share or 0.0)
 
     @property
     def predicted_speedup(self) -> float:

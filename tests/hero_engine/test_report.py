@@ -31,6 +31,15 @@ def test_counts_tokens_and_times(model):
     assert "8 full / 4 cached" in report.summary()
 
 
+def test_a_stall_does_not_spoil_the_measured_speedup(model):
+    report = run(model, HeroConfig())
+    before = report.measured_speedup
+    for number in (0, 4):
+        report.records[number].watch._stop += 10
+    assert report.seconds() > 20
+    assert report.measured_speedup == pytest.approx(before, rel=0.3)
+
+
 def test_drift_and_misses(model):
     records = run(model, HeroConfig()).records
     assert records[0].drift is None and records[0].missed is None
