@@ -2,6 +2,6 @@
 
 if __name__ == "nodes":
     raise ImportError(
-        "this is ComfyUI-Aether-HERO's folder `nodes`, not ComfyUI's module of that name: take the pack's root "
-        "off sys.path, or put ComfyUI's before it"
+        "this is ComfyUI-Aether-HERO's folder `nodes`, not ComfyUI's module of that name: take the pack's "
+        "root off sys.path, or put ComfyUI's before it"
     )

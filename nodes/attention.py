@@ -28,7 +28,7 @@ def problem(choice: str | None) -> str | None:
 
 
 def use(transformer: torch.nn.Module, choice: str) -> None:
-    """Let a diffusers CogVideoX transformer, just loaded, use a backend. sdpa is what diffusers does anyway."""
+    """Let a diffusers CogVideoX transformer, just loaded, use a backend. sdpa is what it uses anyway."""
     function = _function(choice)
     if function is not None:
         transformer.set_attn_processor(CoreAttention(function))

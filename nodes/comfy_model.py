@@ -2,8 +2,8 @@
 
 A LATENT of ours holds the unified latent (B, 56, T, h, w) with RGB (0-15) and disparity (16-31) as the VAE
 takes and gives them, so that their slices can be decoded by core's VAE Decode; channels 32-55 are the packed
-raymap. The model's own scale (times the VAE's scaling factor) exists only inside a sampling run: core converts
-on the way in and out by the LatentFormat here.
+raymap. The model's own scale (times the VAE's scaling factor) exists only inside a sampling run: core
+converts on the way in and out by the LatentFormat here.
 """
 
 from __future__ import annotations
@@ -122,14 +122,14 @@ class AetherLatent(comfy.latent_formats.LatentFormat):
         if latent.shape[1] != self.latent_channels:
             raise InputError(
                 "latent",
-                f"has {latent.shape[1]} channels, an Aether latent {self.latent_channels}: connect the latent "
-                f"of {OUR_TASKS}, or what a sampler made of it (before Aether Split)",
+                f"has {latent.shape[1]} channels, an Aether latent {self.latent_channels}: connect the "
+                f"latent of {OUR_TASKS}, or what a sampler made of it (before Aether Split)",
             )
         pictures, raymap = latent[:, : self._pictures], latent[:, self._pictures :]
         return torch.cat([pictures * factor, raymap], dim=1)
 
     def _side_by_side(self, latent: torch.Tensor) -> torch.Tensor:
-        """(B, 56, T, h, w) to (B, 16, 1, h, 2 w): the middle frame, RGB on the left, disparity on the right."""
+        """(B, 56, T, h, w) to (B, 16, 1, h, 2 w): the middle frame, RGB left, disparity right."""
         middle = latent.shape[2] // 2
         rgb, disparity = latent[:, : self._pictures, middle : middle + 1].chunk(2, dim=1)
         return torch.cat([rgb, disparity], dim=-1)
@@ -160,7 +160,7 @@ class AetherBase(comfy.model_base.BaseModel):
             raise InputError(
                 "latent",
                 f"is (time, height, width) = {tuple(noise.shape[2:])}, the conditioning is "
-                f"{tuple(condition.shape[2:])}: connect positive, negative and latent of one and the same node",
+                f"{tuple(condition.shape[2:])}: connect positive, negative and latent of the same node",
             )
         check_size(self.parts, *(side * self.parts.spatial_scale for side in noise.shape[3:]), field="latent")
         return {

@@ -1,9 +1,9 @@
 """The bridge to VAE: diffusers' CogVideoX autoencoder as a VAE that core's nodes can use.
 
-Core has a CogVideoX autoencoder of its own. It cuts a clip at other frames, and the autoencoder normalises
+Core has a CogVideoX autoencoder of its own. It cuts a clip at other frames, and the autoencoder normalizes
 over what is between cuts, so its latents and pictures differ from those that Aether was made and published
-with; and it gives no sample of the posterior, which Aether's conditions are. So ours runs diffusers'. A VAE of
-core's Load VAE works on our nodes as well.
+with; and it gives no sample of the posterior, which Aether's conditions are. So ours runs diffusers'. A VAE
+of core's Load VAE works on our nodes as well.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class AetherDepth(io.ComfyNode):
             node_id="AetherDepth",
             display_name="Aether Depth",
             category="Aether/geometry",
-            description="Decodes the disparity of Aether Split to a picture and to float depth and disparity.",
+            description="Decodes the disparity of Aether Split: a picture, and float depth and disparity.",
             search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth"],
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature."),
@@ -34,8 +34,8 @@ class AetherDepth(io.ComfyNode):
                     "normalize",
                     options=NORMALIZE,
                     default="sequence",
-                    tooltip="For the picture only. sequence: one scale for the whole clip, from its far to its "
-                    "near end, so that it does not flicker. none: the disparity as it is.",
+                    tooltip="For the picture only. sequence: one scale for the whole clip, from its far to "
+                    "its near end, so that it does not flicker. none: the disparity as it is.",
                 ),
                 io.Combo.Input(
                     "colormap",
@@ -49,8 +49,8 @@ class AetherDepth(io.ComfyNode):
                 io.Image.Output(
                     "depth",
                     display_name="depth",
-                    tooltip="Depth as floats, 1 to 1000 in units of the nearest depth, in three equal channels. "
-                    "Save it as EXR.",
+                    tooltip="Depth as floats, 1 to 1000 in units of the nearest depth, in three equal "
+                    "channels. Save it as EXR.",
                 ),
                 io.Image.Output(
                     "disparity",

@@ -25,8 +25,8 @@ class HeroPatch(io.ComfyNode):
             node_id="HeroPatch",
             display_name="HERO Patch",
             category="Aether/hero",
-            description="Accelerates sampling (HERO): on most steps a part of the model runs on a part of the "
-            "picture, the rest is extrapolated. Bypass or delete this node to undo it.",
+            description="Accelerates sampling (HERO): on most steps a part of the model runs on a part of "
+            "the picture, the rest is extrapolated. Bypass or delete this node to undo it.",
             search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
             inputs=[
                 io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
@@ -34,8 +34,8 @@ class HeroPatch(io.ComfyNode):
                     "preset",
                     options=[CUSTOM, *PRESETS],
                     default="paper",
-                    tooltip="Named settings, which win over everything below but the seed. custom: what is set "
-                    "below.",
+                    tooltip="Named settings, which win over everything below but the seed. custom: what is "
+                    "set below.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -61,8 +61,8 @@ class HeroPatch(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="r: share of each patch of tokens that is computed on cached steps, in whole tokens "
-                    "(0.17 of 1 x 2 x 3 is one). More is truer and slower.",
+                    tooltip="r: share of each patch of tokens that is computed on cached steps, in whole "
+                    "tokens (0.17 of 1 x 2 x 3 is one). More is truer and slower.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -71,8 +71,8 @@ class HeroPatch(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model has "
-                    "drifted by that much since the last one; 0.05 to 0.5 is useful.",
+                    tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model "
+                    "has drifted by that much since the last one; 0.05 to 0.5 is useful.",
                 ),
                 io.Int.Input(
                     "warmup",
@@ -96,7 +96,7 @@ class HeroPatch(io.ComfyNode):
                         min=1,
                         max=64,
                         advanced=True,
-                        tooltip=f"Size of a patch in {axis} of tokens. From each patch, ratio is drawn at random.",
+                        tooltip=f"Size of a patch in {axis} of tokens. In each, ratio is drawn at random.",
                     )
                     for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
                 ),
@@ -237,8 +237,8 @@ def _why_none(unpatched: bool) -> str:
     if unpatched:
         return "No HERO Patch is on this MODEL: every step was computed in full."
     return (
-        "No report for this latent: it was not made with this MODEL, or too long ago. Connect the latent of the "
-        "sampler that runs this MODEL, and run again with another seed if it was cached."
+        "No report for this latent: it was not made with this MODEL, or too long ago. Connect the latent of "
+        "the sampler that runs this MODEL, and run again with another seed if it was cached."
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..hero_engine import RunReport
 from .comfy_model import KEY
-from .messages import send_event, show_text
+from .messages import send_event
 
 EVENT = "aether_hero.report"
 _KEPT = 16
@@ -28,11 +28,10 @@ class ReportBox:
         self._reports: OrderedDict[str, RunReport] = OrderedDict()
 
     def add(self, report: RunReport, latent: torch.Tensor) -> None:
-        """Keep a report and show it on the node."""
+        """Keep a report, and tell the pack's JavaScript, which shows it on the node."""
         self._reports[fingerprint(latent)] = report
         while len(self._reports) > _KEPT:
             self._reports.popitem(last=False)
-        show_text(self._node_id, report.summary())
         send_event(EVENT, {"node": self._node_id, **_numbers(report)})
 
     def find(self, latent: torch.Tensor) -> RunReport | None:

@@ -42,7 +42,7 @@ class AetherLoader(io.ComfyNode):
             node_id="AetherLoader",
             display_name="Aether Loader",
             category="Aether/loaders",
-            description="Loads the Aether world model: transformer, VAE and the embedding of the empty prompt.",
+            description="Loads the Aether world model: transformer, VAE and the empty prompt's embedding.",
             search_aliases=["aether", "world model", "load aether", "cogvideox", "video depth camera"],
             inputs=[
                 io.Combo.Input(
@@ -59,16 +59,16 @@ class AetherLoader(io.ComfyNode):
                 io.Combo.Input(
                     "prompt",
                     options=[FROM_FOLDER, *files("text_encoders")],
-                    tooltip="Aether's prompt is always empty. A null-prompt file (a single small embedding) or a "
-                    "T5-XXL encoder in models/text_encoders, or what is in the transformer's folder.",
+                    tooltip="Aether's prompt is always empty. A null-prompt file (one small embedding) or "
+                    "a T5-XXL encoder in models/text_encoders, or what is in the transformer's folder.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=list(DTYPES),
                     default="auto",
                     advanced=True,
-                    tooltip="What weights are kept in. auto: bf16 where the device has it. fp8_e4m3fn halves the "
-                    "memory of the blocks, which still compute in bf16. fp16 is too narrow for most inputs.",
+                    tooltip="What weights are kept in. auto: bf16 where the device has it. fp8_e4m3fn halves "
+                    "the memory of the blocks, which still compute in bf16. fp16 is too narrow for most.",
                 ),
                 io.Combo.Input(
                     "attention",
@@ -124,8 +124,8 @@ class AetherMiniature(io.ComfyNode):
             node_id="AetherMiniature",
             display_name="Aether Miniature",
             category="Aether/loaders",
-            description="A bundled model of Aether's form, small enough for any machine: 17 frames of 64 x 96. "
-            "To try workflows and HERO settings before the real model is downloaded.",
+            description="A bundled model of Aether's form, small enough for any machine: 17 frames of "
+            "64 x 96. To try workflows and HERO settings before the real model is downloaded.",
             search_aliases=["aether", "world model", "demo model", "test model", "tiny", "try aether"],
             inputs=[],
             outputs=_MODEL_OUTPUTS,

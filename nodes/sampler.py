@@ -26,7 +26,7 @@ class AetherSampler(io.ComfyNode):
             node_id="AetherSampler",
             display_name="Aether Sampler",
             category="Aether",
-            description="Samples as Aether's authors do: their scheduler, steps and dynamic guidance, by task.",
+            description="Samples as Aether's authors do: their scheduler, steps and guidance for each task.",
             search_aliases=["aether sample", "ksampler", "denoise", "dynamic guidance"],
             inputs=[
                 io.Model.Input("model", tooltip="An Aether MODEL, with HERO Patch or without."),
@@ -41,7 +41,7 @@ class AetherSampler(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**64 - 1,
-                    control_after_generate=True,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
                     tooltip="Of the noise. The same seed and settings give the same clip.",
                 ),
                 io.Int.Input(

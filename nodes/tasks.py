@@ -69,6 +69,7 @@ def _length_inputs(frames: list[str], fps: str, frames_note: str, fps_note: str)
             default=0,
             min=0,
             max=2**63 - 1,
+            control_after_generate=False,
             advanced=True,
             tooltip="Of the VAE's sampling: what is encoded is drawn from a very narrow distribution.",
         ),
@@ -84,7 +85,7 @@ class AetherReconstruct(io.ComfyNode):
             node_id="AetherReconstruct",
             display_name="Aether Reconstruct",
             category="Aether",
-            description="Conditioning to find depth and cameras of a video. Sample with 4 steps and no guidance.",
+            description="Conditioning to find depth and cameras of a video. Sample 4 steps, no guidance.",
             search_aliases=["video depth", "4d reconstruction", "camera pose", "aether reconstruction"],
             inputs=[
                 _VAE,
