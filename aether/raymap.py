@@ -132,9 +132,8 @@ def pack(raymap: Array) -> Array:
     """Raymap of F frames to the latent's channels: (F, 6, h, w) to (T, 24, h, w), T = ceil(F / 4).
 
     As in the reference: padded in front to a multiple of four by repeating the first frames in their order
-        (41
-    become 44: frames 0, 1, 2, then all), then read as four runs of T frames; latent frame t holds frames t, T
-    + t, 2T + t and 3T + t of the padded clip. So its 24 channels are **not** four consecutive frames.
+    (41 become 44: frames 0, 1, 2, then all), then read as four runs of T frames: latent frame t holds frames
+    t, T + t, 2T + t and 3T + t of the padded clip. So its 24 channels are **not** four consecutive frames.
 
     Raises:
         InputError: wrong shape, fewer frames than the padding repeats.
