@@ -120,6 +120,20 @@ def read_image(path: str | Path, *, size: tuple[int, int] | None = None, name: s
     return Still(_to_float(pixels), pictures.notes())
 
 
+def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
+    """All frames of a video as they are, (F, H, W, 3) uint8: nothing is retimed, cropped or resized.
+
+    Raises:
+        InputError: missing or unreadable file, or no frame in it.
+    """
+    path = _existing(path, name)
+    pictures = _Pictures(None, name)
+    frames = [pictures.add(_frame_picture(frame, 1), str(path)) for frame, _ in _decode(path, name)]
+    if not frames:
+        raise InputError(name, f"{path} holds no picture that can be decoded")
+    return np.stack(frames)
+
+
 def fit(clip: Clip, height: int, width: int) -> Clip:
     """The clip at height x width, see :func:`fit_frames`; what is cut is said in its notes."""
     note = _crop_note(*clip.frames.shape[1:3], height, width)

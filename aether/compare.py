@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .job import Accelerator, Inputs, Result, Settings, run
+from .metrics import stream_psnr
 from .model import AetherModel
 from .sampling import Callback
 
@@ -39,12 +40,7 @@ class Comparison:
 
     @property
     def psnr(self) -> dict[str, float]:
-        a, b = self.plain.decoded, self.fast.decoded
-        return {
-            "rgb": psnr(a.rgb, b.rgb),
-            "disparity": psnr(np.clip(a.disparity, 0, 1), np.clip(b.disparity, 0, 1)),
-            "raymap": psnr(a.raymap, b.raymap, peak=float(np.ptp(a.raymap))),
-        }
+        return stream_psnr(self.plain.decoded, self.fast.decoded)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON (an infinite PSNR is None)."""
@@ -101,12 +97,6 @@ def compare(
         for name, chosen in (("plain", None), ("HERO", accelerator)):
             results[name].append(run(model, inputs, settings, accelerator=chosen, callback=callback(name)))
     return Comparison(*(min(runs, key=_denoising) for runs in results.values()))
-
-
-def psnr(a: np.ndarray, b: np.ndarray, peak: float = 1.0) -> float:
-    """Peak signal-to-noise ratio in dB; infinite where the arrays are equal."""
-    error = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
-    return float("inf") if error == 0 else 10 * float(np.log10(peak**2 / error))
 
 
 def _denoising(result: Result) -> float:

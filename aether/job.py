@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from . import metrics
 from .clips import read_clip, read_image
 from .errors import InputError
 from .geometry import Cameras, disparity_to_depth
@@ -260,8 +261,7 @@ def make_generator(model: AetherModel, seed: int) -> torch.Generator:
 def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float] | None:
     """How far depth is from the truth once its scale is fitted, or None without a truth.
 
-    One factor for the whole sequence, median of the truth over median of the depth, as in the median
-    alignment of the papers' protocol.
+    One factor for the whole sequence, see `aether.metrics.align_depth` ("median").
 
     Args:
         depth, truth: (F, H, W); pixels where the truth is NaN do not count.
@@ -270,17 +270,10 @@ def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float
         "abs_rel": mean of |depth - truth| / truth; "delta1": share of pixels within a factor of 1.25;
         "scale": the factor.
     """
-    if truth is None:
+    if truth is None or not np.isfinite(truth).any():
         return None
-    known = np.isfinite(truth)
-    depth, truth = depth[known].astype(np.float64), truth[known].astype(np.float64)
-    scale = np.median(truth) / np.median(depth)
-    ratio = depth * scale / truth
-    return {
-        "abs_rel": float(np.abs(ratio - 1).mean()),
-        "delta1": float((np.maximum(ratio, 1 / ratio) < 1.25).mean()),
-        "scale": float(scale),
-    }
+    errors = metrics.depth_errors(depth, truth, align="median")
+    return {name: getattr(errors, name) for name in ("abs_rel", "delta1", "scale")}
 
 
 def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int) -> dict[str, Any]:

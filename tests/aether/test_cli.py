@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from aether import cli, job
-from aether.compare import psnr
 from aether.export import write_video
 from aether.loading import save_prompt_embeds
+from aether.metrics import psnr
 from aether.miniature import build, random_scene, render
 
 SMALL = ["--size", "32x48", "--steps", "7", "--device", "cpu"]
