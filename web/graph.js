@@ -123,7 +123,6 @@ const number = (value) => (value == null || value === "" || !Number.isFinite(Num
 
 function modelOf(hero) {
   for (const node of upstream(hero, ["MODEL"])) {
-    if (node.mode === BYPASSED || node.mode === MUTED) continue;
     const known = LOADERS[node.type ?? node.comfyClass];
     if (known) return { key: known, connected: true, dtype: valueOf(node, "dtype") };
     if (!inputsOfType(node, ["MODEL", "*"]).length) return { key: null, connected: true };

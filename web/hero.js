@@ -15,7 +15,7 @@ const REFRESH_MS = 300; // the graph around the node may change in ways no callb
 
 const STYLE = `
 .aether-hero { --good: #18794e; --warning: #9a5b00; --error: #b3261e; box-sizing: border-box; height: 100%;
-  min-height: ${HEIGHT - 20}px; padding: 8px 10px; overflow: hidden; border-radius: 8px;
+  min-height: ${HEIGHT - 20}px; max-height: ${HEIGHT}px; padding: 8px 10px; overflow: hidden; border-radius: 8px;
   background: color-mix(in srgb, var(--comfy-input-bg, #222) 75%, transparent); color: var(--input-text, #ddd);
   font: 12px/1.35 Inter, system-ui, sans-serif; display: flex; flex-direction: column; gap: 3px; }
 .dark-theme .aether-hero { --good: #7fd6a4; --warning: #f0b454; --error: #ff8278; }
