@@ -72,8 +72,11 @@ function follow(graph, id) {
   return inside.flatMap((inner) => follow(target.subgraph, inner));
 }
 
-const inputsOfType = (node, types) =>
-  (node.inputs ?? []).map((input, index) => (types.includes(input.type) ? index : -1)).filter((index) => index >= 0);
+/** Slots of a node that take one of the types; a slot may take several ("IMAGE,VIDEO"). */
+function inputsOfType(node, types) {
+  const fits = (input) => String(input.type).split(",").some((type) => types.includes(type));
+  return (node.inputs ?? []).flatMap((input, index) => (fits(input) ? [index] : []));
+}
 
 /** Every node before `start`, nearest first, along inputs of the given types. */
 function* upstream(start, types) {
@@ -166,12 +169,12 @@ function batchOf(consumers, own) {
   return own.guidance === 1 ? 1 : 2;
 }
 
-/** Frames of the clip: the task's own setting, else those of the example clip linked into it. */
-function framesOf(task) {
+/** Frames of the clip: the task's own setting, else those of the example clip linked into it, up to `most`. */
+function framesOf(task, most) {
   const frames = number(valueOf(task, "frames"));
   if (frames) return frames;
   for (const node of upstream(task, ["IMAGE", "VIDEO"])) {
-    if ((node.type ?? node.comfyClass) === "AetherExample") return number(valueOf(node, "frames"));
+    if ((node.type ?? node.comfyClass) === "AetherExample") return Math.min(most, number(valueOf(node, "frames")));
   }
   return undefined;
 }
@@ -199,7 +202,7 @@ export function findRun(hero, models) {
   if (!task && consumers.length) assumed.push("task");
   const defaults = models[model];
   const setting = (name) => (task ? number(valueOf(task.node, name)) : undefined);
-  let frames = task ? framesOf(task.node) : undefined;
+  let frames = task ? framesOf(task.node, defaults.frames) : undefined;
   if (!frames) {
     frames = defaults.frames;
     if (task?.node.inputs?.some((input) => input.name === "video")) assumed.push("frames");

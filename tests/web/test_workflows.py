@@ -1,0 +1,203 @@
+"""The templates: sound JSON, known nodes, whole links, room between nodes, a thumbnail each."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "workflows"
+NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
+WORKFLOWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
+CORE = {
+    "BasicScheduler", "CFGGuider", "CreateVideo", "ImageStitch", "KSamplerSelect", "MarkdownNote",
+    "PreviewAny", "PreviewImage", "PrimitiveInt", "RandomNoise", "SamplerCustomAdvanced", "SaveVideo", "VAEDecode",
+}  # fmt: skip
+MUTED, BYPASSED = 2, 4
+TITLE = 30
+"""Height of a node's title, which stands above its position."""
+
+every_workflow = pytest.mark.parametrize("name", WORKFLOWS)
+
+
+def of_type(workflow: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [node for node in workflow["nodes"] if node["type"] == kind]
+
+
+def value(node: dict[str, Any], widget: str) -> Any:
+    return node["widgets_values"][NODES[node["type"]]["widgets"].index(widget)]
+
+
+def test_all_templates_are_there():
+    assert set(WORKFLOWS) == {
+        "try_it_now", "reconstruct_a_video", "predict_along_a_camera_path", "plan_between_two_images",
+        "compare_with_and_without_hero", "power_user_samplercustomadvanced",
+    }  # fmt: skip
+
+
+@every_workflow
+def test_thumbnail(name: str):
+    with Image.open(FOLDER / f"{name}.jpg") as picture:
+        assert min(picture.size) >= 256
+        assert len(picture.convert("L").resize((32, 32)).getcolors()) > 30  # a picture, not a plane
+
+
+@every_workflow
+def test_nodes_are_known(name: str):
+    nodes = WORKFLOWS[name]["nodes"]
+    assert {node["type"] for node in nodes} <= CORE | set(NODES)
+    assert len({node["id"] for node in nodes}) == len(nodes)
+
+
+@every_workflow
+def test_inputs_and_widgets_are_the_nodes(name: str):
+    for node in WORKFLOWS[name]["nodes"]:
+        known = NODES.get(node["type"])
+        if known:
+            assert {slot["name"] for slot in node.get("inputs", [])} == set(known["inputs"])
+            assert len(node.get("outputs", [])) == len(known["outputs"])
+            assert len(node.get("widgets_values", [])) == len(known["widgets"])
+
+
+@every_workflow
+def test_links_are_consistent(name: str):
+    workflow = WORKFLOWS[name]
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}
+    assert len(links) == len(workflow["links"]) and max(links) <= workflow["last_link_id"]
+    for number, origin, origin_slot, target, target_slot, kind in links.values():
+        output, socket = nodes[origin]["outputs"][origin_slot], nodes[target]["inputs"][target_slot]
+        assert number in output["links"] and socket["link"] == number
+        assert "*" in (kind, socket["type"]) or kind in socket["type"].split(",")
+    used = {slot["link"] for node in nodes.values() for slot in node.get("inputs", []) if slot.get("link")}
+    used |= {
+        link for node in nodes.values() for slot in node.get("outputs", []) for link in slot["links"] or ()
+    }
+    assert used == set(links)
+
+
+@every_workflow
+def test_every_needed_input_is_connected(name: str):
+    for node in WORKFLOWS[name]["nodes"]:
+        for slot in node.get("inputs", []):
+            if node["type"] in NODES and "widget" not in slot and slot["name"] != "camera":
+                assert slot["link"] is not None, (node["type"], slot["name"])
+
+
+@every_workflow
+def test_nothing_of_this_machine(name: str):
+    text = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert not re.search(r"/home/|/root/|/tmp/|/mnt/|[A-Z]:\\\\|localhost|127\.0\.0\.1", text)
+
+
+@every_workflow
+def test_runs_on_the_miniature_with_the_loader_beside_it(name: str):
+    """An artist with nothing installed presses Run; where the real model is to be had is said."""
+    (miniature,) = of_type(WORKFLOWS[name], "AetherMiniature")
+    (loader,) = of_type(WORKFLOWS[name], "AetherLoader")
+    assert miniature["mode"] == 0 and miniature["outputs"][0]["links"] and miniature["outputs"][1]["links"]
+    assert loader["mode"] == MUTED and not any(output["links"] for output in loader["outputs"])
+    for model in loader["properties"]["models"]:
+        assert set(model) == {"name", "url", "directory"}
+        assert model["url"].startswith("https://huggingface.co/")
+    notes = " ".join(node["widgets_values"][0] for node in of_type(WORKFLOWS[name], "MarkdownNote"))
+    assert "AetherWorldModel/AetherV1" in notes and "THUDM/CogVideoX-5b-I2V" in notes
+
+
+def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    x, y = node["pos"]
+    if node.get("flags", {}).get("collapsed"):
+        return x, y - TITLE, x + 100, y
+    return x, y - TITLE, x + node["size"][0], y + node["size"][1]
+
+
+@every_workflow
+def test_layout(name: str):
+    """Nothing overlaps; every node but notes lies in a group, groups have titles and colors."""
+    workflow = WORKFLOWS[name]
+    boxes = {node["id"]: rectangle(node) for node in workflow["nodes"]}
+    for (a, one), (b, two) in combinations(boxes.items(), 2):
+        apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
+        assert apart, (a, b)
+    groups = [group["bounding"] for group in workflow["groups"]]
+    assert all(group["title"] and group["color"] for group in workflow["groups"])
+    for node in workflow["nodes"]:
+        x0, y0, x1, y1 = boxes[node["id"]]
+        inside = [x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h for x, y, w, h in groups]
+        assert any(inside) or node["type"] == "MarkdownNote", node["type"]
+
+
+def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """What web/graph.js finds about the HERO Patch nodes, run in node."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed: web/graph.js is not run")
+    scripts = [Path(__file__).with_name("graph_cases.mjs"), ROOT / "web/graph.js", ROOT / "web/cost.js"]
+    text = json.dumps({"workflows": workflows, "nodes": NODES})
+    command = [node, *map(str, scripts)]
+    return json.loads(subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_run_is_found_in_every_template():
+    found = found_runs(WORKFLOWS)
+    (reconstruct,) = found.pop("reconstruct_a_video")
+    assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
+    assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
+    (power,) = found.pop("power_user_samplercustomadvanced")
+    assert (power["fullSteps"], power["cachedSteps"], power["batch"]) == (17, 13, 2)
+    for (run,) in found.values():
+        assert (run["model"], run["steps"], run["batch"], run["assumed"]) == ("miniature", 50, 2, [])
+        assert (run["fullSteps"], run["cachedSteps"]) == (27, 23)
+        assert (run["height"], run["width"], run["frames"], run["bytes"]) == (64, 96, 17, 4)
+
+
+def changed(**settings: Any) -> dict[str, Any]:
+    """try_it_now with widgets set, such as AetherSampler_steps=8."""
+    workflow = copy.deepcopy(WORKFLOWS["try_it_now"])
+    for key, setting in settings.items():
+        kind, _, widget = key.partition("_")
+        (node,) = of_type(workflow, kind)
+        node["widgets_values"][NODES[kind]["widgets"].index(widget)] = setting
+    return workflow
+
+
+def without(workflow: dict[str, Any], kind: str, **mode: int) -> dict[str, Any]:
+    """Take a node's links away, or change its mode."""
+    workflow = copy.deepcopy(workflow)
+    (node,) = of_type(workflow, kind)
+    if mode:
+        node.update(mode)
+        return workflow
+    gone = {link[0] for link in workflow["links"] if node["id"] in (link[1], link[3])}
+    workflow["links"] = [link for link in workflow["links"] if link[0] not in gone]
+    return workflow
+
+
+def test_the_run_is_found_in_changed_graphs():
+    base = WORKFLOWS["try_it_now"]
+    found = found_runs(
+        {
+            "steps": changed(AetherSampler_steps=8, AetherSampler_guidance=1),
+            "size": changed(AetherPredict_width=480, AetherPredict_height=320, AetherPredict_frames="41"),
+            "no model": without(base, "AetherMiniature"),
+            "no sampler": without(base, "AetherSampler"),
+            "no task": without(base, "AetherPredict"),
+            "muted sampler": without(base, "AetherSampler", mode=MUTED),
+        }
+    )
+    runs = {name: run for name, (run,) in found.items()}
+    assert (runs["steps"]["steps"], runs["steps"]["batch"]) == (8, 1)
+    assert [runs["size"][side] for side in ("height", "width", "frames")] == [320, 480, 41]
+    assert runs["no model"]["model"] == "aether" and runs["no model"]["assumed"] == ["model"]
+    assert runs["no sampler"]["steps"] == 50 and "steps" in runs["no sampler"]["assumed"]
+    assert "task" in runs["no task"]["assumed"]
+    assert "steps" in runs["muted sampler"]["assumed"]
