@@ -20,7 +20,8 @@ NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(enc
 WORKFLOWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
 CORE = {
     "BasicScheduler", "CFGGuider", "CreateVideo", "ImageStitch", "KSamplerSelect", "MarkdownNote",
-    "PreviewAny", "PreviewImage", "PrimitiveInt", "RandomNoise", "SamplerCustomAdvanced", "SaveVideo", "VAEDecode",
+    "PreviewAny", "PreviewImage", "PrimitiveInt", "RandomNoise", "SamplerCustomAdvanced", "SaveVideo",
+    "VAEDecode",
 }  # fmt: skip
 MUTED, BYPASSED = 2, 4
 TITLE = 30
