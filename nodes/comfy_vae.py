@@ -150,17 +150,17 @@ def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
 def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:
     """Factors (16, 3) and bias (3,) from one latent cell, as the sampler sees it, to a color in [-1, 1].
 
-    Least squares over a rendered picture, encoded with this very VAE.
+    Least squares over a short rendered clip, encoded with this very VAE.
     """
     import numpy as np
 
     from ..aether.miniature import random_scene, render
 
-    height, width = 128, 192
-    pixels = torch.from_numpy(render(random_scene(0), 1, height, width, 12).rgb)
-    latent = vae.encode(pixels)[0, :, 0].float().cpu() * vae.first_stage_model.vae.config.scaling_factor
-    cell = height // latent.shape[1]
-    colors = torch.nn.functional.avg_pool2d(pixels[0].permute(2, 0, 1) * 2 - 1, cell)
+    pixels = torch.from_numpy(render(random_scene(0), 5, 128, 192, 12).rgb)
+    # The second latent frame stands for four frames, as all do but the first.
+    latent = vae.encode(pixels)[0, :, 1].float().cpu() * vae.first_stage_model.vae.config.scaling_factor
+    cell = pixels.shape[1] // latent.shape[1]
+    colors = torch.nn.functional.avg_pool2d(pixels[1:].mean(dim=0).permute(2, 0, 1) * 2 - 1, cell)
     known = torch.cat([latent.flatten(1).T, torch.ones(latent[0].numel(), 1)], dim=1)
     solution = np.linalg.lstsq(known.numpy(), colors.flatten(1).T.numpy(), rcond=None)[0]
     return solution[:-1].tolist(), solution[-1].tolist()

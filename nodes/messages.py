@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
@@ -20,6 +21,6 @@ def send_event(name: str, data: dict[str, Any]) -> None:
 
 
 def _server() -> Any | None:
-    from server import PromptServer
-
-    return getattr(PromptServer, "instance", None)
+    # A server that runs has imported its module; importing it here would load all of ComfyUI.
+    module = sys.modules.get("server")
+    return getattr(getattr(module, "PromptServer", None), "instance", None)

@@ -213,10 +213,9 @@ class _Run:
         )
 
         def report(info: StepInfo) -> None:
-            # Raises where the user has asked for an end.
+            comfy.model_management.throw_exception_if_processing_interrupted()
             callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
 
-        comfy.model_management.throw_exception_if_processing_interrupted()
         generator = torch.Generator().manual_seed(extra_args["seed"])
         latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
         return latent.transpose(1, 2)

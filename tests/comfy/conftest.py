@@ -1,0 +1,165 @@
+"""Where ComfyUI is, and the pack loaded into it the way ComfyUI does it.
+
+Nothing here or in the tests imports ComfyUI at module level: where it is absent, everything is skipped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACK = "aether_hero_pack"
+"""What the pack is called here; ComfyUI uses its path."""
+
+
+def find_comfyui() -> Path | None:
+    """$COMFYUI_PATH, else ~/comfy/ComfyUI."""
+    path = Path(os.environ.get("COMFYUI_PATH") or "~/comfy/ComfyUI").expanduser()
+    return path if (path / "comfyui_version.py").is_file() else None
+
+
+def why_not() -> str | None:
+    if find_comfyui() is None:
+        return "ComfyUI is not here: set COMFYUI_PATH, or put it at ~/comfy/ComfyUI"
+    missing = [
+        name for name in ("comfy_aimdo", "comfy_kitchen", "torchsde") if not importlib.util.find_spec(name)
+    ]
+    if missing:
+        return f"this Python lacks ComfyUI's requirements ({', '.join(missing)})"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    reason = why_not()
+    for item in items:
+        if reason and Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """ComfyUI's folder."""
+    return find_comfyui()
+
+
+@pytest.fixture(scope="session")
+def pack(comfyui: Path) -> Any:
+    """The pack's root package, inside ComfyUI's libraries on the CPU, without a server."""
+    # Before the repository's root, which has a folder `nodes` too.
+    sys.path.insert(0, str(comfyui))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    spec = importlib.util.spec_from_file_location(
+        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def part(pack: Any) -> Any:
+    """``part("nodes.hero")`` is that module of the pack."""
+    return lambda name: importlib.import_module(f"{PACK}.{name}")
+
+
+class Nodes:
+    """Run a node of the pack as ComfyUI would: ``nodes.AetherSplit(latent=...)`` gives its outputs.
+
+    Widgets that are not given have their defaults. ``nodes.get("AetherSplit")`` is the class.
+    """
+
+    def __init__(self, part: Any):
+        modules = ("loaders", "tasks", "hero", "sampler", "streams", "depth", "cameras")
+        self._classes = {
+            node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES
+        }
+
+    def get(self, name: str) -> Any:
+        return self._classes[name]
+
+    def __getattr__(self, name: str) -> Any:
+        from comfy_api.latest import io
+
+        node = self._classes[name]
+        inputs = node.define_schema().inputs
+        defaults = {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+        ready = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "7"}})
+
+        def run(**given: Any) -> Any:
+            import torch
+
+            with torch.inference_mode():
+                return ready.EXECUTE_NORMALIZED(**(defaults | given))
+
+        return run
+
+
+@pytest.fixture(scope="session")
+def nodes(part: Any) -> Nodes:
+    return Nodes(part)
+
+
+@pytest.fixture(scope="session")
+def miniature(nodes: Nodes) -> SimpleNamespace:
+    """The miniature: model, vae. One for all tests: none may leave anything on it."""
+    model, vae = nodes.AetherMiniature().args
+    return SimpleNamespace(model=model, vae=vae)
+
+
+@pytest.fixture(scope="session")
+def clip(part: Any) -> Any:
+    """A rendered clip as IMAGE, (17, 64, 96, 3)."""
+    import torch
+
+    world = part("aether.miniature")
+    return torch.from_numpy(world.render(world.random_scene(3), 17, 64, 96, 12).rgb)
+
+
+@pytest.fixture(scope="session")
+def predicted(nodes: Nodes, miniature: SimpleNamespace, clip: Any) -> SimpleNamespace:
+    """A task's outputs: positive, negative, latent."""
+    outputs = nodes.AetherPredict(vae=miniature.vae, image=clip[:1], frames="17").args
+    return SimpleNamespace(**dict(zip(("positive", "negative", "latent"), outputs, strict=True)))
+
+
+@pytest.fixture(scope="session")
+def ksampler(pack: Any) -> Any:
+    """What core's KSampler does: ``ksampler(model, task, steps=..., ...)`` gives the samples."""
+
+    def run(
+        model: Any, task: Any, *, steps: int = 8, seed: int = 1, cfg: float = 3.0, sampler: str = "euler",
+        scheduler: str = "sgm_uniform", callback: Any = None,
+    ) -> Any:  # fmt: skip
+        import comfy.sample
+        import torch
+
+        latent = comfy.sample.fix_empty_latent_channels(model, task.latent["samples"])
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                model, comfy.sample.prepare_noise(latent, seed), steps, cfg, sampler, scheduler, task.positive,
+                task.negative, latent, callback=callback, disable_pbar=True, seed=seed,
+            )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def server(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A ComfyUI server of our own, for the whole session."""
+    from .client import Server
+
+    running = Server(comfyui, tmp_path_factory.mktemp("comfyui"), ROOT).wait()
+    yield running
+    running.stop()
