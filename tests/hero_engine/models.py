@@ -58,15 +58,24 @@ def scheduler(deterministic: bool = True):
 
 
 @torch.no_grad()
-def denoise(model, *, steps: int = 12, grid=GRID, batch: int = 1, seed: int = 0, separate: bool = False):
+def denoise(
+    model,
+    *,
+    steps: int = 12,
+    grid=GRID,
+    batch: int = 1,
+    seed: int = 0,
+    separate: bool = False,
+    dtype=torch.float32,
+):
     """A deterministic (DDIM) denoising run from seeded noise; (1, frames, 56, rows, columns).
 
     With `batch` 2 the two halves are averaged; `separate` calls the model once for each.
     """
-    call = inputs(grid, batch, seed)
+    call = inputs(grid, batch, seed, dtype)
     condition = call.pop("hidden_states")[:, :, 56:]
     generator = torch.Generator().manual_seed(seed + 1)
-    latent = torch.randn(1, grid[0], 56, *grid[1:], generator=generator)
+    latent = torch.randn(1, grid[0], 56, *grid[1:], generator=generator).to(dtype)
     schedule = scheduler()
     schedule.set_timesteps(steps)
     for timestep in schedule.timesteps:

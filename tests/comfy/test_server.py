@@ -1,0 +1,248 @@
+"""The pack in a real ComfyUI server, through its HTTP API."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .client import PromptError
+
+HERO = {
+    "preset": "custom", "tau": 0.5, "interval": 3, "ratio": 0.17, "threshold": 0.0, "warmup": 2,
+    "warmup_unit": "steps", "patch_frames": 1, "patch_rows": 2, "patch_columns": 3, "context": "selected",
+    "forecast": "linear", "text": "refresh", "seed": 0,
+}  # fmt: skip
+
+
+def graph(name: str, *, patched: bool = True, seed: int = 1, steps: int = 8, **hero: Any) -> dict[str, Any]:
+    """Predict from an example picture with core's KSampler, save latent, video and depth under ``name``."""
+    prompt = {
+        "model": ("AetherMiniature", {}),
+        "image": ("EmptyImage", {"width": 96, "height": 64, "batch_size": 1, "color": 0x3366CC}),
+        "task": ("AetherPredict", {"vae": ["model", 1], "image": ["image", 0], "width": 0, "height": 0,
+                                   "frames": "17", "fps": "12", "seed": 0}),
+        "hero": ("HeroPatch", {"model": ["model", 0], **HERO, **hero}),
+        "sampler": ("KSampler", {"model": ["hero" if patched else "model", 0], "positive": ["task", 0],
+                                 "negative": ["task", 1], "latent_image": ["task", 2], "seed": seed,
+                                 "steps": steps, "cfg": 3.0, "sampler_name": "euler",
+                                 "scheduler": "sgm_uniform", "denoise": 1.0}),
+        "latent": ("SaveLatent", {"samples": ["sampler", 0], "filename_prefix": name}),
+        "split": ("AetherSplit", {"latent": ["sampler", 0]}),
+        "rgb": ("VAEDecode", {"samples": ["split", 0], "vae": ["model", 1]}),
+        "save": ("SaveImage", {"images": ["rgb", 0], "filename_prefix": name}),
+        "report": ("HeroReport", {"model": ["hero" if patched else "model", 0], "latent": ["sampler", 0]}),
+    }  # fmt: skip
+    if not patched:
+        del prompt["hero"]
+    return as_prompt(prompt)
+
+
+def as_prompt(nodes: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
+
+
+def latent_of(server, run) -> bytes:
+    """The bytes of the tensor that a run saved."""
+    from safetensors.numpy import load_file
+
+    saved = run.outputs["latent"]["latents"][0]
+    return load_file(server.base / "output" / saved["subfolder"] / saved["filename"])[
+        "latent_tensor"
+    ].tobytes()
+
+
+def pixels_of(server, run) -> list[np.ndarray]:
+    from PIL import Image
+
+    return [
+        np.asarray(Image.open(server.base / "output" / i["filename"])) for i in run.outputs["save"]["images"]
+    ]
+
+
+def counts(run) -> tuple[int, int]:
+    (report,) = run.data("aether_hero.report")
+    return report["full"], report["cached"]
+
+
+def test_the_server_starts_without_a_word_about_us(server):
+    log = server.log.read_text()
+    ours = [line for line in log.splitlines() if re.search("aether|hero", line, re.IGNORECASE)]
+    (times,) = [line for line in ours if "seconds" in line]
+    assert float(re.search(r"([\d.]+) seconds", times)[1]) <= 0.5
+    assert "FAILED" not in times
+    assert not [line for line in ours if re.search("warning|error", line, re.IGNORECASE)]
+
+
+def test_every_node_and_widget_explains_itself(server):
+    info = server.get("/object_info")
+    ours = {name: node for name, node in info.items() if node["category"].split("/")[0] == "Aether"}
+    assert set(ours) >= {
+        "AetherLoader", "AetherMiniature", "AetherReconstruct", "AetherPredict", "AetherPlan", "HeroPatch",
+        "AetherSampler", "AetherSplit", "AetherDepth", "AetherCameras", "HeroReport",
+    }  # fmt: skip
+    for name, node in ours.items():
+        assert node["description"] and node["search_aliases"] and node["display_name"], name
+        for inputs in (node["input"].get("required", {}), node["input"].get("optional", {})):
+            for widget, spec in inputs.items():
+                assert spec[1].get("tooltip"), (name, widget)
+                if widget == "seed":
+                    wanted = "fixed" if name == "AetherSampler" else False
+                    assert spec[1]["control_after_generate"] == wanted, name
+        assert all(node["output_tooltips"]), name
+
+
+def test_the_widgets_stay_in_order(server):
+    """Saved workflows hold values by position: append only."""
+    info = server.get("/object_info")
+    wanted = {
+        "AetherLoader": "transformer vae prompt dtype attention",
+        "AetherReconstruct": "vae video width height frames fps seed camera",
+        "AetherPredict": "vae image width height frames fps seed camera",
+        "AetherPlan": "vae start goal width height frames fps seed camera",
+        "HeroPatch": "model preset tau interval ratio threshold warmup warmup_unit patch_frames patch_rows "
+        "patch_columns context forecast text seed",
+        "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance",
+        "AetherSplit": "latent",
+        "AetherDepth": "vae disparity normalize colormap",
+        "AetherCameras": "raymap",
+        "HeroReport": "model latent",
+    }
+    for name, order in wanted.items():
+        parts = info[name]["input_order"]
+        assert parts["required"] + parts.get("optional", []) == order.split(), name
+
+
+@pytest.mark.slow
+def test_a_slider_reruns_the_sampler_and_what_follows_only(server):
+    server.run(graph("slider", tau=0.5))
+    run = server.run(graph("slider", tau=0.3))
+    assert {"model", "image", "task"} <= run.cached
+    assert set(run.executed) == {"hero", "sampler", "latent", "split", "rgb", "save", "report"}
+    assert counts(run) == (4, 4)
+    started = {
+        d["node"]: d for kind, d in run.events if kind == "progress_state" for d in d["nodes"].values()
+    }
+    assert "sampler" in {d.get("node_id", key) for key, d in started.items()}
+
+
+@pytest.mark.slow
+def test_repeat_bypass_and_second_seed_in_one_process(server):
+    plain = server.run(graph("plain", patched=False))
+    first = server.run(graph("first"))
+    second = server.run(graph("second", seed=2))
+    assert counts(first) == counts(second) == (4, 4)
+    assert latent_of(server, first) != latent_of(server, plain)
+    # Changed away and back, so that nothing comes from the cache.
+    again = server.run(graph("again", seed=1, tau=0.5000001))
+    assert latent_of(server, again) == latent_of(server, first)
+    server.run(graph("elsewhere", patched=False, seed=3))
+    bypassed = server.run(graph("bypassed", patched=False))
+    assert latent_of(server, bypassed) == latent_of(server, plain)
+    full = server.run(graph("full", interval=1))
+    assert latent_of(server, full) == latent_of(server, plain)
+    for a, b in zip(pixels_of(server, bypassed), pixels_of(server, plain), strict=True):
+        assert np.array_equal(a, b)
+    text = bypassed.outputs["report"]["text"][0]
+    assert "No HERO Patch" in text
+
+
+@pytest.mark.slow
+def test_two_prompts_queued_together_do_not_mix(server):
+    alone = [server.run(graph(f"alone{n}", interval=n, seed=11)) for n in (2, 4)]
+    server.post("/free", {"free_memory": True})
+    together = server.run_all([graph(f"together{n}", interval=n, seed=11) for n in (2, 4)])
+    assert [latent_of(server, run) for run in together] == [latent_of(server, run) for run in alone]
+    assert counts(together[0]) == (5, 3) and counts(together[1]) == (4, 4)
+
+
+@pytest.mark.slow
+def test_interrupt_in_mid_run_and_then_a_right_one(server):
+    expected = server.run(graph("undisturbed", seed=21))
+
+    def stop(kind, data):
+        if kind == "progress" and data["value"] == 3:
+            threading.Thread(target=server.interrupt).start()
+
+    with pytest.raises(PromptError, match="execution_interrupted"):
+        server.run(graph("interrupted", seed=22, steps=200), stop)
+    after = server.run(graph("after", seed=21, tau=0.5000001))
+    assert latent_of(server, after) == latent_of(server, expected)
+    assert counts(after) == (4, 4)
+
+
+@pytest.mark.slow
+def test_everything_downstream(server):
+    """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced, checked for what they hold."""
+    prompt = graph("all")
+    prompt |= as_prompt({
+        "aether": ("AetherSampler", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
+                                     "latent": ["task", 2], "seed": 4, "steps": 8, "guidance": 0.0,
+                                     "scheduler": "dpm", "dynamic_guidance": "auto"}),
+        "split2": ("AetherSplit", {"latent": ["aether", 0]}),
+        "depth": ("AetherDepth", {"vae": ["model", 1], "disparity": ["split2", 1], "normalize": "sequence",
+                                  "colormap": "Spectral"}),
+        "save_depth": ("SaveImage", {"images": ["depth", 0], "filename_prefix": "depth"}),
+        "cameras": ("AetherCameras", {"raymap": ["split2", 2]}),
+        "save_path": ("SaveImage", {"images": ["cameras", 1], "filename_prefix": "path"}),
+        "json": ("PreviewAny", {"source": ["cameras", 2]}),
+        "tiled": ("VAEDecodeTiled", {"samples": ["split", 0], "vae": ["model", 1], "tile_size": 64, "overlap": 0,
+                                     "temporal_size": 64, "temporal_overlap": 8}),
+        "save_tiled": ("SaveImage", {"images": ["tiled", 0], "filename_prefix": "tiled"}),
+        "noise": ("RandomNoise", {"noise_seed": 1}),
+        "guider": ("CFGGuider", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
+                                 "cfg": 3.0}),
+        "euler": ("KSamplerSelect", {"sampler_name": "euler"}),
+        "sigmas": ("BasicScheduler", {"model": ["hero", 0], "scheduler": "sgm_uniform", "steps": 8,
+                                      "denoise": 1.0}),
+        "advanced": ("SamplerCustomAdvanced", {"noise": ["noise", 0], "guider": ["guider", 0],
+                                               "sampler": ["euler", 0], "sigmas": ["sigmas", 0],
+                                               "latent_image": ["task", 2]}),
+        "latent2": ("SaveLatent", {"samples": ["advanced", 0], "filename_prefix": "advanced"}),
+        "report2": ("HeroReport", {"model": ["hero", 0], "latent": ["aether", 0]}),
+        "report3": ("HeroReport", {"model": ["hero", 0], "latent": ["advanced", 0]}),
+    })  # fmt: skip
+    run = server.run(prompt)
+    assert run.previews >= 3
+    assert [(r["full"], r["cached"]) for r in run.data("aether_hero.report")] == [(4, 4)] * 3
+    for name in ("report", "report2", "report3"):
+        assert "4 full / 4 cached" in run.outputs[name]["text"][0] and run.outputs[name]["images"]
+    # The same seed, sampler and schedule, by hand.
+    files = [run.outputs[name]["latents"][0]["filename"] for name in ("latent", "latent2")]
+    folder = server.base / "output"
+    assert (folder / files[0]).read_bytes()[-1000:] == (folder / files[1]).read_bytes()[-1000:]
+    for name, size in (
+        ("save", (64, 96)),
+        ("save_depth", (64, 96)),
+        ("save_tiled", (64, 96)),
+        ("save_path", (480, 640)),
+    ):
+        assert len(run.outputs[name]["images"]) == 17
+        frames = pixels_of(server, type(run)(run.id, outputs={"save": run.outputs[name]}))
+        assert all(frame.shape == (*size, 3) for frame in frames)
+        assert np.std(frames[8]) > 1
+    assert '"convention"' in str(run.outputs["json"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"hero": {"tau": float("nan")}}, "tau"),
+        ({"hero": {"patch_rows": 65}}, "patch"),
+        ({"task": {"width": 96}}, "width, height"),
+        ({"task": {"width": 100, "height": 60}}, "width, height"),
+        ({"sampler": {"positive": ["task", 1], "latent_image": ["empty", 0]}}, "latent"),
+    ],
+)
+def test_mistakes_are_named(server, change, message):
+    prompt = graph("wrong") | as_prompt(
+        {"empty": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1})}
+    )
+    for name, inputs in change.items():
+        prompt[name]["inputs"] |= inputs
+    with pytest.raises(PromptError, match=message):
+        server.run(prompt)
