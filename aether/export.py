@@ -57,8 +57,8 @@ def write_run(
 ) -> dict[str, Path]:
     """Write a run into a folder of its own; either all of it appears, or nothing.
 
-    rgb.mp4, depth.mp4 (Spectral, one scale for the sequence), depth.npz (float32 ``depth`` and
-    ``disparity``), cameras.json, scene.ply, contact.png, and report.json and report.png where given.
+    rgb.mp4, depth.mp4 (Spectral, one scale for the sequence), depth.npz (float32 ``depth``, ``disparity`` and
+    ``raymap``), cameras.json, scene.ply, contact.png, and report.json and report.png where given.
 
     Args:
         out_dir: must not exist yet.
@@ -92,7 +92,8 @@ def write_run(
     with new_folder(out_dir) as folder:
         write_video(folder / "rgb.mp4", rgb, fps)
         write_video(folder / "depth.mp4", colored, fps)
-        np.savez_compressed(folder / "depth.npz", depth=depth, disparity=disparity)
+        arrays = {"depth": depth, "disparity": disparity, "raymap": raymap.astype(np.float32)}
+        np.savez_compressed(folder / "depth.npz", **arrays)
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
         write_points(folder / "scene.ply", *scene_points(rgb, depth, cameras, max_points=max_points))
         rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": color_rays(raymap)}

@@ -66,7 +66,8 @@ def test_all_files(tmp_path, run):
     assert read_clip(written["depth.mp4"]).frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
 
     with np.load(written["depth.npz"]) as arrays:
-        assert arrays["depth"].dtype == arrays["disparity"].dtype == np.float32
+        assert {arrays[name].dtype for name in ("depth", "disparity", "raymap")} == {np.dtype(np.float32)}
+        np.testing.assert_allclose(arrays["raymap"], decoded.raymap, rtol=1e-6)
         assert (arrays["disparity"] == decoded.disparity).all()
         assert (arrays["depth"] == disparity_to_depth(decoded.disparity)).all()
 
