@@ -154,8 +154,18 @@ class Server:
                     runs[answer["prompt_id"]] = Run(answer["prompt_id"])
                 await asyncio.wait_for(self._listen(socket, runs, watch), RUN_SECONDS)
         for run in runs.values():
-            run.outputs = self.get(f"/history/{run.id}")[run.id]["outputs"]
+            run.outputs = self._outputs(run.id)
         return list(runs.values())
+
+    def _outputs(self, prompt_id: str) -> dict[str, Any]:
+        """From the history, where a prompt appears a moment after its success is announced."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            history = self.get(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]["outputs"]
+            time.sleep(0.02)
+        raise RuntimeError("the prompt does not appear in the history")
 
     async def _listen(
         self, socket: Any, runs: dict[str, Run], watch: Callable[[str, dict[str, Any]], None]

@@ -148,8 +148,8 @@ def ksampler(pack: Any) -> Any:
         latent = comfy.sample.fix_empty_latent_channels(model, task.latent["samples"])
         with torch.inference_mode():
             return comfy.sample.sample(
-                model, comfy.sample.prepare_noise(latent, seed), steps, cfg, sampler, scheduler, task.positive,
-                task.negative, latent, callback=callback, disable_pbar=True, seed=seed,
+                model, comfy.sample.prepare_noise(latent, seed), steps, cfg, sampler, scheduler,
+                task.positive, task.negative, latent, callback=callback, disable_pbar=True, seed=seed,
             )  # fmt: skip
 
     return run

@@ -143,7 +143,8 @@ def test_an_interrupt_frees_everything_and_the_next_run_is_right(
             ksampler(patched, predicted, callback=stop)
     else:
         block = miniature.model.model.diffusion_model.transformer.transformer_blocks[2]
-        handle = block.register_forward_pre_hook(lambda *args, count=iter(range(99)): stop(next(count)))
+        calls = iter(range(99))
+        handle = block.register_forward_pre_hook(lambda *args: stop(next(calls)))
         with pytest.raises(interrupt):
             ksampler(patched, predicted)
         handle.remove()

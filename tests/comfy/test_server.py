@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_the_server_starts_without_a_word_about_us(server):
 
 def test_every_node_and_widget_explains_itself(server):
     info = server.get("/object_info")
-    ours = {name: node for name, node in info.items() if node["category"].split("/")[0] == "Aether"}
+    ours = {name: node for name, node in info.items() if "Aether-HERO" in node["python_module"]}
     assert set(ours) >= {
         "AetherLoader", "AetherMiniature", "AetherReconstruct", "AetherPredict", "AetherPlan", "HeroPatch",
         "AetherSampler", "AetherSplit", "AetherDepth", "AetherCameras", "HeroReport",
@@ -119,14 +120,12 @@ def test_the_widgets_stay_in_order(server):
 @pytest.mark.slow
 def test_a_slider_reruns_the_sampler_and_what_follows_only(server):
     server.run(graph("slider", tau=0.5))
-    run = server.run(graph("slider", tau=0.3))
+    times: dict[str, float] = {}
+    run = server.run(graph("slider", tau=0.3), lambda kind, data: times.setdefault(kind, time.monotonic()))
     assert {"model", "image", "task"} <= run.cached
     assert set(run.executed) == {"hero", "sampler", "latent", "split", "rgb", "save", "report"}
     assert counts(run) == (4, 4)
-    started = {
-        d["node"]: d for kind, d in run.events if kind == "progress_state" for d in d["nodes"].values()
-    }
-    assert "sampler" in {d.get("node_id", key) for key, d in started.items()}
+    assert times["progress"] - times["execution_start"] < 1
 
 
 @pytest.mark.slow
@@ -156,7 +155,7 @@ def test_two_prompts_queued_together_do_not_mix(server):
     server.post("/free", {"free_memory": True})
     together = server.run_all([graph(f"together{n}", interval=n, seed=11) for n in (2, 4)])
     assert [latent_of(server, run) for run in together] == [latent_of(server, run) for run in alone]
-    assert counts(together[0]) == (5, 3) and counts(together[1]) == (4, 4)
+    assert counts(together[0]) == (5, 3) and counts(together[1]) == (3, 5)
 
 
 @pytest.mark.slow
@@ -176,7 +175,7 @@ def test_interrupt_in_mid_run_and_then_a_right_one(server):
 
 @pytest.mark.slow
 def test_everything_downstream(server):
-    """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced, checked for what they hold."""
+    """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced: what do they hold?"""
     prompt = graph("all")
     prompt |= as_prompt({
         "aether": ("AetherSampler", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
@@ -189,8 +188,8 @@ def test_everything_downstream(server):
         "cameras": ("AetherCameras", {"raymap": ["split2", 2]}),
         "save_path": ("SaveImage", {"images": ["cameras", 1], "filename_prefix": "path"}),
         "json": ("PreviewAny", {"source": ["cameras", 2]}),
-        "tiled": ("VAEDecodeTiled", {"samples": ["split", 0], "vae": ["model", 1], "tile_size": 64, "overlap": 0,
-                                     "temporal_size": 64, "temporal_overlap": 8}),
+        "tiled": ("VAEDecodeTiled", {"samples": ["split", 0], "vae": ["model", 1], "tile_size": 64,
+                                     "overlap": 0, "temporal_size": 64, "temporal_overlap": 8}),
         "save_tiled": ("SaveImage", {"images": ["tiled", 0], "filename_prefix": "tiled"}),
         "noise": ("RandomNoise", {"noise_seed": 1}),
         "guider": ("CFGGuider", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
