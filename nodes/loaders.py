@@ -111,7 +111,9 @@ class AetherLoader(io.ComfyNode):
         )
         attentions.use(model.transformer, attention)
         output = _to_sockets(model, storage)
-        show_text(cls.hidden.unique_id, "")
+        billions = sum(weight.numel() for weight in model.transformer.parameters()) / 1e9
+        kept = str(storage or model.dtype).removeprefix("torch.")
+        show_text(cls.hidden.unique_id, f"{model.name}: {billions:.2f} billion parameters in {kept}")
         return output
 
 

@@ -12,7 +12,7 @@ import torch
 from ..aether.errors import InputError
 from ..aether.loading import find_prompt, load_transformer, load_vae, make_scheduler
 from ..aether.model import AetherModel
-from ..aether.prompt import load_prompt_embeds
+from ..aether.prompt import check_prompt_embeds, load_prompt_embeds
 from ..aether.weights import read_header
 from .comfy_vae import default_dtype
 
@@ -81,5 +81,5 @@ def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.T
         return load_prompt_embeds(prompt)
     progress("text encoder: the empty prompt, once")
     clip = comfy.sd.load_clip([str(prompt)], clip_type=comfy.sd.CLIPType.COGVIDEOX)
-    embeds = clip.encode_from_tokens(clip.tokenize(""))[0].cpu()
-    return embeds[:, : config.max_text_seq_length]
+    embeds = clip.encode_from_tokens(clip.tokenize("")).float().cpu()
+    return check_prompt_embeds(embeds[:, : config.max_text_seq_length], prompt)

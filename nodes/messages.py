@@ -7,7 +7,7 @@ from typing import Any
 
 
 def show_text(node_id: str | None, text: str) -> None:
-    """Live text on a node; "" takes it away. Does nothing where no server runs."""
+    """Text on a node, in place of the one before. Does nothing where no server runs."""
     server = _server()
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id, server.client_id)

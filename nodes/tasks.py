@@ -132,7 +132,8 @@ class AetherReconstruct(io.ComfyNode):
         asked = None if fps == AUTO else int(fps)
         chosen, rate, notes = _choose_frames(pixels, rate, asked, wanted, form.default_frames)
         clip = fit_frames(chosen, *size)
-        show_text(cls.hidden.unique_id, "\n".join(notes))
+        made = f"{len(clip)} frames of {size[0]} x {size[1]} (height x width), {rate} a second"
+        show_text(cls.hidden.unique_id, "\n".join([made, *notes]))
         return _encode(form, vae, "reconstruction", {"video": clip}, camera, len(clip), size, rate, seed)
 
 

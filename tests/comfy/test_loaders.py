@@ -162,3 +162,35 @@ def test_a_folder_without_its_parts(nodes, files, tmp_path):
         assert json.loads((bare / "config.json").read_text())["_class_name"] == "CogVideoXTransformer3DModel"
     finally:
         shutil.rmtree(bare)
+
+
+def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, monkeypatch, tmp_path):
+    """With a stand-in of core's CLIP interface; the real encoder is too large for a test."""
+    import comfy.sd
+    from safetensors.torch import save_file
+
+    expected = files.model.prompt_embeds
+    asked = []
+
+    class TextEncoder:
+        def tokenize(self, text):
+            return {"t5xxl": text}
+
+        def encode_from_tokens(self, tokens, return_pooled=False, return_dict=False):
+            asked.append(tokens)
+            return torch.cat([expected, torch.ones_like(expected)], dim=1).half()
+
+    monkeypatch.setattr(
+        comfy.sd, "load_clip", lambda paths, clip_type: asked.append(clip_type) or TextEncoder()
+    )
+    weights = tmp_path / "t5xxl.safetensors"
+    save_file({"shared.weight": torch.zeros(1), "encoder.final_layer_norm.weight": torch.zeros(1)}, weights)
+    model, _ = part("nodes.loading").load_parts(
+        files.base / "diffusers" / "Tiny",
+        vae=None,
+        prompt=weights,
+        dtype=torch.float32,
+        progress=asked.append,
+    )
+    assert asked[-2:] == [comfy.sd.CLIPType.COGVIDEOX, {"t5xxl": ""}]
+    assert torch.equal(model.prompt_embeds, expected.half().float())

@@ -1,0 +1,88 @@
+"""HERO Patch on a MODEL of core's own CogVideoX class, sampled by core."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def core_model(pack):
+    """A small untrained CogVideoX as core's loader would make it, and a text to go with it."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    torch.manual_seed(0)
+    config = comfy.supported_models.CogVideoX_T2V({
+        "image_model": "cogvideox", "num_attention_heads": 2, "attention_head_dim": 32, "in_channels": 16,
+        "out_channels": 16, "time_embed_dim": 32, "text_embed_dim": 16, "num_layers": 8, "sample_width": 6,
+        "sample_height": 4, "sample_frames": 17, "patch_size": 1, "max_text_seq_length": 8,
+        "use_rotary_positional_embeddings": True, "dtype": torch.float32,
+    })  # fmt: skip
+    base = comfy.model_base.CogVideoX(config)
+    for parameter in base.diffusion_model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    cpu = torch.device("cpu")
+    text = [[torch.randn(1, 8, 16), {}]]
+    task = SimpleNamespace(positive=text, negative=text, latent={"samples": torch.zeros(1, 16, 5, 4, 6)})
+    return SimpleNamespace(model=comfy.model_patcher.ModelPatcher(base, cpu, cpu), task=task)
+
+
+@pytest.mark.parametrize("context", ["selected", "cached_kv"])
+def test_every_step_full_changes_nothing(nodes, core_model, ksampler, context):
+    plain = ksampler(core_model.model, core_model.task)
+    assert torch.isfinite(plain).all() and plain.std() > 0
+    patched = nodes.HeroPatch(model=core_model.model, preset="custom", interval=1, context=context)[0]
+    assert torch.equal(ksampler(patched, core_model.task), plain)
+    assert torch.equal(ksampler(core_model.model, core_model.task), plain)
+
+
+@pytest.mark.parametrize("context", ["selected", "cached_kv"])
+def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, context):
+    settings = {"preset": "custom", "interval": 2, "warmup": 4, "text": "omit", "context": context}
+    patched = nodes.HeroPatch(model=core_model.model, **settings)[0]
+    first = ksampler(patched, core_model.task, steps=12)
+    text, picture = nodes.HeroReport(model=patched, latent={"samples": first}).args
+    assert text.startswith("HERO: 8 full / 4 cached steps")
+    assert picture.ndim == 4 and picture.shape[-1] == 3 and picture.std() > 0.05
+    assert torch.equal(ksampler(patched, core_model.task, steps=12), first)
+
+
+def test_aether_sampler_refuses_it(nodes, core_model):
+    with pytest.raises(ValueError, match=r"^model: is a CogVideoX, which is not an Aether model"):
+        nodes.AetherSampler(
+            model=core_model.model, positive=core_model.task.positive, negative=core_model.task.negative,
+            latent=core_model.task.latent,
+        )  # fmt: skip
+
+
+def test_reports_of_other_latents(nodes, core_model, ksampler):
+    patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
+    samples = ksampler(patched, core_model.task)
+    for model, latent, words in (
+        (core_model.model, samples, "No HERO Patch is on this MODEL"),
+        (patched, samples + 1, "No report for this latent"),
+        (patched, samples, "HERO: "),
+    ):
+        text, picture = nodes.HeroReport(model=model, latent={"samples": latent}).args
+        assert text.startswith(words) and picture.shape[-1] == 3
+
+
+def test_reports_are_bounded(nodes, part, core_model, ksampler):
+    patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
+    box = part("nodes.hero_reports").box_of(patched)
+    first = ksampler(patched, core_model.task)
+    report = box.find(first)
+    for number in range(20):
+        box.add(report, torch.full((1, 16, 1, 2, 2), float(number)))
+    assert box.find(first) is None
+    assert len(box._reports) == 16
+
+
+def test_nothing_reused_is_said(nodes, core_model, ksampler):
+    patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
+    samples = ksampler(patched, core_model.task, steps=3)
+    assert "Nothing was reused" in nodes.HeroReport(model=patched, latent={"samples": samples})[0]
