@@ -1,0 +1,136 @@
+"""Results as a table on the screen, as CSV and as JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aether.export import check_out_dir, new_folder
+
+FILES = ("results.csv", "results.json")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Key in the rows, heading, and format of numbers."""
+
+    key: str
+    title: str
+    format: str = ".3f"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a command found.
+
+    Attributes:
+        command: its name.
+        columns: what is shown; rows may have more, which goes into the files.
+        rows: one per sequence, each with a "name".
+        average: over the sequences; None where they are not of one data set.
+        protocol: how it was measured.
+        notes: sentences that the reader needs.
+        packages: distributions whose versions matter.
+        details: anything more for the JSON file.
+    """
+
+    command: str
+    columns: Sequence[Column]
+    rows: Sequence[dict[str, Any]]
+    average: dict[str, Any] | None = None
+    protocol: dict[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    packages: Sequence[str] = ("numpy",)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """The table, then the notes."""
+        head = ["", *(column.title for column in self.columns)]
+        body = [[row["name"], *map(_shown, self.columns, [row] * len(self.columns))] for row in self._all()]
+        widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
+        lines = [
+            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+            for line in (head, *body)
+        ]
+        rule = "-" * max(map(len, lines))
+        if self.average:
+            lines.insert(-1, rule)
+        return "\n".join([lines[0], rule, *lines[1:], *(f"note: {note}" for note in self.notes)])
+
+    def csv(self) -> str:
+        """One line per sequence, then the average; what is missing is empty."""
+        rows = self._all()
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        file = io.StringIO()
+        writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return file.getvalue()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON: infinite and missing numbers are None."""
+        return _plain(
+            {
+                "command": self.command,
+                "protocol": self.protocol,
+                "notes": list(self.notes),
+                "rows": list(self.rows),
+                "average": self.average,
+                "versions": {name: _version(name) for name in self.packages},
+                **self.details,
+            }
+        )
+
+    def write(self, out: str | Path, *, overwrite: bool = False) -> None:
+        """results.csv and results.json in a folder of their own; both appear, or nothing.
+
+        Raises:
+            InputError: see :func:`check_out`.
+        """
+        target = check_out(out, overwrite=overwrite)
+        with new_folder(target) as folder:
+            contents = (self.csv(), json.dumps(self.to_dict(), indent=1, allow_nan=False))
+            for name, content in zip(FILES, contents, strict=True):
+                (folder / name).write_text(content, encoding="utf-8")
+
+    def _all(self) -> list[dict[str, Any]]:
+        return [*self.rows, *([{"name": "average", **self.average}] if self.average else [])]
+
+
+def check_out(out: str | Path, *, overwrite: bool = False) -> Path:
+    """The folder to write, asked for before the work is done.
+
+    Raises:
+        InputError: it exists and ``overwrite`` is not set, or holds something other than earlier results.
+    """
+    return check_out_dir(out, overwrite=overwrite, marks=FILES)
+
+
+def _shown(column: Column, row: dict[str, Any]) -> str:
+    value = row.get(column.key)
+    return "-" if value is None else format(value, column.format)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
