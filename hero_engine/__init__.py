@@ -1,6 +1,7 @@
 """HERO (arXiv 2508.17588) for diffusers transformers: training-free acceleration in its residual form.
 
-Shallow blocks refresh a sampled share of the tokens, deep blocks are extrapolated.
+Shallow blocks refresh a sampled share of the tokens, deep blocks are extrapolated. The methods that HERO is
+compared with run in the same sessions: see ``METHODS``.
 """
 
 from __future__ import annotations
@@ -8,14 +9,26 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .baselines import DucaConfig, ForaConfig, TaylorSeerConfig, TocaConfig, WorldCacheConfig
 from .config import PRESETS, HeroConfig
 from .errors import ConfigError
+from .settings import MethodConfig
 
 if TYPE_CHECKING:
     from .drawing import report_png
     from .report import RunReport
     from .run import HeroRun
     from .session import apply_hero, hero_session, remove_hero
+
+# The settings' class of each method.
+METHODS: dict[str, type[MethodConfig]] = {
+    "hero": HeroConfig,
+    "fora": ForaConfig,
+    "taylorseer": TaylorSeerConfig,
+    "toca": TocaConfig,
+    "duca": DucaConfig,
+    "worldcache": WorldCacheConfig,
+}
 
 # What needs torch loads on first use, so that costs can be predicted without it.
 _LAZY = {
@@ -28,11 +41,18 @@ _LAZY = {
 }
 
 __all__ = [
+    "METHODS",
     "PRESETS",
     "ConfigError",
+    "DucaConfig",
+    "ForaConfig",
     "HeroConfig",
     "HeroRun",
+    "MethodConfig",
     "RunReport",
+    "TaylorSeerConfig",
+    "TocaConfig",
+    "WorldCacheConfig",
     "apply_hero",
     "hero_session",
     "remove_hero",

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,12 +13,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .cost import ModelShape
+from .flops import ModelShape
 
 # (block number, keys, values of the tokens at hand) -> the keys and values to attend to;
 # each (batch, text + video tokens, ...)
 Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[..., Any]
+# (block number, kind of part, what it gave: (batch, text + video tokens, ...))
+See = Callable[[int, str, Tensor], None]
+
+# The parts of a block whose outputs can be watched: its two modules, before their gates, and the attention's
+# projections (as (batch, tokens, heads, head width), before any norm).
+ATTENTION, FEED_FORWARD, KEYS, VALUES = "attention", "feed-forward", "keys", "values"
+MODULES = (ATTENTION, FEED_FORWARD)
 
 
 @dataclass(frozen=True)
@@ -78,3 +85,26 @@ class ModelAdapter(Protocol):
         Raises:
             ConfigError: the model's attention cannot be routed (field ``"context"``).
         """
+
+    def watch(self, kinds: Collection[str], see: See) -> AbstractContextManager[None]:
+        """Show `see` what the named parts of every block give, for the time of the context."""
+
+    def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """The gates of a module (one of ``MODULES``) of block `number` at the call's timestep.
+
+        Returns:
+            for video and for text, each (batch, 1, width).
+        """
+
+    def feed_forward(self, number: int, call: BlockCall) -> Tensor:
+        """Norm and feed-forward of block `number` on the call's tokens.
+
+        Returns:
+            (batch, text + video tokens, width), before the gate.
+        """
+
+    def read_output(self, result: Any) -> Tensor:
+        """The latent in what the model returned: (batch, frames, channels, rows, columns)."""
+
+    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """What the model returns for such a latent, where it was called with these arguments."""

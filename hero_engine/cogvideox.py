@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adapter import Attend, BlockCall, Forward, ModelCall
-from .cost import ModelShape
+from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
 from .errors import ConfigError
+from .flops import ModelShape
+from .install import watched
 
 _BLOCK_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "attention_kwargs")
 _ROUTABLE_PROCESSORS = ("CogVideoXAttnProcessor2_0", "FusedCogVideoXAttnProcessor2_0")
@@ -117,6 +118,68 @@ class CogVideoXAdapter:
         finally:
             for attention, original in zip(attentions, originals, strict=True):
                 attention.processor = original
+
+    @contextmanager
+    def watch(self, kinds: Collection[str], see: See) -> Iterator[None]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        with ExitStack() as undo:
+            for number, block in enumerate(self.blocks):
+                for kind in kinds:
+                    module, read = _part(block, kind)
+                    undo.callback(watched(module, _shown(see, number, kind, read), self).remove)
+            yield
+
+    def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return gates_of(_norm(self.blocks[number], kind), call.rest["temb"])
+
+    def feed_forward(self, number: int, call: BlockCall) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        block = self.blocks[number]
+        video, text, _, _ = block.norm2(call.video, call.text, call.rest["temb"])
+        return block.ff(torch.cat([text, video], dim=1))
+
+    def read_output(self, result: Any) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return result[0]
+
+    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        from diffusers.models.modeling_outputs import Transformer2DModelOutput
+
+        asked = self._signature.bind(self.model, *args, **kwargs).arguments
+        return Transformer2DModelOutput(sample=latent) if asked.get("return_dict", True) else (latent,)
+
+
+def gates_of(norm: nn.Module, temb: Tensor) -> tuple[Tensor, Tensor]:
+    """The gates for video and text, each (batch, 1, width), of a ``CogVideoXLayerNormZero``."""
+    # Shift, scale and gate of the video, then of the text.
+    parts = norm.linear(norm.silu(temb)).chunk(6, dim=1)
+    return parts[2][:, None], parts[5][:, None]
+
+
+def _norm(block: nn.Module, kind: str) -> nn.Module:
+    return {ATTENTION: block.norm1, FEED_FORWARD: block.norm2}[kind]
+
+
+def _part(block: nn.Module, kind: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+    """The module that gives a part of a block, and how its output is read."""
+    attention = block.attn1
+    if kind == ATTENTION:
+        return attention, lambda output: torch.cat([output[1], output[0]], dim=1)
+    if kind == FEED_FORWARD:
+        return block.ff, lambda output: output
+    if getattr(attention, "fused_projections", False):
+        third = {KEYS: 1, VALUES: 2}[kind]
+        return attention.to_qkv, lambda output: output.chunk(3, -1)[third].unflatten(
+            -1, (attention.heads, -1)
+        )
+    projection = {KEYS: attention.to_k, VALUES: attention.to_v}[kind]
+    return projection, lambda output: output.unflatten(-1, (attention.heads, -1))
+
+
+def _shown(see: See, number: int, kind: str, read: Callable[[Any], Tensor]) -> Callable[[Any], None]:
+    return lambda output: see(number, kind, read(output))
 
 
 class _RoutedProcessor:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .adapter import Attend, BlockCall, Forward, ModelCall
-from .cost import ModelShape
+from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
+from .cogvideox import gates_of
+from .flops import ModelShape
+from .install import watched
 
 _OVERRIDE = "optimized_attention_override"
 
@@ -94,6 +98,48 @@ class ComfyCogVideoXAdapter:
             yield
         finally:
             self._attend, self._routed = None, 0
+
+    @contextmanager
+    def watch(self, kinds: Collection[str], see: See) -> Iterator[None]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        with ExitStack() as undo:
+            for number, block in enumerate(self.blocks):
+                for kind in kinds:
+                    undo.callback(watched(_part(block, kind), _shown(see, number, kind, block), self).remove)
+            yield
+
+    def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        block = self.blocks[number]
+        return gates_of({ATTENTION: block.norm1, FEED_FORWARD: block.norm2}[kind], call.rest["temb"])
+
+    def feed_forward(self, number: int, call: BlockCall) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        block = self.blocks[number]
+        video, text, _, _ = block.norm2(call.video, call.text, call.rest["temb"])
+        inner = block.ff_proj(torch.cat([text, video], dim=1))
+        return block.ff_out(F.gelu(inner, approximate="tanh"))
+
+    def read_output(self, result: Tensor) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return result.transpose(1, 2)
+
+    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        return latent.transpose(1, 2)
+
+
+def _part(block: nn.Module, kind: str) -> nn.Module:
+    """The module that gives a part of a block."""
+    names = {ATTENTION: "attn_out", FEED_FORWARD: "ff_out", KEYS: "k", VALUES: "v"}
+    return getattr(block, names[kind])
+
+
+def _shown(see: See, number: int, kind: str, block: nn.Module) -> Callable[[Tensor], None]:
+    def shown(output: Tensor) -> None:
+        see(number, kind, output.unflatten(-1, (block.num_heads, -1)) if kind in (KEYS, VALUES) else output)
+
+    return shown
 
 
 def _routed_attention(number: int, attend: Attend, inner: Callable[..., Any] | None) -> Callable[..., Any]:

@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from .checks import choice, count_or_share, integer, integers, real
 from .errors import ConfigError
+from .flops import ModelShape, Work, attention_flops, linear_flops
+from .settings import MethodConfig
+
+if TYPE_CHECKING:
+    from .adapter import ModelAdapter
+    from .methods.base import Method
 
 CONTEXTS = ("selected", "cached_kv")
 FORECASTS = ("linear", "fitted")
 TEXTS = ("refresh", "omit")
 
 
-def _integer(field: str, value: Any, low: int, high: int | None = None) -> int:
-    bounds = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(field, f"{value!r} is not {bounds}")
-    if value < low or (high is not None and value > high):
-        raise ConfigError(field, f"{value} is out of range; use {bounds}")
-    return int(value)
-
-
-def _real(field: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
-    bounds = f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigError(field, f"{value!r} is not {bounds}")
-    value = float(value)
-    if math.isnan(value) or value < low or value > high or (open_low and value == low):
-        raise ConfigError(field, f"{value} is out of range; use {bounds}")
-    return value
-
-
-def _count_or_share(field: str, value: Any, what: str) -> int | float:
-    """An int counts `what`; a float is a share of them."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigError(field, f"{value!r} is neither a count of {what} (int) nor a share of them (float)")
-    if isinstance(value, Integral):
-        return _integer(field, value, 1)
-    return _real(field, value, 0.0, 1.0, open_low=True)
-
-
-def _choice(field: str, value: Any, choices: Sequence[str]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ConfigError(field, f"{value!r} is not one of {', '.join(map(repr, choices))}")
-    return value
-
-
 def _patch(value: Any) -> tuple[int, int, int]:
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 3:
-        raise ConfigError("patch", f"{value!r} is not three whole numbers (frames, rows, columns) of tokens")
-    return tuple(_integer("patch", side, 1, 64) for side in value)
+    return integers("patch", value, "three whole numbers (frames, rows, columns) of tokens", 1, 64, count=3)
 
 
 @dataclass(frozen=True)
@@ -71,7 +40,7 @@ class ResolvedConfig:
 
 
 @dataclass(frozen=True)
-class HeroConfig:
+class HeroConfig(MethodConfig):
     """Settings of one HERO run (arXiv 2508.17588). Immutable; vary it with ``dataclasses.replace``.
 
     Args:
@@ -100,6 +69,8 @@ class HeroConfig:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
     """
 
+    name: ClassVar[str] = "HERO"
+
     tau: int | float = 0.5
     interval: int = 2
     ratio: float = 1 / 6
@@ -112,20 +83,18 @@ class HeroConfig:
     text: str = "refresh"
 
     def __post_init__(self) -> None:
-        checked = {
-            "tau": _count_or_share("tau", self.tau, "blocks"),
-            "interval": _integer("interval", self.interval, 1, 1000),
-            "ratio": _real("ratio", self.ratio, 0.0, 1.0, open_low=True),
-            "threshold": _real("threshold", self.threshold, 0.0, 1e6),
-            "patch": _patch(self.patch),
-            "warmup": _count_or_share("warmup", self.warmup, "steps"),
-            "seed": _integer("seed", self.seed, 0, 2**63 - 1),
-            "context": _choice("context", self.context, CONTEXTS),
-            "forecast": _choice("forecast", self.forecast, FORECASTS),
-            "text": _choice("text", self.text, TEXTS),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        self._set(
+            tau=count_or_share("tau", self.tau, "blocks"),
+            interval=integer("interval", self.interval, 1, 1000),
+            ratio=real("ratio", self.ratio, 0.0, 1.0, open_low=True),
+            threshold=real("threshold", self.threshold, 0.0, 1e6),
+            patch=_patch(self.patch),
+            warmup=count_or_share("warmup", self.warmup, "steps"),
+            seed=integer("seed", self.seed, 0, 2**63 - 1),
+            context=choice("context", self.context, CONTEXTS),
+            forecast=choice("forecast", self.forecast, FORECASTS),
+            text=choice("text", self.text, TEXTS),
+        )
         self._tokens_per_patch()
 
     def _tokens_per_patch(self) -> int:
@@ -168,15 +137,54 @@ class HeroConfig:
             raise ConfigError(
                 "tau", f"{self.tau} is more than the model's {blocks} blocks; use 1 to {blocks}"
             )
-        if steps is not None:
-            steps = _integer("steps", steps, 1)
-        elif isinstance(self.warmup, float):
-            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
         return ResolvedConfig(
             tau=self.tau if isinstance(self.tau, int) else max(1, round(self.tau * blocks)),
-            warmup=self.warmup if isinstance(self.warmup, int) else max(1, round(self.warmup * steps)),
+            warmup=self.warmup_steps(steps),
             tokens_per_patch=self._tokens_per_patch(),
         )
+
+    def check(self, shape: ModelShape) -> None:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        if any(p > g for p, g in zip(self.patch, shape.grid, strict=True)):
+            raise ConfigError("patch", f"{self.patch} is larger than the token grid {shape.grid}")
+
+    def _refreshed_tokens(self, shape: ModelShape, counts: ResolvedConfig) -> int:
+        """Tokens that run through the shallow blocks on a cached step."""
+
+        def sides(length: int, patch: int) -> list[int]:
+            return [min(patch, length - start) for start in range(0, length, patch)]
+
+        frames, rows, columns = (sides(g, p) for g, p in zip(shape.grid, self.patch, strict=True))
+        video = sum(min(counts.tokens_per_patch, a * b * c) for a in frames for b in rows for c in columns)
+        return video + (shape.text_tokens if self.text == "refresh" else 0)
+
+    def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        tokens = self._refreshed_tokens(shape, counts)
+        keys = shape.tokens if self.context == "cached_kv" else tokens
+        return Work(linear_flops(shape, counts.tau, tokens), attention_flops(shape, counts.tau, tokens, keys))
+
+    def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
+        """The residuals, and keys and values where they are kept.
+
+        Three hidden states (shallow residual, deep residual, its slope); one more with the fitted forecast;
+        one in all where every block is shallow.
+        """
+        deep = {"linear": 2, "fitted": 3}[self.forecast] if counts.tau < shape.blocks else 0
+        tokens = (1 + deep) * shape.video_tokens
+        if self.context == "cached_kv":
+            tokens += 2 * counts.tau * shape.tokens
+        return tokens * shape.width
+
+    def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        return f"the shallow {counts.tau} of {shape.blocks} blocks"
+
+    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Method:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        from .methods.hero import Hero
+
+        return Hero(adapter, self, counts)
 
 
 # Both reproduce the step counts and FLOPs of the paper's tables (see cost.py).

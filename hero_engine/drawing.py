@@ -63,7 +63,7 @@ def _draw_time(axes: Axes, report: RunReport) -> None:
 
 def _draw_drift(axes: Axes, report: RunReport) -> None:
     report.settle()
-    curves = (("drift", "drift of shallow residual", "o"), ("missed", "missed by forecast", "x"))
+    curves = (("drift", "drift", "o"), ("missed", "missed by forecast", "x"))
     for name, label, marker in curves:
         points = [
             (number, value)

@@ -57,3 +57,14 @@ def installed_owner(module: nn.Module) -> Any | None:
     """The owner of the wrapper on a module, or None."""
     forward = vars(module).get("forward")
     return forward.owner if isinstance(forward, WrappedForward) else None
+
+
+def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> WrappedForward:
+    """Show `see` everything that a module returns, until the wrapper is removed."""
+
+    def wrapper(original: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        result = original(*args, **kwargs)
+        see(result)
+        return result
+
+    return WrappedForward(module, wrapper, owner)

@@ -1,4 +1,4 @@
-"""What a HERO run did: steps, tokens, drift, bytes, time, speed-up."""
+"""What a run did: steps, tokens, drift, bytes, time, speed-up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from .clock import Stopwatch
-from .config import HeroConfig, ResolvedConfig
-from .cost import ModelShape, cached_step_flops, full_step_flops, speedup_bound
+from .cost import cached_step_flops, full_step_flops, speedup_bound
+from .flops import ModelShape
 from .schedule import Reason
+from .settings import Counts, MethodConfig
 
 
 @dataclass
@@ -22,9 +23,10 @@ class StepRecord:
         timestep: the scheduler's timestep.
         branch: the branch's name.
         reason: why the step was full, or "cached".
-        tokens, refreshed: video tokens, and how many of them were computed in the shallow blocks.
-        drift: relative change of the shallow residual on the tokens computed, None the first time.
-        missed: what the forecast of the deep residual missed, relative; full steps only.
+        tokens, refreshed: video tokens, and how many of them were computed in the blocks that ran.
+        drift: how much changed; HERO: relative change of the shallow residual on the tokens computed, None
+            the first time; WorldCache: the estimated error of a cached step. Other methods do not measure.
+        missed: what HERO's forecast of the deep residual missed, relative; full steps only.
         watch: the forward's wall time.
     """
 
@@ -70,8 +72,8 @@ class RunReport:
         bytes_cached: most bytes that cached features held.
     """
 
-    config: HeroConfig
-    counts: ResolvedConfig
+    config: MethodConfig
+    counts: Counts
     shape: ModelShape
     batch: int
     records: list[StepRecord] = field(default_factory=list)
@@ -110,7 +112,7 @@ class RunReport:
 
     @property
     def tokens_refreshed(self) -> float:
-        """Share of the video tokens computed in the shallow blocks, over all forwards (0 to 1)."""
+        """Share of the video tokens computed in the blocks that run, over all forwards (0 to 1)."""
         return sum(r.refreshed for r in self.records) / max(1, sum(r.tokens for r in self.records))
 
     def seconds(self, full: bool | None = None) -> float:
@@ -142,8 +144,15 @@ class RunReport:
     @property
     def predicted_speedup(self) -> float:
         """The same from FLOPs (see :mod:`hero_engine.cost`) and the steps that were full."""
-        share = cached_step_flops(self.shape, self.config, self.counts) / full_step_flops(self.shape)
-        return speedup_bound(self.steps, self.full_steps, share) if self.steps else 1.0
+        if not self.steps:
+            return 1.0
+        ages, age = [], 0
+        for full in self._kinds():
+            age = 0 if full else age + 1
+            ages += [age] * (not full)
+        flops = [cached_step_flops(self.shape, self.config, self.counts, age) for age in ages]
+        share = statistics.fmean(flops) / full_step_flops(self.shape) if flops else 0.0
+        return speedup_bound(self.steps, self.full_steps, share)
 
     @property
     def nothing_reused(self) -> bool:
@@ -163,22 +172,22 @@ class RunReport:
         """A few lines for a person."""
         counts = f"{self.full_steps} full / {self.cached_steps} cached steps"
         if self.nothing_reused:
-            return f"HERO: {counts}. Nothing was reused: {self._why_nothing()}."
+            return f"{self.config.name}: {counts}. Nothing was reused: {self._why_nothing()}."
         return (
-            f"HERO: {counts}, {self.measured_speedup:.2f}x measured in the model "
+            f"{self.config.name}: {counts}, {self.measured_speedup:.2f}x measured in the model "
             f"({self.predicted_speedup:.2f}x by FLOPs), {self.bytes_cached / 1e6:.1f} MB cached.\n"
             f"A cached step took {self.measured_cached_share:.3f} of a full one; "
-            f"{100 * self.tokens_refreshed:.0f} % of the tokens were computed in the shallow "
-            f"{self.counts.tau} of {self.shape.blocks} blocks."
+            f"{100 * self.tokens_refreshed:.0f} % of the tokens were computed in "
+            f"{self.config.computed(self.shape, self.counts)}."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
+            "method": self.config.name,
             "config": asdict(self.config),
-            "tau": self.counts.tau,
+            **asdict(self.counts),
             "blocks": self.shape.blocks,
-            "warmup": self.counts.warmup,
             "video_tokens": self.shape.video_tokens,
             "steps": self.steps,
             "full_steps": self.full_steps,

@@ -1,10 +1,10 @@
-"""One HERO run, step by step: which steps are full, and what each branch has cached."""
+"""One run, step by step: which steps are full, and what each branch has cached."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -12,16 +12,14 @@ from torch import Tensor
 
 from .adapter import Forward, ModelAdapter, ModelCall
 from .clock import Stopwatch
-from .config import HeroConfig
-from .patches import PatchSampler
+from .methods.base import Branch, Moment, Step
 from .report import RunReport, StepRecord
-from .residuals import BranchCache
-from .schedule import Reason, Schedule
-from .steps import CachedStep, FullStep
+from .schedule import Reason
+from .settings import MethodConfig
 
 
 class HeroRun:
-    """The state of HERO on one model. Made by ``hero_session`` and ``apply_hero``.
+    """The state of a method on one model. Made by ``hero_session`` and ``apply_hero``.
 
     Steps are told apart by their timestep, which falls from step to step; when it rises, a new pass has begun
     and everything starts afresh. Several calls at one timestep are the branches of a step (conditional and
@@ -29,27 +27,29 @@ class HeroRun:
     name given with :meth:`branch`. The branches of a step are full or cached together.
 
     Attributes:
-        config: the settings.
+        config: the settings, HERO's or those of another method.
         reports: one :class:`~hero_engine.report.RunReport` per pass, the latest last.
     """
 
-    def __init__(self, adapter: ModelAdapter, config: HeroConfig, steps: int | None = None):
+    def __init__(self, adapter: ModelAdapter, config: MethodConfig, steps: int | None = None):
         self.config = config
         self.reports: list[RunReport] = []
         self._adapter = adapter
         self._counts = config.resolve(len(adapter.blocks), steps)
+        self._method = config.start(adapter, self._counts)
         self._branch_name: Hashable | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything cached; the next step is the first of a new pass, as in a fresh run."""
-        self._schedule = Schedule(self.config.interval, self._counts.warmup, self.config.threshold)
-        self._branches: dict[Hashable, tuple[Hashable, BranchCache]] = {}
+        self._schedule = self.config.schedule(self._counts)
+        self._branches: dict[Hashable, tuple[Hashable, Branch]] = {}
         self._timestep = math.inf
+        self._moment = Moment(-1, 0)
         self._calls = 0
         self._planned = Reason.WARMUP
         self._rates: list[Tensor] = []
-        self._current: FullStep | CachedStep | None = None
+        self._current: Step | None = None
         self._in_pass = False
 
     @property
@@ -66,7 +66,11 @@ class HeroRun:
     @property
     def cached_bytes(self) -> int:
         """Bytes held now by cached features."""
-        return sum(cache.bytes for _, cache in self._branches.values())
+        return sum(branch.bytes for _, branch in self._branches.values())
+
+    def attach(self) -> AbstractContextManager[None]:
+        """What the method puts on the model besides the wrappers of :meth:`forward_model` and its like."""
+        return self._method.attach(self._attend, self._see)
 
     @contextmanager
     def branch(self, name: Hashable) -> Iterator[None]:
@@ -82,13 +86,14 @@ class HeroRun:
         call = self._adapter.read_call(args, kwargs)
         self._enter_step(call)
         name = f"call {self._calls}" if self._branch_name is None else self._branch_name
-        cache, reason = self._cache_for(name, call)
+        branch, reason = self._branch_for(name, call)
         watch = Stopwatch(call.device)
         try:
-            self._current = self._begin(cache, reason, call)
-            result = original(*args, **kwargs)
+            begin = branch.full_step if reason.full else branch.cached_step
+            self._current = begin(call, self._moment)
+            result = self._current.forward(original, args, kwargs)
             watch.stop()
-            self._record(name, call, cache, reason, watch)
+            self._record(name, call, reason, watch)
         except BaseException:
             # Half-written features must never be reused.
             self._branches.pop(name, None)
@@ -103,9 +108,14 @@ class HeroRun:
             return original(*args, **kwargs)
         return self._current.block(number, original, self._adapter.read_block(number, args, kwargs))
 
-    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stands between the projections and the attention of a shallow block."""
+    def _attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stands between the projections and the attention of a block."""
         return (keys, values) if self._current is None else self._current.attend(block, keys, values)
+
+    def _see(self, block: int, kind: str, output: Tensor) -> None:
+        """Is shown what a part of a block gave."""
+        if self._current is not None:
+            self._current.see(block, kind, output)
 
     def close(self) -> None:
         """Free everything and settle the reports."""
@@ -124,44 +134,32 @@ class HeroRun:
         self._timestep, self._calls = call.timestep, 1
         self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
         self._rates = []
+        age = 0 if self._planned.full else self._moment.age + 1
+        self._moment = Moment(self._moment.number + 1, age)
 
     def _rate(self) -> float:
-        """Drift per step of the branch that drifted most in the step before (waits for the device)."""
+        """Drift of the branch that drifted most in the step before (waits for the device)."""
         return float(torch.stack(self._rates).max()) if self._rates else math.nan
 
-    def _cache_for(self, name: Hashable, call: ModelCall) -> tuple[BranchCache, Reason]:
-        signature, cache = self._branches.get(name, (None, None))
-        if cache is not None and signature == call.signature:
-            return cache, self._planned
-        # One seed for all branches: conditional and unconditional must refresh the same tokens.
-        sampler = PatchSampler(
-            call.shape.grid, self.config.patch, self._counts.tokens_per_patch, self.config.seed, call.device
-        )
-        cache = BranchCache(self.config.forecast, sampler)
-        self._branches[name] = (call.signature, cache)
-        return cache, self._planned if self._planned.full else Reason.NO_CACHE
+    def _branch_for(self, name: Hashable, call: ModelCall) -> tuple[Branch, Reason]:
+        signature, branch = self._branches.get(name, (None, None))
+        if branch is None or signature != call.signature:
+            branch = self._method.branch(call)
+            self._branches[name] = (call.signature, branch)
+            return branch, self._planned if self._planned.full else Reason.NO_CACHE
+        return branch, self._planned if self._planned.full or branch.ready else Reason.NO_CACHE
 
-    def _begin(self, cache: BranchCache, reason: Reason, call: ModelCall) -> FullStep | CachedStep:
-        if reason.full:
-            return FullStep(self._adapter, cache, self._counts.tau, call.timestep)
-        refresh_text = self.config.text == "refresh"
-        return CachedStep(self._adapter, cache, self._counts.tau, call.timestep, refresh_text)
-
-    def _record(
-        self, name: Hashable, call: ModelCall, cache: BranchCache, reason: Reason, watch: Stopwatch
-    ) -> None:
+    def _record(self, name: Hashable, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
         step = self._current
-        if isinstance(step, FullStep) and step.missed is not None:
-            cache.missed_per_step = step.missed / step.gap
-        if step.drift is not None:
-            self._rates.append(step.drift / step.age + cache.missed_per_step)
-        tokens = call.shape.video_tokens
+        rate = step.finish()
+        if rate is not None:
+            self._rates.append(rate)
         record = StepRecord(
             timestep=call.timestep,
             branch=str(name),
             reason=reason,
-            tokens=tokens,
-            refreshed=tokens if reason.full else cache.sampler.tokens,
+            tokens=call.shape.video_tokens,
+            refreshed=step.refreshed,
             drift=step.drift,
             missed=step.missed,
             watch=watch,

@@ -12,6 +12,7 @@ class Reason(str, Enum):
     WARMUP = "warm-up"
     INTERVAL = "interval"
     THRESHOLD = "threshold"
+    LAST = "last step"
     NO_CACHE = "nothing cached"
     CACHED = "cached"
 
@@ -68,7 +69,7 @@ class Schedule:
     def _decide(self, rate: float) -> Reason:
         if self._step < self.warmup:
             return Reason.WARMUP
-        if self._step - self._last_full >= self.interval:
+        if self._step - self._last_full >= self._limit():
             return Reason.INTERVAL
         if self.adaptive:
             if self._step - 1 > self._last_full:
@@ -77,6 +78,66 @@ class Schedule:
             if not self._accumulated + rate < self.threshold:
                 return Reason.THRESHOLD
         return Reason.CACHED
+
+    def _limit(self) -> int:
+        """The interval after the last full step."""
+        return self.interval
+
+
+class TaperedSchedule(Schedule):
+    """A schedule whose interval shrinks over the run: round(N / (1 - taper + 2 taper p)) after a full step
+    at share p of the run (ToCa).
+
+    Args:
+        interval, warmup: see :class:`Schedule`.
+        taper: 0 (the interval stays) to below 1.
+        steps: number of steps of the run.
+    """
+
+    def __init__(self, interval: int, warmup: int, taper: float, steps: int):
+        super().__init__(interval, warmup)
+        self.taper = taper
+        self.steps = steps
+
+    def _limit(self) -> int:
+        share = self._last_full / self.steps
+        return max(1, round(self.interval / (1 - self.taper + 2 * self.taper * share)))
+
+
+class ErrorSchedule(Schedule):
+    """Cached steps go on while the error that they were estimated to make stays below the threshold
+    (WorldCache). The last step is full.
+
+    Args:
+        interval, warmup, threshold: see :class:`Schedule`; `next` is given the error of the step before.
+        steps: number of steps of the run.
+    """
+
+    def __init__(self, interval: int, warmup: int, threshold: float, steps: int):
+        super().__init__(interval, warmup, threshold)
+        self.steps = steps
+
+    def _decide(self, rate: float) -> Reason:
+        if self._step < self.warmup:
+            return Reason.WARMUP
+        if self._step == self.steps - 1:
+            return Reason.LAST
+        if self._step - self._last_full >= self.interval:
+            return Reason.INTERVAL
+        if self._step - 1 > self._last_full:
+            self._accumulated += rate
+        # Asked this way round, NaN computes.
+        return Reason.CACHED if self._accumulated < self.threshold else Reason.THRESHOLD
+
+
+def cached_ages(schedule: Schedule, steps: int) -> list[int]:
+    """Steps since the last full one, of each cached step among `steps`, where nothing drifts."""
+    ages, age = [], 0
+    for _ in range(steps):
+        age = 0 if schedule.next(0.0).full else age + 1
+        if age:
+            ages.append(age)
+    return ages
 
 
 def full_steps(interval: int, warmup: int, steps: int) -> int:

@@ -1,4 +1,4 @@
-"""Putting HERO on a model and taking it off again."""
+"""Putting HERO, or a method it is compared with, on a model and taking it off again."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any
 from .adapter import ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
-from .config import HeroConfig
 from .errors import ConfigError
 from .install import WrappedForward, installed_owner
 from .run import HeroRun
+from .settings import MethodConfig
 
 
 class _Installation:
-    """HERO on one model, from construction to `remove`."""
+    """A method on one model, from construction to `remove`."""
 
-    def __init__(self, adapter: ModelAdapter, config: HeroConfig, steps: int | None):
+    def __init__(self, adapter: ModelAdapter, config: MethodConfig, steps: int | None):
         self.run = HeroRun(adapter, config, steps)
         with ExitStack() as undo:
             undo.callback(self.run.close)
-            if config.context == "cached_kv":
-                tau = config.resolve(len(adapter.blocks), steps).tau
-                undo.enter_context(adapter.attention(tau, self.run.attend))
+            undo.enter_context(self.run.attach())
             undo.callback(WrappedForward(adapter.model, self.run.forward_model, self).remove)
             for number, block in enumerate(adapter.blocks):
                 wrapper = functools.partial(self.run.forward_block, number)
@@ -37,8 +35,10 @@ class _Installation:
 
 
 def _adapter_for(transformer: Any, config: Any) -> ModelAdapter:
-    if not isinstance(config, HeroConfig):
-        raise ConfigError("config", f"{type(config).__name__} is not a HeroConfig")
+    if not isinstance(config, MethodConfig):
+        raise ConfigError(
+            "config", f"{type(config).__name__} is no method's settings; use HeroConfig or one of METHODS"
+        )
     return (
         ComfyCogVideoXAdapter(transformer)
         if is_comfy_cogvideox(transformer)
@@ -47,16 +47,17 @@ def _adapter_for(transformer: Any, config: Any) -> ModelAdapter:
 
 
 @contextmanager
-def hero_session(transformer: Any, config: HeroConfig, steps: int | None = None) -> Iterator[HeroRun]:
-    """Accelerate a transformer with HERO for the time of a ``with`` block.
+def hero_session(transformer: Any, config: MethodConfig, steps: int | None = None) -> Iterator[HeroRun]:
+    """Accelerate a transformer with HERO, or another method, for the time of a ``with`` block.
 
     Whatever ends the block, an interrupt included, the model gets its own forwards back and everything
     cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
 
     Args:
         transformer: diffusers' ``CogVideoXTransformer3DModel``, or ComfyUI's own class of that name.
-        config: the settings.
-        steps: number of denoising steps; needed where ``config.warmup`` is a share.
+        config: the settings: a :class:`~hero_engine.HeroConfig`, or those of another of ``METHODS``.
+        steps: number of denoising steps; needed where ``config.warmup`` is a share, and by methods that
+            look at the end of the run.
 
     Yields:
         the :class:`~hero_engine.HeroRun`; its ``report`` tells what was saved.
@@ -76,7 +77,7 @@ def hero_session(transformer: Any, config: HeroConfig, steps: int | None = None)
         installation.remove()
 
 
-def apply_hero(transformer: Any, config: HeroConfig, steps: int | None = None) -> HeroRun:
+def apply_hero(transformer: Any, config: MethodConfig, steps: int | None = None) -> HeroRun:
     """Put HERO on a transformer until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
 
     Each denoising run of the pipeline is a pass of its own. What is cached stays allocated between passes;

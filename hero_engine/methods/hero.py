@@ -1,4 +1,4 @@
-"""What happens in the blocks on a full and on a cached step.
+"""HERO: what happens in the blocks on a full and on a cached step.
 
 Full step t:    all blocks run;  S = x_tau - x_0;  D = x_L - x_tau
 Cached step t': the selected tokens run through the tau shallow blocks, S is refreshed there, and
@@ -7,16 +7,62 @@ Cached step t': the selected tokens run through the tau shallow blocks, S is ref
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from .adapter import BlockCall, Forward, ModelAdapter
-from .residuals import BranchCache
+from ..adapter import Attend, BlockCall, Forward, ModelCall, See
+from ..config import HeroConfig
+from ..patches import PatchSampler
+from ..residuals import BranchCache
+from .base import Method, Moment, Step
 
 
-class FullStep:
+class Hero(Method[HeroConfig]):
+    """HERO on one model."""
+
+    def branch(self, call: ModelCall) -> HeroBranch:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        return HeroBranch(self, call)
+
+    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        if self.config.context == "cached_kv":
+            return self.adapter.attention(self.counts.tau, attend)
+        return super().attach(attend, see)
+
+
+class HeroBranch:
+    """One branch's cache, and the steps that read and write it."""
+
+    ready = True  # a branch begins with a full step
+
+    def __init__(self, method: Hero, call: ModelCall):
+        # One seed for all branches: conditional and unconditional must refresh the same tokens.
+        sampler = PatchSampler(
+            call.shape.grid,
+            method.config.patch,
+            method.counts.tokens_per_patch,
+            method.config.seed,
+            call.device,
+        )
+        self._method = method
+        self._cache = BranchCache(method.config.forecast, sampler)
+
+    @property
+    def bytes(self) -> int:
+        return self._cache.bytes
+
+    def full_step(self, call: ModelCall, moment: Moment) -> FullStep:
+        return FullStep(self._method, self._cache, call)
+
+    def cached_step(self, call: ModelCall, moment: Moment) -> CachedStep:
+        return CachedStep(self._method, self._cache, call)
+
+
+class FullStep(Step):
     """All blocks run unmodified on all tokens; the stream is remembered before and after the shallow ones.
 
     Attributes:
@@ -25,15 +71,13 @@ class FullStep:
         missed: what the forecast of D missed, relative; None the first time or without deep blocks.
     """
 
-    def __init__(self, adapter: ModelAdapter, cache: BranchCache, tau: int, timestep: float):
+    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall):
+        super().__init__(method.adapter, call.shape.video_tokens)
         self.age: Tensor = cache.sampler.mean_age() + 1
         self.gap = cache.sampler.steps_since_reset + 1
-        self.drift: Tensor | None = None
-        self.missed: Tensor | None = None
-        self._adapter = adapter
         self._cache = cache
-        self._tau = tau
-        self._timestep = timestep
+        self._tau = method.counts.tau
+        self._timestep = call.timestep
         self._before: Tensor | None = None
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
@@ -57,8 +101,14 @@ class FullStep:
         self._cache.keyvalues.replace(block, keys, values)
         return keys, values
 
+    def finish(self) -> Tensor | None:
+        """Drift per step."""
+        if self.missed is not None:
+            self._cache.missed_per_step = self.missed / self.gap
+        return None if self.drift is None else self.drift / self.age + self._cache.missed_per_step
 
-class CachedStep:
+
+class CachedStep(Step):
     """Selected tokens run through the shallow blocks; all else comes from the cache.
 
     Attributes:
@@ -66,18 +116,13 @@ class CachedStep:
         age: mean number of steps since those were last computed.
     """
 
-    missed = None
-
-    def __init__(
-        self, adapter: ModelAdapter, cache: BranchCache, tau: int, timestep: float, refresh_text: bool
-    ):
+    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall):
+        super().__init__(method.adapter, cache.sampler.tokens)
         self.index, self.age = cache.sampler.draw()
-        self.drift: Tensor | None = None
-        self._adapter = adapter
         self._cache = cache
-        self._tau = tau
-        self._timestep = timestep
-        self._refresh_text = refresh_text
+        self._tau = method.counts.tau
+        self._timestep = call.timestep
+        self._refresh_text = method.config.text == "refresh"
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         if number >= self._tau:
@@ -115,3 +160,7 @@ class CachedStep:
     def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the fresh keys and values among the cached ones and attend to all."""
         return self._cache.keyvalues.refresh(block, self._rows, keys, values)
+
+    def finish(self) -> Tensor | None:
+        """Drift per step."""
+        return self.drift / self.age + self._cache.missed_per_step

@@ -1,0 +1,52 @@
+"""Checks of single settings: each returns the value in its plain type, or raises a ConfigError naming it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from .errors import ConfigError
+
+
+def integer(field: str, value: Any, low: int, high: int | None = None) -> int:
+    bounds = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(field, f"{value!r} is not {bounds}")
+    if value < low or (high is not None and value > high):
+        raise ConfigError(field, f"{value} is out of range; use {bounds}")
+    return int(value)
+
+
+def real(field: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
+    bounds = f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(field, f"{value!r} is not {bounds}")
+    value = float(value)
+    if math.isnan(value) or value < low or value > high or (open_low and value == low):
+        raise ConfigError(field, f"{value} is out of range; use {bounds}")
+    return value
+
+
+def count_or_share(field: str, value: Any, what: str) -> int | float:
+    """An int counts `what`; a float is a share of them."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(field, f"{value!r} is neither a count of {what} (int) nor a share of them (float)")
+    if isinstance(value, Integral):
+        return integer(field, value, 1)
+    return real(field, value, 0.0, 1.0, open_low=True)
+
+
+def choice(field: str, value: Any, choices: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(field, f"{value!r} is not one of {', '.join(map(repr, choices))}")
+    return value
+
+
+def integers(field: str, value: Any, what: str, low: int, high: int, count: int | None = None) -> tuple:
+    """`count` whole numbers (at least one where that is None)."""
+    right = not isinstance(value, str) and isinstance(value, Sequence) and len(value) == (count or len(value))
+    if not right or not value:
+        raise ConfigError(field, f"{value!r} is not {what}")
+    return tuple(integer(field, number, low, high) for number in value)

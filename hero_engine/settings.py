@@ -1,0 +1,102 @@
+"""What the settings of every method have in common. No torch.
+
+A method is two things: its settings, which know what it costs (here and in :mod:`hero_engine.config` and
+:mod:`hero_engine.baselines`), and what it does on a model (:mod:`hero_engine.methods`), which the settings
+make when a run starts. The session, the run and its report know no method by name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .checks import integer
+from .errors import ConfigError
+from .flops import ModelShape, Work
+from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .adapter import ModelAdapter
+    from .methods.base import Method
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Settings in counts of one run.
+
+    Attributes:
+        warmup: number of leading full steps.
+        planned_steps: number of denoising steps, None where it was not told.
+    """
+
+    warmup: int
+    planned_steps: int | None
+
+
+class MethodConfig(ABC):
+    """Settings of one method: frozen dataclasses that validate themselves.
+
+    Attributes:
+        name: of the method, for people.
+        interval: at least one full step in every `interval` steps after the warm-up.
+        warmup: leading full steps; an int counts steps, a float is a share of the run's.
+        threshold: 0, or the bound that an adaptive method keeps; see its own settings.
+    """
+
+    name: ClassVar[str]
+    interval: int
+    warmup: int | float
+    threshold: float = 0.0
+
+    def _set(self, **checked: Any) -> None:
+        """Store checked values in the frozen instance."""
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def warmup_steps(self, steps: int | None) -> int:
+        """The warm-up in steps.
+
+        Raises:
+            ConfigError: ``warmup`` is a share and ``steps`` is missing, or ``steps`` is not a count.
+        """
+        if steps is not None:
+            steps = integer("steps", steps, 1)
+        elif isinstance(self.warmup, float):
+            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
+        return self.warmup if isinstance(self.warmup, int) else max(1, round(self.warmup * steps))
+
+    def resolve(self, blocks: int, steps: int | None = None) -> Counts:
+        """Turn shares into counts.
+
+        Args:
+            blocks: number of transformer blocks of the model.
+            steps: number of denoising steps of the run; needed where a setting is a share of them.
+
+        Raises:
+            ConfigError: a setting does not fit the model, or ``steps`` is needed and missing.
+        """
+        return Counts(self.warmup_steps(steps), steps)
+
+    def schedule(self, counts: Counts) -> Schedule:
+        """Which steps are full, from the first of a pass on."""
+        return Schedule(self.interval, counts.warmup, self.threshold)
+
+    def check(self, shape: ModelShape) -> None:  # noqa: B027 (most settings fit every shape)
+        """Raise a ConfigError where the settings do not fit the model's shape."""
+
+    @abstractmethod
+    def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:
+        """What one cached forward computes at batch 1, `age` steps after the last full one."""
+
+    @abstractmethod
+    def cached_numbers(self, shape: ModelShape, counts: Counts) -> int:
+        """How many numbers are cached at batch 1, at most."""
+
+    @abstractmethod
+    def computed(self, shape: ModelShape, counts: Counts) -> str:
+        """Where tokens are computed on a cached step, to end "... of the tokens were computed in ..."."""
+
+    @abstractmethod
+    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+        """The method at work on a model. Needs torch."""
