@@ -14,7 +14,7 @@ from aether.errors import InputError
 from aether.metrics import ALIGNMENTS
 
 from . import sintel
-from .depth import VIEWS, DepthProtocol, average_depth, score_depth
+from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out
 
@@ -156,13 +156,16 @@ def _depth(arguments: argparse.Namespace) -> Table:
         leading=arguments.leading,
     )
     errors = [score_depth(pair, protocol) for pair in matches]
+    notes = [f"aligned by {protocol.align}; depth from 0 to {max_depth:g} counts", *_leading_note(arguments)]
+    if any(shows_middle(pair.prediction, protocol.view) for pair in matches):
+        notes.append("only the middle of the picture, which predictions show, is scored")
     return Table(
         "depth",
         _DEPTH_COLUMNS,
         _rows(matches, errors),
         average_depth(errors) if kind in _DATA_SETS else None,
         {"truth": kind, **asdict(protocol), "average": "weighted by pixels"},
-        [f"aligned by {protocol.align}; depth from 0 to {max_depth:g} counts"],
+        notes,
     )
 
 
@@ -177,7 +180,7 @@ def _pose(arguments: argparse.Namespace) -> Table:
         _rows(matches, errors),
         average_poses(errors) if kind in _DATA_SETS else None,
         {"truth": kind, "align": "Sim(3), Umeyama", "statistic": "rmse", "rpe_delta": "1 frame, all pairs"},
-        ["ATE and RPE translation in the truth's unit, RPE rotation in degrees"],
+        ["ATE and RPE translation in the truth's unit, RPE rotation in degrees", *_leading_note(arguments)],
         ("numpy", "evo"),
     )
 
@@ -259,6 +262,10 @@ def _open_truth(source: str, predictions: dict[str, Prediction]) -> tuple[dict[s
     if not files:
         raise InputError("truth", f"{path} holds neither Sintel's training folder nor .npz files")
     return {file.stem: ArrayFile(file, "truth") for file in files}, "folder"
+
+
+def _leading_note(arguments: argparse.Namespace) -> list[str]:
+    return ["of the truth, as many frames as a prediction has are scored"] if arguments.leading else []
 
 
 def _rows(matches: list[Match], errors: list[Any]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 from aether.errors import InputError
 from aether.metrics import DepthErrors, depth_errors
 
-from .sources import Match, about
+from .sources import Match, Prediction, about
 
 VIEWS = ("auto", "crop", "full")
 
@@ -44,16 +44,20 @@ def score_depth(match: Match, protocol: DepthProtocol) -> DepthErrors:
             name the sequence.
     """
     depth, truth = match.prediction.depth(protocol.far), match.truth.depth()
-    crops = match.prediction.crops if protocol.view == "auto" else protocol.view == "crop"
     with about(match.name):
         frames = common_length(len(depth), len(truth), protocol.leading)
         depth, truth = depth[:frames], truth[:frames]
-        if crops:
+        if shows_middle(match.prediction, protocol.view):
             truth = crop_like(truth, *depth.shape[1:])
         depth = resize(depth, *truth.shape[1:])
         return depth_errors(
             depth, truth, align=protocol.align, max_depth=protocol.max_depth, limit=protocol.limit
         )
+
+
+def shows_middle(prediction: Prediction, view: str) -> bool:
+    """Whether a prediction counts as one of the picture's middle."""
+    return prediction.crops if view == "auto" else view == "crop"
 
 
 def average_depth(errors: list[DepthErrors]) -> dict[str, float]:
