@@ -25,8 +25,8 @@ class AetherExample(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("clip", display_name="clip", tooltip="All frames, 12 a second."),
-                io.Image.Output("first", display_name="first frame"),
-                io.Image.Output("last", display_name="last frame"),
+                io.Image.Output("first", display_name="first frame", tooltip="A picture to start from."),
+                io.Image.Output("last", display_name="last frame", tooltip="A goal for Aether Plan."),
                 io.Image.Output(
                     "depth", display_name="true depth", tooltip="Exact depth as a picture: near is bright."
                 ),

@@ -12,6 +12,8 @@ import pytest
 
 from .client import PromptError
 
+pytestmark = pytest.mark.slow
+
 HERO = {
     "preset": "custom", "tau": 0.5, "interval": 3, "ratio": 0.17, "threshold": 0.0, "warmup": 2,
     "warmup_unit": "steps", "patch_frames": 1, "patch_rows": 2, "patch_columns": 3, "context": "selected",
@@ -117,7 +119,6 @@ def test_the_widgets_stay_in_order(server):
         assert parts["required"] + parts.get("optional", []) == order.split(), name
 
 
-@pytest.mark.slow
 def test_a_slider_reruns_the_sampler_and_what_follows_only(server):
     server.run(graph("slider", tau=0.5))
     times: dict[str, float] = {}
@@ -128,7 +129,6 @@ def test_a_slider_reruns_the_sampler_and_what_follows_only(server):
     assert times["progress"] - times["execution_start"] < 1
 
 
-@pytest.mark.slow
 def test_repeat_bypass_and_second_seed_in_one_process(server):
     plain = server.run(graph("plain", patched=False))
     first = server.run(graph("first"))
@@ -149,7 +149,6 @@ def test_repeat_bypass_and_second_seed_in_one_process(server):
     assert "No HERO Patch" in text
 
 
-@pytest.mark.slow
 def test_two_prompts_queued_together_do_not_mix(server):
     alone = [server.run(graph(f"alone{n}", interval=n, seed=11)) for n in (2, 4)]
     server.post("/free", {"free_memory": True})
@@ -158,7 +157,6 @@ def test_two_prompts_queued_together_do_not_mix(server):
     assert counts(together[0]) == (5, 3) and counts(together[1]) == (3, 5)
 
 
-@pytest.mark.slow
 def test_interrupt_in_mid_run_and_then_a_right_one(server):
     expected = server.run(graph("undisturbed", seed=21))
 
@@ -173,7 +171,6 @@ def test_interrupt_in_mid_run_and_then_a_right_one(server):
     assert counts(after) == (4, 4)
 
 
-@pytest.mark.slow
 def test_everything_downstream(server):
     """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced: what do they hold?"""
     prompt = graph("all")
@@ -226,7 +223,6 @@ def test_everything_downstream(server):
     assert '"convention"' in str(run.outputs["json"])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, message",
     [

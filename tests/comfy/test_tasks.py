@@ -118,9 +118,9 @@ def test_streams_and_depth(nodes, miniature, predicted, ksampler):
     assert torch.equal(rgb["samples"], samples[:, :16]) and torch.equal(
         disparity["samples"], samples[:, 16:32]
     )
-    assert raymap["raymap"].shape == (17, 6, 8, 12) and raymap["fps"] == 8
+    assert raymap["raymap"].shape == (17, 6, 4, 6) and raymap["fps"] == 8
     plain = miniature.vae.decode(rgb["samples"])
-    assert plain.shape == (1, 17, 64, 96, 3) and 0 <= plain.min() and plain.max() <= 1
+    assert plain.shape == (1, 17, 32, 48, 3) and 0 <= plain.min() and plain.max() <= 1
     with torch.inference_mode():
         tiled = miniature.vae.decode_tiled(
             rgb["samples"], tile_x=32, tile_y=32, overlap=0, tile_t=16, overlap_t=2
@@ -132,7 +132,7 @@ def test_streams_and_depth(nodes, miniature, predicted, ksampler):
             image, depth, values = nodes.AetherDepth(
                 vae=miniature.vae, disparity=disparity, normalize=normalize, colormap=colormap
             ).args
-            assert image.shape == depth.shape == values.shape == (17, 64, 96, 3)
+            assert image.shape == depth.shape == values.shape == (17, 32, 48, 3)
             assert image.dtype == depth.dtype == torch.float32 and 0 <= image.min() and image.max() <= 1
             pictures[normalize, colormap] = image
     assert torch.allclose(depth, 1 / values.clamp(1e-3, 1), rtol=1e-6)
@@ -200,7 +200,7 @@ def test_latents_of_another_kind(nodes, miniature, predicted, ksampler):
             call()
     with pytest.raises(ValueError, match=r"^disparity: .*connect the disparity of Aether Split"):
         nodes.AetherDepth(vae=miniature.vae, disparity=predicted.latent)
-    broken = torch.full((1, 56, 5, 8, 12), float("nan"))
+    broken = torch.full((1, 56, 5, 4, 6), float("nan"))
     with pytest.raises(ValueError, match=r"^latent: holds NaN.*fp16"):
         nodes.AetherSplit(latent={"samples": broken})
     with pytest.raises(ValueError, match=r"^latent: holds 2 clips"):
