@@ -100,7 +100,7 @@ function describe(node, report) {
   const assumed = run.assumed.map((name) => text.assumptions[name](run)).join(", ");
   const notes = [
     report && reportText(text, report),
-    empty,
+    empty || (report?.cached === 0 && text.reusedNothingAdvice()),
     preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
     values.threshold > 0 && !empty && text.adaptive({ full: prediction.fullSteps }),
     assumed && text.assumed({ list: assumed }),

@@ -21,8 +21,8 @@ const ENGLISH = {
     `Nothing to reuse: the warm-up takes all ${steps} steps. Use more steps or a shorter warm-up.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
   lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
-  reusedNothing: () =>
-    "Last run reused nothing. Raise the interval or the threshold, shorten the warm-up, or use more steps.",
+  reusedNothing: () => "Last run reused nothing.",
+  reusedNothingAdvice: () => "Raise the interval or the threshold, shorten the warm-up, or use more steps.",
   unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
 };
 
@@ -46,7 +46,8 @@ const CHINESE = {
   warmupTakesAll: ({ steps }) => `没有可复用的步：预热占满了全部 ${steps} 步。请增加步数或缩短预热。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
   lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
-  reusedNothing: () => "上次运行没有复用任何步。请增大间隔或阈值，缩短预热，或增加步数。",
+  reusedNothing: () => "上次运行没有复用任何步。",
+  reusedNothingAdvice: () => "请增大间隔或阈值，缩短预热，或增加步数。",
   unknownPreset: ({ preset }) => `预设“${preset}”比本页面新：请刷新浏览器。`,
 };
 
