@@ -136,6 +136,8 @@ class HeroPatch(io.ComfyNode):
                 io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
             ],
             hidden=[io.Hidden.unique_id],
+            # Its MODEL reports to this very node: no twin may be given it from the cache.
+            not_idempotent=True,
         )
 
     @classmethod

@@ -149,6 +149,29 @@ def test_repeat_bypass_and_second_seed_in_one_process(server):
     assert "No HERO Patch" in text
 
 
+def test_twins_have_reports_of_their_own(server):
+    """Two patches with the same settings in one graph, then one of them under another name."""
+    prompt = graph("twins")
+    prompt["hero2"] = prompt["hero"]
+    prompt["sampler2"] = {
+        **prompt["sampler"],
+        "inputs": {**prompt["sampler"]["inputs"], "model": ["hero2", 0]},
+    }
+    prompt["report2"] = {
+        "class_type": "HeroReport",
+        "inputs": {"model": ["hero2", 0], "latent": ["sampler2", 0]},
+    }
+    run = server.run(prompt)
+    assert sorted(report["node"] for report in run.data("aether_hero.report")) == ["hero", "hero2"]
+    renamed = graph("renamed")
+    renamed["patch"] = renamed.pop("hero")
+    for name in ("sampler", "report"):
+        renamed[name]["inputs"]["model"] = ["patch", 0]
+    run = server.run(renamed)
+    assert [report["node"] for report in run.data("aether_hero.report")] == ["patch"]
+    assert "4 full / 4 cached" in run.outputs["report"]["text"][0]
+
+
 def test_two_prompts_queued_together_do_not_mix(server):
     alone = [server.run(graph(f"alone{n}", interval=n, seed=11)) for n in (2, 4)]
     server.post("/free", {"free_memory": True})
