@@ -83,7 +83,7 @@ def write_run(
     """
     out_dir = check_out_dir(out_dir, overwrite=overwrite)
     rgb, disparity, raymap = _checked(decoded, cameras)
-    _check_fps(fps)
+    check_rate(fps)
     if source is not None:
         source = finite_array(source, "source", (len(rgb), None, None, 3))
     documents = _documents(report, report_png, extras)
@@ -237,7 +237,11 @@ def _checked(decoded: Streams, cameras: Cameras) -> tuple[np.ndarray, np.ndarray
     return rgb, disparity, raymap
 
 
-def _check_fps(fps: float) -> None:
+def check_rate(fps: float) -> None:
+    """
+    Raises:
+        InputError: not a positive, finite number.
+    """
     if not (np.isfinite(fps) and fps > 0):
         raise InputError("fps", f"{fps} must be a positive number")
 

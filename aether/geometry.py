@@ -16,6 +16,8 @@ from .errors import InputError
 
 MIN_DISPARITY = 1e-3
 """Disparities below this count as this: nothing is farther than 1000 times the unit."""
+FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
+"""OpenCV axes to those of OpenGL and glTF (y up, looking along -z), and back: y and z change sign."""
 
 
 def finite_array(value: Any, field: str, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -117,6 +119,38 @@ def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int
     return Cameras(poses, intrinsics, height, width)
 
 
+def to_quaternions(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (F, 4, 4) to quaternions (F, 4), x y z w, and positions (F, 3).
+
+    Of the two quaternions of a rotation, neighbors have those on one side: programs that interpolate them do
+    not turn the long way round.
+    """
+    from scipy.spatial.transform import Rotation
+
+    quaternions = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
+    aside = (quaternions[1:] * quaternions[:-1]).sum(axis=1) < 0
+    quaternions[1:] *= np.cumprod(np.where(aside, -1, 1))[:, None]
+    return quaternions, poses[:, :3, 3]
+
+
+def from_quaternions(quaternions: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Quaternions (F, 4), x y z w, and positions (F, 3) to poses (F, 4, 4).
+
+    Raises:
+        InputError: a quaternion that is not of unit length within 1 %.
+    """
+    from scipy.spatial.transform import Rotation
+
+    lengths = np.linalg.norm(quaternions, axis=1)
+    frame = int(np.abs(lengths - 1).argmax())
+    if abs(lengths[frame] - 1) > 1e-2:
+        raise InputError("poses", f"frame {frame}: its quaternion has length {lengths[frame]:.3g}, not 1")
+    poses = np.tile(np.eye(4), (len(positions), 1, 1))
+    poses[:, :3, :3] = Rotation.from_quat(quaternions).as_matrix()
+    poses[:, :3, 3] = positions
+    return poses
+
+
 def disparity_to_depth(disparity: Any) -> np.ndarray:
     """Depth along z, float32, of any shape: 1 / disparity, the disparity limited to [0.001, 1].
 
@@ -179,8 +213,19 @@ def plane_rays(x: np.ndarray, y: np.ndarray, rotation: np.ndarray) -> np.ndarray
 
 def _check_rotations(poses: np.ndarray) -> None:
     rotations = poses[:, :3, :3]
-    off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max()
-    if off > 1e-3 or (np.linalg.det(rotations) < 0).any():
-        raise InputError("poses", "the upper left 3x3 must be a rotation (orthonormal, determinant 1)")
+    products = rotations @ rotations.transpose(0, 2, 1)
+    off = np.abs(products - np.eye(3)).max(axis=(1, 2))
+    if (off > 1e-3).any():
+        frame = int(off.argmax())
+        raise InputError(
+            "poses", f"frame {frame}: the upper left 3x3 must be a rotation; it scales or shears (not rigid)"
+        )
+    mirrored = np.linalg.det(rotations) < 0
+    if mirrored.any():
+        raise InputError(
+            "poses",
+            f"frame {int(mirrored.argmax())}: the upper left 3x3 must be a rotation; it mirrors (determinant "
+            "-1: the axes are left-handed)",
+        )
     if np.abs(poses[:, 3] - [0, 0, 0, 1]).max() > 1e-6:
         raise InputError("poses", "the last row must be 0 0 0 1")
