@@ -1,0 +1,316 @@
+"""Camera paths as files: written and read back, read by other libraries, and refused."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from aether import trajectory
+from aether.camera_files import FORMATS, Lens, read_cameras, write_cameras
+from aether.camera_glb import to_gltf
+from aether.errors import InputError
+from aether.geometry import Cameras, from_quaternions, to_quaternions
+
+NO_LENS = {"tum"}
+NO_RATE = {"colmap"}
+
+
+def random_path(seed: int) -> Cameras:
+    """A path that starts anywhere, turns more than once around, and zooms."""
+    rng = np.random.default_rng(seed)
+    frames = 25
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    axis = rng.normal(size=3)
+    turns = Rotation.from_rotvec(np.linspace(0, 9, frames)[:, None] * axis / np.linalg.norm(axis))
+    poses[:, :3, :3] = (Rotation.random(random_state=seed) * turns).as_matrix()
+    poses[:, :3, 3] = np.cumsum(rng.normal(size=(frames, 3)), axis=0)
+    zoom = trajectory.preset("static", frames=frames, fov=30, start_fov=80)
+    return Cameras(poses, zoom.intrinsics + [[0, 0, 3.5], [0, 0, -2], [0, 0, 0]], 480, 720)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("seed", range(5))
+def test_written_and_read_back(tmp_path, format, seed):
+    path = random_path(seed)
+    target = write_cameras(tmp_path / "shot_", path, 12, format)
+    assert [target] == list(tmp_path.iterdir())  # nothing temporary is left
+    lens = Lens(50, 320, 640)
+    found = read_cameras(target, lens)
+    assert np.abs(found.cameras.poses - path.poses).max() < 5e-6
+    assert found.fps == (None if format in NO_RATE else pytest.approx(12))
+    if format in NO_LENS:
+        np.testing.assert_allclose(np.degrees(found.cameras.fov_x), 50)
+        assert (found.cameras.height, found.cameras.width) == (320, 640)
+        assert found.notes == ["the file has no lens: 50 degrees and 640 x 320 were taken"]
+    else:
+        np.testing.assert_allclose(found.cameras.intrinsics, path.intrinsics, rtol=1e-9)
+        assert (found.cameras.height, found.cameras.width) == (480, 720)
+
+
+def move() -> Cameras:
+    """Trucks right, then looks up: its last camera is at x = 1 and looks towards -y."""
+    truck = trajectory.preset("truck right", 1, frames=9)
+    return trajectory.chain(truck, trajectory.preset("tilt up", 1, frames=9))
+
+
+def test_conventions_by_hand(tmp_path):
+    """The last camera, spelled out: no code of ours reads it."""
+    files = {format: write_cameras(tmp_path / "a", move(), 10, format) for format in FORMATS}
+    half = 0.5**0.5
+    pose = np.array(json.loads(files["json"].read_text())["frames"][-1]["pose"])
+    np.testing.assert_allclose(pose[:3, 2:].T, [[0, -1, 0], [1, 0, 0]], atol=1e-9)
+
+    tum = np.loadtxt(files["tum"])
+    np.testing.assert_allclose(tum[:, 0], np.arange(17) / 10)
+    np.testing.assert_allclose(tum[-1, 1:], [1, 0, 0, half, 0, 0, half], atol=1e-9)
+
+    lines = (files["colmap"] / "images.txt").read_text().splitlines()
+    words = lines[-2].split()
+    assert lines[-1] == "" and words[0] == "17" and words[8:] == ["1", "frame_00017.png"]
+    # World to camera: t = -R' c; the world's x stays the camera's x.
+    np.testing.assert_allclose([float(w) for w in words[1:8]], [half, -half, 0, 0, -1, 0, 0], atol=1e-9)
+    assert (files["colmap"] / "cameras.txt").read_text().splitlines()[1] == (
+        "1 PINHOLE 720 480 623.538290725 623.538290725 360 240"
+    )
+    assert (files["colmap"] / "points3D.txt").read_text().startswith("#")
+
+    document = json.loads(files["nerfstudio"].read_text())
+    first, last = (np.array(document["frames"][frame]["transform_matrix"]) for frame in (0, -1))
+    # z is up: the first camera looks along +y with its own y axis up, the last one straight up.
+    np.testing.assert_allclose(first[:3, :3].T, [[1, 0, 0], [0, 0, 1], [0, -1, 0]], atol=1e-9)
+    np.testing.assert_allclose(-last[:3, 2], [0, 0, 1], atol=1e-9)
+    np.testing.assert_allclose(last[:3, 3], [1, 0, 0], atol=1e-9)
+
+
+def test_glb_by_another_library(tmp_path):
+    """pygltflib reads what we wrote; y is up and the camera looks along -z."""
+    pygltflib = pytest.importorskip("pygltflib")
+    file = write_cameras(tmp_path / "shot", move(), 12, "glb")
+    glb = pygltflib.GLTF2().load(str(file))
+    (camera,), (animation,) = glb.cameras, glb.animations
+    assert glb.nodes[glb.scenes[glb.scene].nodes[0]].camera == 0
+    np.testing.assert_allclose(camera.perspective.aspectRatio, 1.5)
+    np.testing.assert_allclose(camera.perspective.yfov, move().fov_y[0])
+    assert [channel.target.path for channel in animation.channels] == ["translation", "rotation"]
+    blob = glb.binary_blob()
+    values = {}
+    for name, accessor in zip(("times", "places", "turns"), glb.accessors, strict=True):
+        view = glb.bufferViews[accessor.bufferView]
+        numbers = np.frombuffer(blob, "<f4", offset=view.byteOffset, count=view.byteLength // 4)
+        values[name] = numbers.reshape(accessor.count, -1)
+        np.testing.assert_array_equal(values[name].min(axis=0), np.float32(accessor.min))
+    np.testing.assert_allclose(values["times"][:, 0], np.arange(17) / 12, rtol=1e-6)
+    np.testing.assert_allclose(values["places"][-1], [1, 0, 0], atol=1e-6)
+    looks = Rotation.from_quat(values["turns"]).apply([0, 0, -1])
+    np.testing.assert_allclose(looks[0], [0, 0, -1], atol=1e-6)
+    np.testing.assert_allclose(looks[-1], [0, 1, 0], atol=1e-6)
+
+
+def test_quaternions_stay_on_one_side():
+    quaternions, places = to_quaternions(random_path(3).poses)
+    assert ((quaternions[1:] * quaternions[:-1]).sum(axis=1) > 0).all()
+    np.testing.assert_allclose(from_quaternions(quaternions, places), random_path(3).poses, atol=1e-12)
+    np.testing.assert_allclose(to_gltf(to_gltf(random_path(3).poses)), random_path(3).poses)
+
+
+def glb_of(document: dict, *tracks: np.ndarray) -> bytes:
+    """A GLB with float tracks as accessors 0, 1, ..., written by hand."""
+    binary, document = b"", document | {"accessors": [], "bufferViews": []}
+    for number, track in enumerate(tracks):
+        kind = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[track.shape[1]]
+        view = {"buffer": 0, "byteOffset": len(binary), "byteLength": track.size * 4}
+        document["bufferViews"].append(view)
+        document["accessors"].append(
+            {"bufferView": number, "componentType": 5126, "count": len(track), "type": kind}
+        )
+        binary += track.astype("<f4").tobytes()
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    words = [0x46546C67, 2, 28 + len(text) + len(binary), len(text), 0x4E4F534A]
+    return (
+        np.array(words, "<u4").tobytes() + text + np.array([len(binary), 0x4E4942], "<u4").tobytes() + binary
+    )
+
+
+def blender_like(**lens) -> bytes:
+    """A camera that hangs on a scaled, shifted empty; the empty moves, the camera turns, at other times."""
+    camera = {"type": "perspective", "perspective": {"yfov": 0.6, "aspectRatio": 2, "znear": 0.1} | lens}
+    samplers = [{"input": 0, "output": 1}, {"input": 2, "output": 3, "interpolation": "LINEAR"}]
+    channels = [
+        {"sampler": 0, "target": {"node": 1, "path": "translation"}},
+        {"sampler": 1, "target": {"node": 0, "path": "rotation"}},
+    ]
+    return glb_of(
+        {
+            "asset": {"version": "2.0"},
+            "cameras": [camera],
+            "nodes": [{"camera": 0}, {"children": [0], "scale": [2, 2, 2]}],
+            "animations": [{"samplers": samplers, "channels": channels}],
+        },
+        np.array([[0.0], [1]]),
+        np.array([[0.0, 0, 0], [4, 0, 0]]),
+        np.arange(5)[:, None] / 4,
+        Rotation.from_euler("y", np.arange(5)[:, None] * -10, degrees=True).as_quat(),
+    )
+
+
+def test_a_glb_from_elsewhere(tmp_path):
+    (tmp_path / "b.glb").write_bytes(blender_like())
+    found = read_cameras(tmp_path / "b.glb")
+    assert found.fps == pytest.approx(4)
+    np.testing.assert_allclose(found.cameras.poses[:, 0, 3], np.arange(5), atol=1e-6)
+    # Turned about -y (up) by 10 degrees a frame: to the right.
+    angles = np.degrees(np.arctan2(found.cameras.poses[:, 0, 2], found.cameras.poses[:, 2, 2]))
+    np.testing.assert_allclose(angles, np.arange(5) * 10, atol=1e-4)
+    np.testing.assert_allclose(found.cameras.fov_y, 0.6)
+    assert (found.cameras.height, found.cameras.width) == (480, 960)
+
+
+def test_poses_alone(tmp_path):
+    path = random_path(1)
+    np.save(tmp_path / "a.npy", path.poses[:, :3])
+    np.savez(tmp_path / "b.npz", poses=path.poses, intrinsics=path.intrinsics, height=480, width=720, fps=24)
+    np.savez(tmp_path / "c.npz", poses=path.poses, intrinsics=path.intrinsics[0], height=480, width=720)
+    (tmp_path / "d.json").write_text(json.dumps(path.poses.tolist()))
+    (tmp_path / "e.json").write_text(json.dumps({"poses": path.poses.tolist(), "fps": 8}))
+    found = {file.stem: read_cameras(file, Lens(40)) for file in sorted(tmp_path.iterdir())}
+    for one in found.values():
+        np.testing.assert_allclose(one.cameras.poses, path.poses, atol=1e-12)
+    np.testing.assert_allclose(found["b"].cameras.intrinsics, path.intrinsics)
+    np.testing.assert_allclose(found["c"].cameras.intrinsics[7], path.intrinsics[0])
+    np.testing.assert_allclose(np.degrees(found["a"].cameras.fov_x), 40)
+    assert [found[name].fps for name in "abcde"] == [None, 24, None, None, 8]
+
+
+def test_folders(tmp_path):
+    """An earlier run's, nerfstudio's and COLMAP's."""
+    for name in ("cameras.json", "transforms.json"):
+        (tmp_path / name).mkdir()
+        written = write_cameras(tmp_path / name / "x", move(), 12, {"c": "json", "t": "nerfstudio"}[name[0]])
+        written.rename(tmp_path / name / name)
+        np.testing.assert_allclose(read_cameras(tmp_path / name).cameras.poses, move().poses, atol=1e-9)
+    colmap = write_cameras(tmp_path / "x", move(), 12, "colmap")
+    for where in (colmap, colmap / "images.txt"):
+        np.testing.assert_allclose(read_cameras(where).cameras.poses, move().poses, atol=1e-9)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="file: empty holds none of cameras.json"):
+        read_cameras(tmp_path / "empty")
+
+
+def test_instant_ngp(tmp_path):
+    """No fl_x, no size, no applied transform; distortion is left out and said."""
+    matrices = [np.diag([1.0, -1, -1, 1]).tolist()] * 2
+    frames = [{"file_path": "a", "transform_matrix": matrix} for matrix in matrices]
+    (tmp_path / "t.json").write_text(json.dumps({"camera_angle_x": 0.9, "k1": 0.1, "frames": frames}))
+    found = read_cameras(tmp_path / "t.json")
+    np.testing.assert_allclose(found.cameras.poses, np.tile(np.eye(4), (2, 1, 1)), atol=1e-12)
+    np.testing.assert_allclose(found.cameras.fov_x, 0.9)
+    assert found.notes == ["lens distortion was left out"]
+
+
+def put(folder: Path, name: str, content: object) -> Path:
+    file = folder / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif isinstance(content, str):
+        file.write_text(content)
+    elif name.endswith(".json"):
+        file.write_text(json.dumps(content))
+    else:
+        np.save(file, content)
+    return file
+
+
+STILL = np.tile(np.eye(4), (3, 1, 1))
+
+
+def changed(*place: int, value: float) -> np.ndarray:
+    poses = STILL.copy()
+    poses[place] = value
+    return poses
+
+
+def nerfstudio(**settings: object) -> dict:
+    return settings | {"frames": [{"transform_matrix": np.eye(4).tolist()}] * 2}
+
+
+@pytest.mark.parametrize(
+    "name, content, field, words",
+    [
+        ("a.npy", STILL[:1], "poses", "single pose"),
+        ("a.npy", STILL[:0], "poses", "empty"),
+        ("a.npy", STILL[0], "poses", "shape"),
+        ("a.npy", changed(1, 0, 3, value=np.nan), "poses", "NaN"),
+        ("a.npy", changed(1, 0, 3, value=np.inf), "poses", "infinite"),
+        ("a.npy", changed(1, 0, 0, value=1.1), "poses", "frame 1: .* scales or shears"),
+        ("a.npy", changed(2, 0, 1, value=0.2), "poses", "frame 2: .* scales or shears"),
+        ("a.npy", changed(2, 0, 0, value=-1), "poses", "frame 2: .* left-handed"),
+        ("a.npy", changed(0, 3, 0, value=1), "poses", "last row"),
+        ("a.npy", np.array([{}], dtype=object), "file", "cannot be read"),
+        ("a.npz", b"PK nonsense", "file", "cannot be read"),
+        ("a.json", "{", "file", "cannot be read"),
+        ("a.json", "3", "poses", "neither poses nor frames"),
+        ("a.json", {"frames": []}, "poses", "neither poses nor frames"),
+        ("a.json", {"frames": 5}, "file", "cannot be read"),
+        ("a.json", {"poses": "many"}, "poses", "not numbers"),
+        ("a.json", {"poses": [[1, 2], [3]]}, "poses", "not of one shape"),
+        ("a.json", '{"poses": [[[NaN,0,0,0],[0,1,0,0],[0,0,1,0]]]}', "poses", "NaN"),
+        ("a.json", {"poses": STILL.tolist(), "intrinsics": [[0] * 3] * 3}, "intrinsics", "positive"),
+        ("a.json", nerfstudio(camera_angle_x=0), "camera_angle_x", "between 0 and pi"),
+        ("a.json", nerfstudio(fl_x=0), "intrinsics", "positive"),
+        ("a.json", nerfstudio(fl_x=500, w=0), "width", "at least 1"),
+        ("a.txt", "1 2 3\n", "poses", "no TUM trajectory"),
+        ("a.txt", "0 0 0 0 0 0 0 2\n1 0 0 0 0 0 0 1\n", "poses", "frame 0: its quaternion has length 2"),
+        ("a.txt", "0 0 0 nan 0 0 0 1\n1 0 0 0 0 0 0 1\n", "poses", "NaN"),
+        ("a.glb", b"glTF", "file", "cannot be read"),
+        ("a.glb", b"x" * 64, "file", "no GLB"),
+        ("a.glb", blender_like(yfov=0), "yfov", "between 0 and pi"),
+        ("a.glb", glb_of({"nodes": []}), "file", "no camera"),
+        ("a.glb", glb_of({"nodes": [{"camera": 0}]}), "file", "does not move"),
+        ("a.png", b"", "file", "not one of"),
+        ("images.txt", "", "file", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_refusals(tmp_path, name, content, field, words):
+    with pytest.raises(InputError, match=words) as caught:
+        read_cameras(put(tmp_path, name, content))
+    assert caught.value.field == field
+
+
+def test_more_refusals(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        read_cameras(tmp_path / "absent.json")
+    np.save(tmp_path / "a.npy", STILL)
+    for fov in (0, 180, float("nan")):
+        with pytest.raises(InputError, match="fov: "):
+            read_cameras(tmp_path / "a.npy", Lens(fov))
+    colmap = write_cameras(tmp_path / "x", move(), 12, "colmap")
+    text = (colmap / "cameras.txt").read_text()
+    (colmap / "cameras.txt").write_text(text.replace("PINHOLE", "OPENCV"))
+    with pytest.raises(InputError, match="cameras.txt: OPENCV has distortion"):
+        read_cameras(colmap)
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    for format in FORMATS:
+        write_cameras(tmp_path / "a", move(), 12, format)
+        with pytest.raises(InputError, match="exists; give another name"):
+            write_cameras(tmp_path / "a", move(), 12, format)
+        with pytest.raises(InputError, match="fps: "):
+            write_cameras(tmp_path / "b", move(), 0, format)
+    with pytest.raises(InputError, match="format: "):
+        write_cameras(tmp_path / "b", move(), 12, "fbx")
+
+    def full(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "rename", full)
+    before = sorted(tmp_path.rglob("*"))
+    for format in FORMATS:
+        with pytest.raises(OSError, match="disk full"):
+            write_cameras(tmp_path / "c", move(), 12, format)
+    assert sorted(tmp_path.rglob("*")) == before
