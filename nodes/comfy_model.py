@@ -211,10 +211,13 @@ def aether_parts(model: Any, field: str = "model") -> AetherModel:
         InputError: another kind of MODEL.
     """
     if not isinstance(model.model, AetherBase):
-        raise InputError(
-            field, f"is a {type(model.model).__name__}, which is not an Aether model: connect {OUR_LOADERS}"
-        )
+        raise InputError(field, f"is {kind_of(model)}, which is not an Aether model: connect {OUR_LOADERS}")
     return model.model.parts
+
+
+def kind_of(model: Any) -> str:
+    """What a MODEL is, as core calls it: SD15, Flux, CogVideoX_T2V."""
+    return type(model.model.model_config).__name__
 
 
 def _model_config(parts: AetherModel) -> Any:

@@ -12,7 +12,7 @@ import torch
 
 from ..aether.errors import InputError
 from ..hero_engine import HeroConfig, HeroRun, hero_session
-from .comfy_model import KEY, OUR_LOADERS, AetherBase
+from .comfy_model import KEY, OUR_LOADERS, AetherBase, kind_of
 from .hero_reports import ReportBox
 
 _RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
@@ -32,8 +32,7 @@ def transformer_of(model: Any) -> torch.nn.Module:
         return inner
     raise InputError(
         "model",
-        f"is a {type(model.model).__name__}; HERO takes the MODEL of {OUR_LOADERS}, or a CogVideoX MODEL of "
-        "core's loaders",
+        f"is {kind_of(model)}; HERO takes the MODEL of {OUR_LOADERS}, or a CogVideoX MODEL of core's loaders",
     )
 
 

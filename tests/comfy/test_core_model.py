@@ -52,7 +52,7 @@ def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, context):
 
 
 def test_aether_sampler_refuses_it(nodes, core_model):
-    with pytest.raises(ValueError, match=r"^model: is a CogVideoX, which is not an Aether model"):
+    with pytest.raises(ValueError, match=r"^model: is CogVideoX_T2V, which is not an Aether model"):
         nodes.AetherSampler(
             model=core_model.model, positive=core_model.task.positive, negative=core_model.task.negative,
             latent=core_model.task.latent,
