@@ -18,7 +18,7 @@ from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middl
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out
 
-_REFUSED = 2
+_REFUSED, _INTERRUPTED = 2, 130
 _DATA_SETS = ("sintel", "folder")
 """Kinds of truth with several sequences, whose errors have an average."""
 
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        the exit status: 0, or 2 where an input cannot be used or a package is missing. Nothing is written
-        then.
+        the exit status: 0, 2 where an input cannot be used or a package is missing, 130 after Ctrl-C.
+        Nothing is written unless it is 0.
     """
     arguments = build_parser().parse_args(argv)
     try:
@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table.text())
         if arguments.out:
             table.write(arguments.out, overwrite=arguments.overwrite)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return _INTERRUPTED
     except (ImportError, OSError, ValueError) as error:
         # As in aether.cli: InputError is a ValueError that names its field; others are bugs.
         if isinstance(error, ValueError) and not isinstance(error, InputError):

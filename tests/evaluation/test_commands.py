@@ -185,6 +185,15 @@ def test_bad_arguments(sintel, predictions, tmp_path, capsys):
         assert capsys.readouterr().err.startswith(f"error: {field}: "), arguments
 
 
+def test_interrupted_writes_nothing(predictions, sintel, tmp_path, monkeypatch, capsys):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "score_depth", stop)
+    assert run("depth", predictions, sintel.root, "--out", tmp_path / "out") == 130
+    assert not (tmp_path / "out").exists() and "interrupted" in capsys.readouterr().err
+
+
 def test_earlier_results_are_only_replaced_when_asked(predictions, sintel, tmp_path, capsys):
     command = ["depth", predictions, sintel.root, "--out", tmp_path / "out"]
     assert run(*command) == 0

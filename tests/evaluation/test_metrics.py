@@ -56,12 +56,27 @@ def test_alignments_by_hand():
     assert scales["median"] == 2
     # Least |s d - t|: weighted median of t / d = 2, 2, 2, 2.25 with weights 1, 2, 3, 4.
     assert scales["scale"] == pytest.approx(2, abs=0.01)
+    assert scales["scale-l1"] == 2
     assert scales["metric"] == 1
     fit = depth_errors(depth, 3 * depth + 5, align="scale-shift-l2")
     assert (fit.scale, fit.shift, fit.abs_rel) == pytest.approx((3, 5, 0))
     # 1,000 steps of 1e-4 cannot take the shift farther than 0.1 or so.
     short = depth_errors(depth, 3 * depth + 5, align="scale-shift")
     assert abs(short.shift) < 0.15
+
+
+def test_the_least_absolute_scale_is_least_and_stable():
+    depth, truth = depth_case()
+    depth, truth = depth[truth > 0], truth[truth > 0]
+    best = depth_errors(depth, truth, align="scale-l1").scale
+
+    def difference(scale):
+        return np.abs(scale * depth - truth).sum()
+
+    others = [depth_errors(depth, truth, align=align).scale for align in ("scale", "median")]
+    assert difference(best) <= min(map(difference, [*others, *np.linspace(1, 6, 501)]))
+    noise = 1 + 1e-7 * np.cos(np.arange(depth.size))
+    assert depth_errors(depth * noise, truth, align="scale-l1").scale == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize("align", ALIGNMENTS)
@@ -90,6 +105,7 @@ def test_inputs_stay_as_they_are():
         ("depth", lambda d, t: (0 * d, t), {"align": "median"}),
         ("depth", lambda d, t: (0 * d, t), {"align": "scale"}),
         ("depth", lambda d, t: (-d, t), {"align": "scale-shift"}),
+        ("depth", lambda d, t: (-d, t), {"align": "scale-l1"}),
         ("truth", lambda d, t: (d, 0 * t), {}),
         ("truth", lambda d, t: (d, np.full_like(t, np.nan)), {}),
         ("truth", lambda d, t: (d, t), {"max_depth": 0.01}),
