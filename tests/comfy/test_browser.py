@@ -121,6 +121,11 @@ class Page:
         """The live text of the HERO Patch node."""
         return self.tab.locator(".aether-hero").first.inner_text()
 
+    def wait_for_panel(self, text: str) -> None:
+        """Until the live text says `text`."""
+        script = "text => document.querySelector('.aether-hero')?.innerText.includes(text)"
+        self.tab.wait_for_function(script, arg=text, timeout=15_000)
+
     def widget(self, kind: str, name: str) -> Any:
         return self.js(
             """([kind, name]) => {
@@ -239,7 +244,7 @@ def test_templates_open(page: Page, renderer: Any, name: str, vue: bool):
     renderer(vue)
     page.open_template(name)
     page.assert_sound(name)
-    assert "steps" in page.panel()
+    page.wait_for_panel("steps")
     page.shot(f"{name}_{'nodes2' if vue else 'classic'}")
 
 
@@ -283,19 +288,18 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
         20,
         "percent",
     ]
-    assert "23 full + 27 cached" in page.panel()
+    page.wait_for_panel("23 full + 27 cached")
     page.set_widget("HeroPatch", "interval", 1)
     assert page.widget("HeroPatch", "preset") == "custom"
-    assert "Nothing to reuse: with interval 1" in page.panel()
+    page.wait_for_panel("Nothing to reuse: with interval 1")
     page.set_widget("HeroPatch", "interval", 2)
     page.set_widget("AetherSampler", "steps", 4)  # another node: no callback of ours
-    page.tab.wait_for_timeout(600)
-    assert "2 full + 2 cached of 4 steps" in page.panel()
+    page.wait_for_panel("2 full + 2 cached of 4 steps")
     page.set_widget("HeroPatch", "warmup", 100)
-    assert "the warm-up takes all 4 steps" in page.panel()
+    page.wait_for_panel("the warm-up takes all 4 steps")
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.set_widget("HeroPatch", "patch_columns", 64)
-    assert "larger than the 5x8x12 tokens" in page.panel()
+    page.wait_for_panel("larger than the 5x8x12 tokens")
 
 
 @in_browser
@@ -304,8 +308,8 @@ def test_the_panel_speaks_chinese(page: Page, renderer: Any):
     page.open_template("try_it_now")
     try:
         page.setting("Comfy.Locale", "zh")
-        page.tab.wait_for_timeout(600)
-        assert "最多加速 1.76×" in page.panel() and "共 50 步" in page.panel()
+        page.wait_for_panel("最多加速 1.76×")
+        page.wait_for_panel("共 50 步")
         page.shot("chinese")
     finally:
         page.setting("Comfy.Locale", "en")
@@ -350,7 +354,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
     if name == "reconstruct_a_video":
         assert page.panel().startswith("HERO is off")
     else:
-        assert "Last run: " in page.panel()
+        page.wait_for_panel("Last run: ")
     videos = "() => [...document.querySelectorAll('video')].filter(v => v.readyState > 0).length"
     assert page.js(videos) >= 2
     page.shot(f"{name}_after_run")
@@ -364,12 +368,12 @@ def test_what_the_node_says_after_a_run(page: Page, renderer: Any, vue: bool):
     page.set_widget("AetherSampler", "steps", 10)
     page.set_widget("AetherSampler", "seed", 11 + vue)
     page.run()
-    assert "Last run: 7 full / 3 cached, " in page.panel()
+    page.wait_for_panel("Last run: 7 full / 3 cached, ")
     page.look_at("HeroPatch")
     page.shot(f"after_run_{'nodes2' if vue else 'classic'}")
     page.set_widget("HeroPatch", "interval", 1)
     page.run()
-    assert "Last run reused nothing." in page.panel()
+    page.wait_for_panel("Last run reused nothing.")
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.shot(f"nothing_reused_{'nodes2' if vue else 'classic'}")
 
