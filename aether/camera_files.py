@@ -330,9 +330,7 @@ def _nerfstudio(cameras: Cameras, fps: float) -> bytes:
             "w": cameras.width,
             "h": cameras.height,
         }
-        for number, (matrix, k) in enumerate(
-            zip(matrices, cameras.intrinsics, strict=True), 1
-        )
+        for number, (matrix, k) in enumerate(zip(matrices, cameras.intrinsics, strict=True), 1)
     ]
     document = {
         "camera_model": "OPENCV",
@@ -407,3 +405,5 @@ FORMATS: dict[str, tuple[str, Callable[[Cameras, float], bytes | dict[str, str]]
 }
 """Name to ending and writer."""
 _READERS = {".json": _read_json, ".txt": _read_text, ".glb": _read_glb, ".npz": _read_npz, ".npy": _read_npz}
+SUFFIXES = tuple(_READERS)
+"""Endings of the files that :func:`read_cameras` takes."""

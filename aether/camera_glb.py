@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .geometry import FLIP, Cameras, finite_array, from_quaternions, to_quaternions
+from .geometry import Cameras, finite_array, from_quaternions, to_gltf, to_quaternions
 
 _FLOAT, _MAGIC, _JSON_CHUNK, _BIN_CHUNK = 5126, 0x46546C67, 0x4E4F534A, 0x004E4942
 _WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
@@ -132,11 +132,6 @@ def decode(data: bytes) -> AnimatedCamera:
         raise InputError("yfov", f"{lens['yfov']:g} must be between 0 and pi")
     ours = camera.get("extras", {}).get("aether", {})
     return AnimatedCamera(to_gltf(world), times, lens["yfov"], lens.get("aspectRatio"), ours)
-
-
-def to_gltf(poses: np.ndarray) -> np.ndarray:
-    """Our poses with glTF's axes, y up and the camera looking along -z, world and camera alike; and back."""
-    return FLIP @ poses @ FLIP
 
 
 def _open_glb(data: bytes) -> tuple[dict[str, Any], bytes]:

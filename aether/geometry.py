@@ -119,6 +119,11 @@ def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int
     return Cameras(poses, intrinsics, height, width)
 
 
+def to_gltf(poses: np.ndarray) -> np.ndarray:
+    """Our poses with glTF's axes, y up and the camera looking along -z, world and camera alike; and back."""
+    return FLIP @ poses @ FLIP
+
+
 def to_quaternions(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Poses (F, 4, 4) to quaternions (F, 4), x y z w, and positions (F, 3).
 

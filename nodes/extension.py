@@ -21,9 +21,9 @@ def make_extension() -> ComfyExtension:
 
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            from . import cameras, depth, example, hero, loaders, sampler, streams, tasks
+            from . import camera_path, cameras, depth, example, hero, loaders, sampler, streams, tasks
 
-            modules = (loaders, tasks, hero, sampler, streams, depth, cameras, example)
+            modules = (loaders, tasks, hero, sampler, streams, depth, cameras, example, camera_path)
             return [node for module in modules for node in module.NODES]
 
     return AetherHero()

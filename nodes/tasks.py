@@ -11,22 +11,27 @@ import torch
 from comfy_api.latest import io
 
 from ..aether import tasks as aether_tasks
+from ..aether import trajectory
 from ..aether.clips import fit_frames, plan_frames
 from ..aether.errors import InputError
 from ..aether.model import AetherModel
 from .messages import show_text
-from .types import DEFAULT_FPS, FPS_KEY, Raymap, RaymapValue
+from .types import DEFAULT_FPS, FPS_KEY, CameraPath, CamerasValue, Raymap, RaymapValue
 
 AUTO = "auto"
+Camera = RaymapValue | CamerasValue
+"""What the input `camera` takes."""
 _FRAMES = [str(number) for number in aether_tasks.FRAMES]
 _FPS = [AUTO, *map(str, aether_tasks.FPS)]
 _MOST_PIXELS = 16384
 
 _VAE = io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature.")
-_CAMERA = Raymap.Input(
+_CAMERA = io.MultiType.Input(
     "camera",
+    [Raymap, CameraPath],
     optional=True,
-    tooltip="How the camera moves, as a raymap of the clip's length and size. Without it the model decides.",
+    tooltip="How the camera moves: cameras, which are stretched to the clip's length and fitted to its size, "
+    "or a raymap of just that length and size. Without it the model decides.",
 )
 _OUTPUTS = [
     io.Conditioning.Output(
@@ -121,13 +126,13 @@ class AetherReconstruct(io.ComfyNode):
         frames: str,
         fps: str,
         seed: int,
-        camera: RaymapValue | None = None,
+        camera: Camera | None = None,
     ) -> io.NodeOutput:
         form = _form(vae)
         size = _size(form, width, height)
         pixels, rate = _video(video)
         wanted = None if frames == AUTO else int(frames)
-        if wanted is None and camera is not None:
+        if wanted is None and camera is not None and "raymap" in camera:
             wanted = len(camera["raymap"])
         asked = None if fps == AUTO else int(fps)
         chosen, rate, notes = _choose_frames(pixels, rate, asked, wanted, form.default_frames)
@@ -172,7 +177,7 @@ class AetherPredict(io.ComfyNode):
         frames: str,
         fps: str,
         seed: int,
-        camera: RaymapValue | None = None,
+        camera: Camera | None = None,
     ) -> io.NodeOutput:
         form = _form(vae)
         size = _size(form, width, height)
@@ -218,7 +223,7 @@ class AetherPlan(io.ComfyNode):
         frames: str,
         fps: str,
         seed: int,
-        camera: RaymapValue | None = None,
+        camera: Camera | None = None,
     ) -> io.NodeOutput:
         form = _form(vae)
         size = _size(form, width, height)
@@ -273,7 +278,7 @@ def _picture(image: torch.Tensor, field: str, size: tuple[int, int]) -> np.ndarr
         return fit_frames(_colors(image[:1], field), *size)[0]
 
 
-def _rate(fps: str, camera: RaymapValue | None) -> int:
+def _rate(fps: str, camera: Camera | None) -> int:
     if fps != AUTO:
         return int(fps)
     return DEFAULT_FPS if camera is None else camera["fps"]
@@ -297,7 +302,7 @@ def _encode(
     vae: Any,
     task: str,
     pictures: dict[str, np.ndarray],
-    camera: RaymapValue | None,
+    camera: Camera | None,
     frames: int,
     size: tuple[int, int],
     fps: int,
@@ -312,7 +317,7 @@ def _encode(
             form,
             task,
             **pictures,
-            raymap=None if camera is None else camera["raymap"],
+            raymap=_action(camera, frames, size),
             frames=None if task == "reconstruction" else frames,
             generator=torch.Generator().manual_seed(seed),
         )
@@ -329,6 +334,14 @@ def _encode(
     return io.NodeOutput(
         positive, _conditioning(conditions, unguided, fps), {"samples": samples, FPS_KEY: fps}
     )
+
+
+def _action(camera: Camera | None, frames: int, size: tuple[int, int]) -> torch.Tensor | np.ndarray | None:
+    if camera is None:
+        return None
+    if "raymap" in camera:
+        return camera["raymap"]
+    return trajectory.action(camera["cameras"], frames, *size)
 
 
 def _conditioning(conditions: aether_tasks.Conditions, cond: torch.Tensor, fps: int) -> list:

@@ -10,9 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from aether import trajectory
 from aether.camera_files import FORMATS, Lens, read_cameras, write_cameras
-from aether.camera_glb import to_gltf
 from aether.errors import InputError
-from aether.geometry import Cameras, from_quaternions, to_quaternions
+from aether.geometry import Cameras, from_quaternions, to_gltf, to_quaternions
 
 NO_LENS = {"tum"}
 NO_RATE = {"colmap"}

@@ -1,0 +1,395 @@
+"""Aether Camera, Aether Load Cameras, Aether Save Cameras: camera paths made, read and written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..aether import trajectory
+from ..aether.camera_files import FORMATS, SUFFIXES, Lens, read_cameras, write_cameras
+from ..aether.errors import InputError
+from ..aether.geometry import Cameras, to_gltf, to_quaternions
+from ..aether.path_picture import draw_frustums
+from ..aether.raymap import SPATIAL_SCALE
+from ..aether.tasks import FPS
+from .messages import show_text
+from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap
+
+NO_FILE = "none"
+OUTPUT_FOLDER = "aether"
+"""The folder of ComfyUI's output folder that cameras are saved in, and offered from."""
+_PICTURE = (480, 320)
+_PARTS_OF_COLMAP = ("cameras.txt", "points3D.txt")  # a model is chosen by its images.txt
+
+
+class AetherCamera(io.ComfyNode):
+    """A move of the camera."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherCamera",
+            display_name="Aether Camera",
+            category="Aether/geometry",
+            description="A camera move for Predict and Plan: dolly, pan, orbit and so on, one after another.",
+            search_aliases=["camera path", "trajectory", "camera control", "dolly", "orbit", "pan", "zoom"],
+            inputs=[
+                io.Combo.Input(
+                    "preset",
+                    options=list(trajectory.PRESETS),
+                    default="dolly in",
+                    tooltip="The move. Left, right, up and down: where the camera goes or looks.",
+                ),
+                io.Float.Input(
+                    "amount",
+                    default=0.3,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How far. Dolly, truck, pedestal, crane: 1 is the distance to the nearest thing "
+                    "in the clip. Pan, tilt, roll, orbit: 1 is a quarter turn. Handheld: 1 is a lot.",
+                ),
+                io.Combo.Input(
+                    "easing",
+                    options=list(trajectory.EASINGS),
+                    default="ease in out",
+                    tooltip="How the move starts and ends. linear: at one speed. Handheld takes no easing.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=60.0,
+                    min=1.0,
+                    max=170.0,
+                    step=1.0,
+                    tooltip="Horizontal angle of view in degrees. After another move: zooms from its angle "
+                    "to this one.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=41,
+                    min=9,
+                    max=401,
+                    step=8,
+                    tooltip="Length of this move. Moves in a row share a frame: 17 and 25 make 41. A task "
+                    "node stretches the path to its own length.",
+                ),
+                io.Combo.Input(
+                    "fps",
+                    options=[str(rate) for rate in FPS],
+                    default=str(DEFAULT_FPS),
+                    tooltip="Frames per second: the pace of handheld, and the rate of a task whose fps is "
+                    "auto.",
+                ),
+                io.Float.Input(
+                    "distance",
+                    default=2.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="For orbit and crane: how far ahead the point is that stays in the middle. 1 is "
+                    "the nearest thing in the clip.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=0,
+                    min=0,
+                    max=400,
+                    step=8,
+                    tooltip="After another move: frames in which both go on together, which rounds off the "
+                    "corner. One less than this move's frames: both at once.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=False,
+                    tooltip="For handheld: another number is another unrest.",
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=-1,
+                    max=trajectory.MOST_FRAMES,
+                    tooltip="Which frame the output camera is, counted from 0; -1 is the last.",
+                ),
+                *(
+                    io.Int.Input(
+                        side,
+                        default=pixels,
+                        min=SPATIAL_SCALE * 2,
+                        max=trajectory.MOST_PIXELS,
+                        step=SPATIAL_SCALE,
+                        advanced=True,
+                        tooltip=f"{side.capitalize()} of the clip that the raymap is for. Through the output "
+                        "cameras a task node takes its own.",
+                    )
+                    for side, pixels in (("width", 720), ("height", 480))
+                ),
+                CameraPath.Input(
+                    "before",
+                    optional=True,
+                    tooltip="A path that this move goes on from, such as another move.",
+                ),
+            ],
+            outputs=[
+                CameraPath.Output(
+                    "cameras", display_name="cameras", tooltip="The path, for any length and size of clip."
+                ),
+                Raymap.Output(
+                    "raymap", display_name="raymap", tooltip="The path as Aether's raymap of width x height."
+                ),
+                io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
+                io.Load3DCamera.Output(
+                    "camera", display_name="camera", tooltip="One frame's camera, for core's 3D nodes."
+                ),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        preset: str,
+        amount: float,
+        easing: str,
+        fov: float,
+        frames: int,
+        fps: str,
+        distance: float,
+        overlap: int,
+        seed: int,
+        frame: int,
+        width: int,
+        height: int,
+        before: CamerasValue | None = None,
+    ) -> io.NodeOutput:
+        path = trajectory.preset(
+            preset,
+            amount,
+            frames=frames,
+            fps=float(fps),
+            easing=easing,
+            fov=fov,
+            start_fov=None if before is None else _last_fov(before["cameras"], height, width),
+            distance=distance,
+            seed=seed,
+            height=height,
+            width=width,
+        )
+        if before is not None:
+            path = trajectory.chain(before["cameras"], path, overlap)
+        rate = int(fps)
+        raymap = torch.from_numpy(trajectory.action(path, len(path), height, width))
+        camera = load3d_camera(path, frame, distance)
+        picture = _drawn(path)
+        return io.NodeOutput(
+            {"cameras": path, "fps": rate},
+            {"raymap": raymap, "fps": rate},
+            picture,
+            camera,
+            ui=ui.PreviewImage(picture, cls=cls),
+        )
+
+
+class AetherLoadCameras(io.ComfyNode):
+    """A path from a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherLoadCameras",
+            display_name="Aether Load Cameras",
+            category="Aether/geometry",
+            description="A camera path from Blender (GLB), nerfstudio, COLMAP, TUM, NPZ, or saved cameras.",
+            search_aliases=[
+                "import camera",
+                "transforms.json",
+                "colmap",
+                "tum",
+                "glb camera",
+                "poses",
+                "npz",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=_files() or [NO_FILE],
+                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model take "
+                    "its images.txt.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=1.0,
+                    min=0.0001,
+                    max=10000.0,
+                    step=0.01,
+                    tooltip="Multiplies all distances. Aether's unit is the nearest depth of the clip: if "
+                    "that is 2 of the file's units, take 0.5. Aether's own files need 1.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=60.0,
+                    min=1.0,
+                    max=170.0,
+                    step=1.0,
+                    tooltip="Horizontal angle of view in degrees, where the file has none.",
+                ),
+            ],
+            outputs=[
+                CameraPath.Output(
+                    "cameras",
+                    display_name="cameras",
+                    tooltip="The path, its first camera at the origin. For any length and size of clip.",
+                ),
+                io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        if file is not None and (file == NO_FILE or not folder_paths.exists_annotated_filepath(file)):
+            return f"file: {file} is not in ComfyUI's input folder; put one there and press R"
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, scale: float, fov: float) -> Any:
+        try:
+            return os.stat(folder_paths.get_annotated_filepath(file)).st_mtime_ns, file, scale, fov
+        except OSError:
+            return float("nan")
+
+    @classmethod
+    def execute(cls, file: str, scale: float, fov: float) -> io.NodeOutput:
+        if not (np.isfinite(scale) and scale > 0):
+            raise InputError("scale", f"{scale} must be a positive number")
+        found = read_cameras(folder_paths.get_annotated_filepath(file), Lens(fov))
+        path = found.cameras.relative_to_first().scaled(scale)
+        rate = min(FPS, key=lambda known: abs(known - (found.fps or DEFAULT_FPS)))
+        show_text(cls.hidden.unique_id, "\n".join([f"{len(path)} cameras, {rate} fps", *found.notes]))
+        picture = _drawn(path)
+        return io.NodeOutput({"cameras": path, "fps": rate}, picture, ui=ui.PreviewImage(picture, cls=cls))
+
+
+class AetherSaveCameras(io.ComfyNode):
+    """A path to a file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherSaveCameras",
+            display_name="Aether Save Cameras",
+            category="Aether/geometry",
+            description="Writes a camera path for Blender, nerfstudio, COLMAP, evaluation, or to load again.",
+            search_aliases=["export camera", "blender camera", "glb", "colmap", "tum", "nerfstudio", "nuke"],
+            is_output_node=True,
+            inputs=[
+                CameraPath.Input(
+                    "cameras", tooltip="Of Aether Cameras, Aether Camera or Aether Load Cameras."
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="glb",
+                    tooltip="glb: an animated camera for Blender and three.js. json: all of it, explained. "
+                    "colmap, nerfstudio: for splats and NeRFs. tum: a trajectory for evaluation.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{OUTPUT_FOLDER}/cameras",
+                    tooltip="In ComfyUI's output folder; / makes folders, a number is added.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "file", display_name="file", tooltip="What was written, as seen from the output folder."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, cameras: CamerasValue, format: str, filename_prefix: str) -> io.NodeOutput:
+        root = Path(folder_paths.get_output_directory())
+        stem = output_stem(filename_prefix, root)
+        written = write_cameras(stem, cameras["cameras"], cameras["fps"], format).relative_to(root).as_posix()
+        return io.NodeOutput(written, ui={"text": (written,)})
+
+
+def load3d_camera(path: Cameras, frame: int, distance: float) -> dict[str, Any]:
+    """A frame's camera as core's LOAD3D_CAMERA: y up, looking along -z, in the first camera's frame.
+
+    Args:
+        distance: how far ahead the point lies that 3D viewers turn around.
+
+    Raises:
+        InputError: no such frame.
+    """
+    if not -1 <= frame < len(path):
+        raise InputError(
+            "frame", f"{frame} is not within the path's 0 to {len(path) - 1}, nor -1 for the last"
+        )
+    camera = path.relative_to_first().select([frame])
+    pose = to_gltf(camera.poses)
+    (quaternion,), (position,) = to_quaternions(pose)
+    target = position - distance * pose[0, :3, 2]
+
+    def named(values: np.ndarray) -> dict[str, float]:
+        return dict(zip("xyzw", map(float, values), strict=False))
+
+    return {
+        "position": named(position),
+        "target": named(target),
+        "quaternion": named(quaternion),
+        "fov": float(np.degrees(camera.fov_y[0])),
+        "aspect": camera.width / camera.height,
+        "cameraType": "perspective",
+        "zoom": 1.0,
+    }
+
+
+def output_stem(prefix: str, root: Path) -> Path:
+    """Where a file with this prefix goes, numbered as core numbers pictures.
+
+    Raises:
+        InputError: an empty name, or one outside the output folder.
+    """
+    name = Path(prefix.replace("\\", "/")).name
+    if prefix.rstrip().endswith(("/", "\\")) or not name.strip(". ") or not prefix.isprintable():
+        raise InputError("filename_prefix", f"{prefix!r} has no file name at its end")
+    if Path(prefix).is_absolute() or not (root / prefix).resolve().is_relative_to(root.resolve()):
+        raise InputError("filename_prefix", f"{prefix!r} leads out of ComfyUI's output folder")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
+    return Path(folder) / f"{name}_{counter:05}_"
+
+
+def _last_fov(before: Cameras, height: int, width: int) -> float:
+    return float(np.degrees(trajectory.fitted(before, height, width).fov_x[-1]))
+
+
+def _drawn(path: Cameras) -> torch.Tensor:
+    """IMAGE (1, H, W, 3)."""
+    return torch.from_numpy(np.asarray(draw_frustums(path, *_PICTURE), dtype=np.float32)[None] / 255)
+
+
+def _files() -> list[str]:
+    """Camera files, as names that core resolves."""
+    folders = {"": Path(folder_paths.get_input_directory())}
+    folders[" [output]"] = Path(folder_paths.get_output_directory()) / OUTPUT_FOLDER
+    found = []
+    for mark, folder in folders.items():
+        root = folder.parent if mark else folder
+        paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
+        found += [
+            path.relative_to(root).as_posix() + mark for path in paths if path.name not in _PARTS_OF_COLMAP
+        ]
+    return found
+
+
+NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSaveCameras]
