@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
+from typing import Any
 
+from . import METHODS
 from .config import PRESETS, HeroConfig
 from .cost import aether_shape, format_prediction, predict
 from .errors import ConfigError
 from .paper import TOLERANCE, figures, format_figures
+from .settings import MethodConfig
 
 
 def count_or_share(text: str) -> int | float:
@@ -28,17 +32,19 @@ def ratio(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hero_engine.cost",
-        description="Predict FLOPs, cached bytes and speed-up bound of a HERO setting on Aether.",
+        description="Predict FLOPs, cached bytes and speed-up bound of a setting on Aether.",
     )
     parser.add_argument("--paper", action="store_true", help="check every FLOPs figure of the paper's tables")
-    parser.add_argument("--preset", default="paper", help=f"settings to start from: {', '.join(PRESETS)}")
+    parser.add_argument("--method", default="hero", help=f"one of {', '.join(METHODS)} (hero)")
+    parser.add_argument("--preset", help=f"HERO's settings to start from: {', '.join(PRESETS)} (paper)")
     parser.add_argument("--tau", type=count_or_share, help="shallow blocks: a count, or a share with a point")
     parser.add_argument("--interval", type=int, help="N: a full step at least every N steps")
-    parser.add_argument("--ratio", type=ratio, help="r: share of tokens refreshed, such as 1/6")
+    parser.add_argument("--ratio", type=ratio, help="share of tokens computed, such as 1/6")
     parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
     parser.add_argument("--context", help="selected or cached_kv")
     parser.add_argument("--forecast", help="linear or fitted")
     parser.add_argument("--text", help="refresh or omit")
+    parser.add_argument("--order", type=int, help="TaylorSeer's order")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
     parser.add_argument("--size", default="480x720x41", help="height x width x frames (480x720x41)")
     parser.add_argument("--batch", type=int, default=2, help="forwards per step: 2 with guidance (2)")
@@ -51,6 +57,19 @@ def _size(text: str) -> tuple[int, int, int]:
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ConfigError("size", f"{text!r} is not HEIGHTxWIDTHxFRAMES, such as 480x720x41")
     return tuple(int(part) for part in parts)
+
+
+def _config(method: str, preset: str | None, given: dict[str, Any]) -> MethodConfig:
+    if method == "hero":
+        return HeroConfig.preset("paper" if preset is None else preset, **given)
+    if method not in METHODS:
+        raise ConfigError("method", f"{method!r} is not one of {', '.join(METHODS)}")
+    kind = METHODS[method]
+    known = {field.name for field in fields(kind)}
+    for field in [*given, *(["preset"] if preset is not None else [])]:
+        if field not in known:
+            raise ConfigError(field, f"{kind.name} has no such setting; it has {', '.join(sorted(known))}")
+    return kind(**given)
 
 
 def _check_paper() -> int:
@@ -66,10 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.paper:
         return _check_paper()
-    names = ("tau", "interval", "ratio", "warmup", "context", "forecast", "text")
+    names = ("tau", "interval", "ratio", "warmup", "context", "forecast", "text", "order")
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
-        config = HeroConfig.preset(arguments.preset, **given)
+        config = _config(arguments.method, arguments.preset, given)
         shape = aether_shape(*_size(arguments.size))
         print(format_prediction(predict(config, shape, arguments.steps, arguments.batch, arguments.bytes)))
     except ConfigError as error:

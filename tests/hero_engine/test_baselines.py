@@ -24,6 +24,7 @@ from hero_engine import (
     report_png,
 )
 from hero_engine.cost import AETHER, predict
+from hero_engine.cost_cli import main
 from hero_engine.curvature import OutputPath, damping
 from hero_engine.features import TaylorFeature
 from hero_engine.schedule import ErrorSchedule, Reason, TaperedSchedule, cached_ages
@@ -382,6 +383,20 @@ def test_flops_of_the_paper():
         assert predict(config, AETHER, 30, 1).linear_flops / 1e12 == pytest.approx(2440.64, rel=1e-3)
 
 
+def test_the_command_predicts_any_method(capsys):
+    assert main("--method taylorseer --order 2 --interval 3".split()) == 0
+    out = capsys.readouterr().out
+    assert "19 full / 31 cached" in out and "46.684 GB" in out
+    assert main("--method fora --ratio 0.5".split()) == 2
+    assert capsys.readouterr().err.startswith(
+        "error: ratio: FORA has no such setting; it has interval, warmup"
+    )
+    assert main("--method fora --preset paper".split()) == 2
+    assert capsys.readouterr().err.startswith("error: preset: FORA has no such setting")
+    assert main("--method teacache".split()) == 2
+    assert capsys.readouterr().err.startswith("error: method: 'teacache' is not one of hero, fora")
+
+
 def test_a_cached_step_of_toca_is_what_its_modules_compute(model):
     counted = 0
 
@@ -456,6 +471,29 @@ def test_taylorseers_differences_begin_with_the_last_of_the_warmup(model):
     with hero_session(model, config) as run:
         assert relative(denoise(model, steps=5), expected) < 1e-6
     assert run.report.cached_steps == 1
+
+
+@pytest.mark.parametrize(
+    "config, order, warmup",
+    [(ForaConfig(), 0, 4), (TaylorSeerConfig(), 1, 4), (TaylorSeerConfig(order=2, warmup=1), 2, 1)],
+)
+def test_diffusers_own_taylorseer_agrees(model, config, order, warmup):
+    """At an interval of 2, where its schedule is the same."""
+    hooks = pytest.importorskip("diffusers.hooks.taylorseer_cache")
+    theirs = copy.deepcopy(model)
+    theirs.enable_cache(
+        hooks.TaylorSeerCacheConfig(
+            cache_interval=2,
+            disable_cache_before_step=warmup,
+            max_order=order,
+            taylor_factors_dtype=torch.float32,
+            cache_identifiers=[r"transformer_blocks\.\d+\.(attn1|ff)"],
+        )
+    )
+    with theirs.cache_context("run"):
+        expected = denoise(theirs, steps=STEPS)
+    with hero_session(model, config, STEPS):
+        assert relative(denoise(model, steps=STEPS), expected) < 1e-6
 
 
 @pytest.mark.parametrize("batch", [1, 2])
