@@ -124,14 +124,14 @@ def loaded(vae: comfy.sd.VAE, memory: float) -> Iterator[None]:
         yield
 
 
-@torch.inference_mode()
-def encode_conditions(vae: comfy.sd.VAE, frames: int, height: int, width: int, make: Callable[[], Result]):
+def encode_conditions(
+    vae: comfy.sd.VAE, frames: int, height: int, width: int, make: Callable[[], Result]
+) -> Result:
     """Call ``make``, which encodes clips of up to that size, with the VAE loaded."""
     with loaded(vae, vae.memory_used_encode((1, 3, frames, height, width), vae.vae_dtype)):
         return make()
 
 
-@torch.inference_mode()
 def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     """(1, 16, T, h, w) to (1, 3, F, H, W) in about [-1, 1], float32 on the CPU.
 
@@ -197,10 +197,10 @@ def _memory(per_value: int, frames_at_once: int, per_cell: int) -> Callable[[tup
 
 @contextmanager
 def _without_warning(start: str) -> Iterator[None]:
-    """Keep a warning that would only puzzle, and that starts so or with WARNING, out of the log."""
+    """Keep a warning that starts so out of the log."""
 
     def wanted(record: logging.LogRecord) -> bool:
-        return start not in record.getMessage()
+        return not record.getMessage().removeprefix("WARNING: ").startswith(start)
 
     logger = logging.getLogger()
     logger.addFilter(wanted)

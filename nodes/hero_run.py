@@ -62,6 +62,12 @@ class _Acceleration:
         self, executor: Any, noise: Any, latent: Any, sampler: Any, sigmas: Any, *args: Any, **kwargs: Any
     ):
         guider = executor.class_obj
+        if "context_handler" in guider.model_options:
+            raise InputError(
+                "model",
+                "has context windows on it, whose parts move from step to step, so that nothing can be reused: "
+                "bypass HERO Patch or the context windows",
+            )
         transformer = transformer_of(guider.model_patcher)
         steps = len(sigmas) - 1
         with hero_session(transformer, self._config, steps=steps) as run:
@@ -86,7 +92,7 @@ def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         nonlocal timestep, calls
         options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-        ids = tuple(str(name) for name in options["uuids"])
+        ids = tuple(str(name) for name in options.get("uuids", ()))
         # Noise levels close to each other are one timestep to the model.
         asked = float(executor.class_obj.model_sampling.timestep(t)[0])
         if asked != timestep:

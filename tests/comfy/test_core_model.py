@@ -51,6 +51,13 @@ def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, context):
     assert torch.equal(ksampler(patched, core_model.task, steps=12), first)
 
 
+def test_context_windows_are_refused(nodes, core_model, ksampler):
+    patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
+    patched.model_options["context_handler"] = object()
+    with pytest.raises(ValueError, match=r"^model: has context windows on it"):
+        ksampler(patched, core_model.task)
+
+
 def test_aether_sampler_refuses_it(nodes, core_model):
     with pytest.raises(ValueError, match=r"^model: is CogVideoX_T2V, which is not an Aether model"):
         nodes.AetherSampler(
