@@ -65,7 +65,7 @@ class _Acceleration:
         if "context_handler" in guider.model_options:
             raise InputError(
                 "model",
-                "has context windows on it, whose parts move from step to step, so that nothing can be reused: "
+                "has context windows on it, which move from step to step, so that nothing can be reused: "
                 "bypass HERO Patch or the context windows",
             )
         transformer = transformer_of(guider.model_patcher)
