@@ -1,6 +1,6 @@
 """The sliding windows of the reference's Sintel evaluation: which frames and which part of the picture.
 
-Only which they are; merging what the model gives for them is another matter.
+Only which they are; `aether.windows` joins what the model gives for them.
 Source: ``process_with_sliding_window`` and ``prepare_input`` in evaluation/video_depth/launch_aether.py, and
 their counterparts in evaluation/rel_pose.
 """
@@ -11,6 +11,7 @@ import math
 
 from aether.errors import InputError
 from aether.model import FRAMES
+from aether.windows import window_starts
 
 LENGTH = 41
 DEPTH_STRIDE = 8
@@ -31,16 +32,15 @@ def temporal_windows(
         frames: of the clip. Below ``length``, the longest of Aether's lengths that fits is taken.
 
     Raises:
-        InputError: fewer frames than Aether's shortest clip, or a stride that leaves frames out.
+        InputError: fewer frames than Aether's shortest clip, or a stride that leaves no overlap.
     """
     lengths = [n for n in FRAMES if n <= min(frames, length)]
     if not lengths:
         raise InputError("frames", f"{frames} are fewer than Aether's shortest clip, {FRAMES[0]}")
-    length = lengths[-1]
-    if not 1 <= stride <= length:
-        raise InputError("stride", f"{stride} is not from 1 to the windows' length, {length}")
-    last = frames - length
-    return [(start, start + length) for start in [*range(0, last, stride), last]]
+    if lengths[-1] < length:
+        # Two windows at most, whatever the stride: the next length would fit otherwise.
+        length, stride = lengths[-1], min(stride, lengths[-1] - 1)
+    return [(start, start + length) for start in window_starts(frames, length, stride)]
 
 
 def spatial_windows(
