@@ -3,7 +3,7 @@
 
 const MUTED = 2;
 const BYPASSED = 4;
-const SUBGRAPH_INPUT = -10;
+const SUBGRAPH_INPUT = -10; // "nodes" at a subgraph's borders; ids may be numbers or strings
 const SUBGRAPH_OUTPUT = -20;
 
 /** Loader node -> key of cost.js MODELS. */
@@ -37,7 +37,7 @@ function holderOf(graph) {
 function sourceOf(node, input) {
   const link = linkOf(node.graph, node.inputs?.[input]?.link);
   if (!link) return null;
-  if (link.origin_id === SUBGRAPH_INPUT) {
+  if (Number(link.origin_id) === SUBGRAPH_INPUT) {
     const holder = holderOf(node.graph);
     return holder && sourceOf(holder, link.origin_slot);
   }
@@ -61,7 +61,7 @@ function targetsOf(node, output) {
 function follow(graph, id) {
   const link = linkOf(graph, id);
   if (!link) return [];
-  if (link.target_id === SUBGRAPH_OUTPUT) {
+  if (Number(link.target_id) === SUBGRAPH_OUTPUT) {
     const holder = holderOf(graph);
     return holder ? targetsOf(holder, link.target_slot) : [];
   }

@@ -120,7 +120,7 @@ function refresh(node) {
   const panel = panels.get(node);
   if (!panel || !node.graph) return;
   const said = describe(node, panel.report);
-  const key = JSON.stringify(said);
+  const key = JSON.stringify([said, document.body.className]); // the theme colors the strip
   if (key === panel.shown) return;
   panel.shown = key;
   panel.root.dataset.mood = said.mood;
