@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 comfyui="$(comfyui_folder)"
-environment .venv-test library,test "$comfyui"
+environment .venv-test library,test,evaluation "$comfyui"
 exec .venv-test/bin/python -m pytest "$@"
