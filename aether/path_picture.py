@@ -76,12 +76,12 @@ def _pyramid(path: Cameras, frame: int, reach: float) -> np.ndarray:
 
 
 def _floor(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Lines (N, 2, 3) of a grid under the points, and its squares' side: about a sixth of the whole, and
+    """Lines (N, 2, 3) of a grid under the points, and its squares' side: about a tenth of the whole, and
     1, 2 or 5 times a power of ten."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = float((high - low).max())
-    ten = 10.0 ** np.floor(np.log10(span / 6))
-    square = float(ten * next(step for step in (1, 2, 5, 10) if ten * step >= span / 6))
+    ten = 10.0 ** np.floor(np.log10(span / 10))
+    square = float(ten * next(step for step in (1, 2, 5, 10) if ten * step >= span / 10))
     (x0, _, z0), (x1, _, z1) = np.floor(low / square) * square, np.ceil(high / square) * square
     y = high[1] + 0.1 * span
     across = [[[x0, y, z], [x1, y, z]] for z in np.arange(z0, z1 + square / 2, square)]
