@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -24,7 +25,8 @@ class HeroRun:
     Steps are told apart by their timestep, which falls from step to step; when it rises, a new pass has begun
     and everything starts afresh. Several calls at one timestep are the branches of a step (conditional and
     unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
-    name given with :meth:`branch`. The branches of a step are full or cached together.
+    name given with :meth:`branch` and their order under that name (samplers of higher order ask twice at one
+    timestep). The branches of a step are full or cached together.
 
     Attributes:
         config: the settings, HERO's or those of another method.
@@ -43,10 +45,10 @@ class HeroRun:
     def reset(self) -> None:
         """Forget everything cached; the next step is the first of a new pass, as in a fresh run."""
         self._schedule = self.config.schedule(self._counts)
-        self._branches: dict[Hashable, tuple[Hashable, Branch]] = {}
+        self._branches: dict[str, tuple[Hashable, Branch]] = {}
         self._timestep = math.inf
         self._moment = Moment(-1, 0)
-        self._calls = 0
+        self._calls: Counter[Hashable] = Counter()
         self._planned = Reason.WARMUP
         self._rates: list[Tensor] = []
         self._current: Step | None = None
@@ -85,7 +87,7 @@ class HeroRun:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
         self._enter_step(call)
-        name = f"call {self._calls}" if self._branch_name is None else self._branch_name
+        name = self._name_call()
         branch, reason = self._branch_for(name, call)
         watch = Stopwatch(call.device)
         try:
@@ -129,19 +131,27 @@ class HeroRun:
             self._in_pass = True
             self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
         if call.timestep == self._timestep:
-            self._calls += 1
             return
-        self._timestep, self._calls = call.timestep, 1
+        self._timestep = call.timestep
+        self._calls.clear()
         self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
         self._rates = []
         age = 0 if self._planned.full else self._moment.age + 1
         self._moment = Moment(self._moment.number + 1, age)
 
+    def _name_call(self) -> str:
+        """The branch of this call."""
+        self._calls[self._branch_name] += 1
+        number = self._calls[self._branch_name]
+        if self._branch_name is None:
+            return f"call {number}"
+        return str(self._branch_name) if number == 1 else f"{self._branch_name}, call {number}"
+
     def _rate(self) -> float:
         """Drift of the branch that drifted most in the step before (waits for the device)."""
         return float(torch.stack(self._rates).max()) if self._rates else math.nan
 
-    def _branch_for(self, name: Hashable, call: ModelCall) -> tuple[Branch, Reason]:
+    def _branch_for(self, name: str, call: ModelCall) -> tuple[Branch, Reason]:
         signature, branch = self._branches.get(name, (None, None))
         if branch is None or signature != call.signature:
             branch = self._method.branch(call)
@@ -149,14 +159,14 @@ class HeroRun:
             return branch, self._planned if self._planned.full else Reason.NO_CACHE
         return branch, self._planned if self._planned.full or branch.ready else Reason.NO_CACHE
 
-    def _record(self, name: Hashable, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
+    def _record(self, name: str, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
         step = self._current
         rate = step.finish()
         if rate is not None:
             self._rates.append(rate)
         record = StepRecord(
             timestep=call.timestep,
-            branch=str(name),
+            branch=name,
             reason=reason,
             tokens=call.shape.video_tokens,
             refreshed=step.refreshed,

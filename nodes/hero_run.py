@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -84,21 +83,13 @@ class _Acceleration:
 def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
     """Around every call of the model: conditional and unconditional are told apart by core's ids.
 
-    They come in one batch, or one by one, in an order that may change when memory is short. Samplers of
-    higher order ask twice at one timestep; those calls count as branches of their own.
+    They come in one batch, or one by one, in an order that may change when memory is short.
     """
-    timestep, calls = None, Counter()
 
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        nonlocal timestep, calls
         options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-        ids = tuple(str(name) for name in options.get("uuids", ()))
-        # Noise levels close to each other are one timestep to the model.
-        asked = float(executor.class_obj.model_sampling.timestep(t)[0])
-        if asked != timestep:
-            timestep, calls = asked, Counter()
-        calls[ids] += 1
-        with run.branch((*ids, calls[ids])):
+        ids = " ".join(str(name) for name in options.get("uuids", ()))
+        with run.branch(ids or None):
             return executor(x, t, *args, **kwargs)
 
     return call

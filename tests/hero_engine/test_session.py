@@ -143,6 +143,19 @@ def test_named_branches_may_come_in_any_order(model):
         assert all(torch.equal(x, y) for x, y in zip(steady[name], swapped[name], strict=True))
 
 
+@pytest.mark.parametrize("config", EVERY_OPTION, ids=str)
+@pytest.mark.parametrize("name", [None, "positive"])
+def test_a_model_asked_twice_at_one_timestep_stays_finite(model, config, name):
+    with hero_session(model, config, 8) as run, torch.no_grad():
+        for time in (900, 800, 700, 600, 500, 400):
+            for scale in (1.0, 0.9):
+                call = {**inputs(), "hidden_states": scale * inputs()["hidden_states"]}
+                with run.branch(name):
+                    assert torch.isfinite(model(**call, timestep=torch.tensor([time]))[0]).all()
+    assert run.report.cached_steps == 1
+    assert len({record.branch for record in run.report.records}) == 2
+
+
 def test_a_change_of_shape_computes_in_full_and_goes_on(model):
     with hero_session(model, HeroConfig(interval=10, warmup=1)) as run, torch.no_grad():
         for time, batch in ((900, 1), (800, 1), (700, 2), (600, 2), (500, 1)):
