@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
 from .cogvideox import gates_of
+from .errors import ConfigError
 from .flops import ModelShape
 from .install import watched
 
@@ -131,8 +132,13 @@ class ComfyCogVideoXAdapter:
 
 def _part(block: nn.Module, kind: str) -> nn.Module:
     """The module that gives a part of a block."""
-    names = {ATTENTION: "attn_out", FEED_FORWARD: "ff_out", KEYS: "k", VALUES: "v"}
-    return getattr(block, names[kind])
+    name = {ATTENTION: "attn_out", FEED_FORWARD: "ff_out", KEYS: "k", VALUES: "v"}[kind]
+    part = getattr(block, name, None)
+    if part is None:
+        raise ConfigError(
+            "transformer", f"its blocks have no {name!r}, which this method needs; use HERO or WorldCache"
+        )
+    return part
 
 
 def _shown(see: See, number: int, kind: str, block: nn.Module) -> Callable[[Tensor], None]:

@@ -5,6 +5,7 @@ import gc
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from hero_engine import (
     remove_hero,
     report_png,
 )
+from hero_engine.adapter import MODULES
+from hero_engine.comfy_cogvideox import ComfyCogVideoXAdapter
 from hero_engine.cost import AETHER, predict
 from hero_engine.cost_cli import main
 from hero_engine.curvature import OutputPath, damping
@@ -359,6 +362,12 @@ def test_streams_that_are_not_the_models_are_told_at_the_first_step(model):
     ):
         denoise(model, steps=STEPS)
     assert run.cached_bytes == 0 and state(model) == before
+
+
+def test_blocks_of_comfyui_that_lack_a_part_are_refused():
+    adapter = ComfyCogVideoXAdapter(SimpleNamespace(blocks=[torch.nn.Module()]))
+    with pytest.raises(ConfigError, match="^transformer: its blocks have no 'attn_out'"):
+        adapter.watch(MODULES, print).__enter__()
 
 
 # Schedules and costs
