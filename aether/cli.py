@@ -128,6 +128,12 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     job.add_argument("--frames", type=int, help="17, 25, 33 or 41; what the clip fills")
     job.add_argument("--fps", type=int, help="8, 10, 12, 15 or 24; what suits the clip")
     job.add_argument("--raymap", metavar="FILE.npy", help="camera path to follow, (frames, 6, H/8, W/8)")
+    job.add_argument(
+        "--camera",
+        metavar="MOVE[:AMOUNT]|FILE",
+        help="camera path to follow: a move such as orbit-left:0.5 or dolly-in, of the clip's length, or a "
+        "file: cameras.json, transforms.json, .glb, .npz, TUM .txt",
+    )
 
     hero = command.add_argument_group("HERO", "Options after the first override the preset.")
     hero.add_argument("--hero", default="paper", metavar="PRESET|off", help="preset, or off")
@@ -315,6 +321,7 @@ def _prepare(
         frames=arguments.frames,
         fps=arguments.fps,
         raymap=arguments.raymap,
+        camera=arguments.camera,
     )
     trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
     console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from . import metrics
+from . import metrics, trajectory
+from .camera_files import SUFFIXES, CameraFile, read_cameras
 from .clips import read_clip, read_image
 from .errors import InputError
 from .geometry import Cameras, disparity_to_depth
@@ -125,6 +126,7 @@ def gather(
     frames: int | None = None,
     fps: int | None = None,
     raymap: str | None = None,
+    camera: str | None = None,
 ) -> Inputs:
     """Read or render a task's inputs and bring them to what the model takes.
 
@@ -135,6 +137,7 @@ def gather(
         frames: 17, 25, 33 or 41; by default what a video fills, up to the model's own, else the model's own.
         fps: 8, 10, 12, 15 or 24; by default what suits a video, else 12.
         raymap: path of a .npy file with a camera condition.
+        camera: a move such as "orbit left:0.5" (see `aether.trajectory.parse_move`), or a camera file.
 
     Raises:
         InputError: an input cannot be read, or a value is not one that Aether takes.
@@ -144,7 +147,9 @@ def gather(
     check_size(model, height, width)
     frames = None if frames is None else check_frames(frames)
     fps = None if fps is None else check_fps(fps)
-    camera = None if raymap is None else read_raymap(raymap)
+    if raymap is not None and camera is not None:
+        raise InputError("camera", "cannot be given beside a raymap, which says how the camera moves already")
+    action = None if raymap is None else read_raymap(raymap)
     length = frames or model.default_frames
     pictures, notes, truth, rate = {}, [], None, fps or SYNTHETIC_FPS
     for name, source in sources.items():
@@ -161,7 +166,11 @@ def gather(
             still = read_image(source, size=(height, width), name=name)
             pictures[name] = still.pixels
             notes += [f"{name}: {note}" for note in still.notes]
-    return Inputs(task, sources, pictures, length, height, width, rate, camera, notes, truth)
+    if camera is not None:
+        path = read_path(camera, length, rate)
+        notes += [f"camera: {note}" for note in path.notes]
+        action = trajectory.action(path.cameras, length, height, width)
+    return Inputs(task, sources, pictures, length, height, width, rate, action, notes, truth)
 
 
 def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:
@@ -186,6 +195,18 @@ def read_raymap(path: str) -> np.ndarray:
         found = f"{path} holds {array.dtype} {array.shape}"
         raise InputError("raymap", f"{found}; it must be (frames, 6, height / 8, width / 8) floats")
     return array.astype(np.float32)
+
+
+def read_path(camera: str, frames: int, fps: float) -> CameraFile:
+    """A camera path from a file, or of one move written as "orbit left:0.5", which lasts ``frames``.
+
+    Raises:
+        InputError: neither a file nor a move, or a file that cannot be used.
+    """
+    if Path(camera).suffix.lower() in SUFFIXES or Path(camera).is_dir():
+        return read_cameras(camera)
+    name, amount = trajectory.parse_move(camera)
+    return CameraFile(trajectory.preset(name, amount, frames=frames, fps=fps))
 
 
 def run(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aether import cli, job
+from aether import cli, job, trajectory
+from aether.camera_files import write_cameras
 from aether.export import write_video
 from aether.loading import save_prompt_embeds
 from aether.metrics import psnr
@@ -133,6 +134,20 @@ def test_predict_follows_a_raymap(tmp_path, pictures):
     assert len(json.loads((tmp_path / "out" / "cameras.json").read_text())["frames"]) == 25
 
 
+def test_predict_follows_a_move_or_an_earlier_run(tmp_path, pictures):
+    """The same path as a move and as a file of it; another one gives another clip."""
+    path = trajectory.preset("orbit left", 0.5, frames=17)
+    write_cameras(tmp_path / "path", path, 12, "nerfstudio")
+    cameras = {"move": "orbit-left:0.5", "file": tmp_path / "pathtransforms.json", "other": "dolly-in"}
+    for name, camera in cameras.items():
+        options = [*SMALL, "--frames", 17, "--hero", "off", "--camera", camera]
+        assert run("predict", pictures[0], *options, out=tmp_path / name) == 0
+    move, file, other = (disparity_of(tmp_path / name) for name in cameras)
+    assert report_of(tmp_path / "move")["settings"]["raymap_given"]
+    np.testing.assert_allclose(move, file, atol=1e-3)
+    assert np.abs(move - other).max() > 0.01
+
+
 def test_plan_between_two_pictures(tmp_path, pictures, capsys):
     assert run("plan", *pictures, *SMALL, "--guidance", 2, out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["settings"]["guidance"] == 2
@@ -201,6 +216,12 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("raymap", "predict synthetic --raymap {tmp}/text.mp4"),
         ("raymap", "predict synthetic --raymap {tmp}/flat.npy"),
         ("raymap", "predict synthetic --raymap {tmp}/wrong.npy"),
+        ("camera", "predict synthetic --camera zoom"),
+        ("camera", "predict synthetic --camera dolly-in:far"),
+        ("amount", "predict synthetic --camera dolly-in:nan"),
+        ("file", "predict synthetic --camera missing.json"),
+        ("poses", "predict synthetic --camera {tmp}/flat.npy"),
+        ("camera", "predict synthetic --camera dolly-in --raymap {tmp}/flat.npy"),
         ("size", "reconstruct synthetic --size 30x50"),
         ("frames", "reconstruct synthetic --frames 18"),
         ("fps", "reconstruct synthetic --fps 13"),
