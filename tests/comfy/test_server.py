@@ -112,6 +112,9 @@ def test_the_widgets_stay_in_order(server):
         "AetherSplit": "latent",
         "AetherDepth": "vae disparity normalize colormap",
         "AetherCameras": "raymap",
+        "AetherCamera": "preset amount easing fov frames fps distance overlap seed frame width height before",
+        "AetherLoadCameras": "file scale fov",
+        "AetherSaveCameras": "cameras format filename_prefix",
         "HeroReport": "model latent",
     }
     for name, order in wanted.items():
