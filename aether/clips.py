@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RATE_TOLERANCE = 0.07
 """A rate this close to one of Aether's is taken frame for frame: 25 as 24, 16 as 15."""
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+LEFT_OUT = "are left out"
+"""How the note of a clip ends that is longer than what is used of it."""
 _BT709 = 1  # FFmpeg's number for it
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg draws any text file as a video
 
@@ -302,9 +304,7 @@ def _length_notes(real: int, length: int, gap: float, available: int, duration: 
     rest = total - length * gap
     if rest <= gap / 2:
         return []
-    return [
-        f"the first {length * gap:.1f} s ({length} frames) are used, {rest:.1f} s after them are left out"
-    ]
+    return [f"the first {length * gap:.1f} s ({length} frames) are used, {rest:.1f} s after them {LEFT_OUT}"]
 
 
 def _ordinal(number: int) -> str:
@@ -314,10 +314,7 @@ def _ordinal(number: int) -> str:
 def _read_folder(
     path: Path, fps: int | None, frames: int | None, max_frames: int, size: tuple[int, int] | None, name: str
 ) -> Clip:
-    files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_number_order)
-    files = [f for f in files if not f.name.startswith(".")]
-    if len(files) < 2:
-        raise InputError(name, f"the folder {path} holds {len(files)} pictures; at least 2 are needed")
+    files = _picture_files(path, name)
     rate = fps or 12
     plan = plan_frames([i / rate for i in range(len(files))], rate, frames=frames, max_frames=max_frames)
     pictures = _Pictures(size, name)
@@ -325,6 +322,15 @@ def _read_folder(
     pixels = {i: pictures.add(_open_picture(files[i], name), str(files[i])) for i in unique}
     notes = [] if fps else [f"a folder has no frame rate: taken as {rate} a second"]
     return _assemble(plan, pixels, pictures, notes, 0.0)
+
+
+def _picture_files(path: Path, name: str) -> list[Path]:
+    """A folder's pictures in the order of their numbers."""
+    files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_number_order)
+    files = [f for f in files if not f.name.startswith(".")]
+    if len(files) < 2:
+        raise InputError(name, f"the folder {path} holds {len(files)} pictures; at least 2 are needed")
+    return files
 
 
 def _number_order(file: Path) -> list[Any]:
