@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hero_engine import HeroConfig, HeroRun
 
     from .job import Inputs, Result, Settings
+    from .long_run import Progress
     from .model import AetherModel
     from .sampling import Callback, StepInfo
 
@@ -47,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(arguments.quiet)
     try:
         arguments.run(arguments, console)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted; {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
     except (ImportError, OSError, ValueError) as error:
         # InputError and hero_engine's ConfigError are ValueErrors that name their field; others are bugs.
@@ -82,6 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
         for source in COMMANDS[name][1]:
             command.add_argument(source, metavar="CLIP" if source == "video" else source.upper())
         _add_common(command)
+        if name == "reconstruct":
+            _add_windows(command)
         command.set_defaults(run=_run, command=name)
     command = commands.add_parser(
         "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
@@ -156,6 +159,17 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     output.add_argument("--quiet", action="store_true", help="print the folder only")
 
 
+def _add_windows(command: argparse.ArgumentParser) -> None:
+    windows = command.add_argument_group("long clips", "Several runs that overlap, put together.")
+    windows.add_argument(
+        "--windows",
+        action="store_true",
+        help="reconstruct the whole clip, however long, in windows of --frames; a run that was stopped goes "
+        "on where it was",
+    )
+    windows.add_argument("--stride", type=int, help="frames from one window to the next; 24 of 41")
+
+
 class Console:
     """What a person sees: notes on standard output, progress on standard error."""
 
@@ -188,6 +202,25 @@ class Console:
 
         return advance
 
+    def windows(self) -> Callable[[Progress], None]:
+        """A callback of `aether.long_run.reconstruct` that draws one progress bar for all windows."""
+        from tqdm import tqdm
+
+        bar = None
+
+        def advance(progress: Progress) -> None:
+            nonlocal bar
+            if bar is None:
+                pause = 0.1 if sys.stderr.isatty() else 30
+                left = (progress.windows - progress.resumed) * progress.steps
+                bar = tqdm(total=left, unit="step", disable=self.quiet, mininterval=pause)
+            bar.set_description(f"window {progress.window + 1} of {progress.windows}", refresh=False)
+            bar.update(progress.step is not None)
+            if bar.n == bar.total:
+                bar.close()
+
+        return advance
+
 
 class Hero:
     """HERO as an `aether.job.Accelerator`."""
@@ -204,6 +237,9 @@ class Hero:
         """The same with two steps enough to see a full and a cached one."""
         interval = max(2, self.config.interval)
         return Hero(replace(self.config, warmup=1, interval=interval, threshold=0.0))
+
+    def settings(self) -> dict[str, Any]:
+        return asdict(self.config)
 
     def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
         return self._remember(model, steps)
@@ -229,13 +265,21 @@ class Hero:
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     from . import job
+    from .clips import LEFT_OUT
     from .export import check_out_dir, write_run
 
     task, names = COMMANDS[arguments.command]
     sources = {name: getattr(arguments, name) for name in names}
     check_out_dir(arguments.out, overwrite=arguments.overwrite)
     hero = _hero(arguments)
-    model, inputs, settings = _prepare(arguments, console, task, sources, hero)
+    long = arguments.command == "reconstruct" and _wants_windows(arguments)
+    job.check_sources(sources)
+    model, settings = _prepare_model(arguments, console, task, hero)
+    if long and _run_windows(arguments, console, model, settings, hero):
+        return
+    inputs = _prepare_inputs(arguments, console, task, sources, model, settings)
+    if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):
+        console.say("hint: --windows reconstructs the whole clip")
     result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
     console.stage("writing")
     files = write_run(
@@ -254,6 +298,69 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     console.say(f"{folder}: {', '.join(files)}")
     if console.quiet:
         print(folder)
+
+
+def _wants_windows(arguments: argparse.Namespace) -> bool:
+    """Whether --windows is given, and nothing that does not go with it."""
+    from . import job
+
+    if not arguments.windows:
+        if arguments.stride is not None:
+            raise InputError("stride", "is for --windows, which is not given")
+        return False
+    if job.SYNTHETIC.fullmatch(arguments.video):
+        raise InputError("video", "a rendered clip always fits into one window; leave --windows out")
+    if arguments.raymap or arguments.camera:
+        field = "raymap" if arguments.raymap else "camera"
+        raise InputError(field, "cannot be given with --windows: every window has a world of its own")
+    return True
+
+
+def _run_windows(
+    arguments: argparse.Namespace, console: Console, model: AetherModel, settings: Settings, hero: Hero | None
+) -> bool:
+    """Reconstruct a long clip. False where it fits into one window, which makes it a run like any other."""
+    from . import job
+    from .export import check_out_dir
+    from .long_clips import open_clip
+    from .long_run import reconstruct, write_long_run
+
+    clip = open_clip(
+        arguments.video,
+        arguments.fps,
+        size=arguments.size or model.default_size,
+        length=arguments.frames,
+        stride=arguments.stride,
+        max_length=model.default_frames,
+    )
+    if len(clip.starts) == 1:
+        return False
+    out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
+    work = out.with_name(f"{out.name}.windows")
+    _say_model(console, model)
+    height, width = clip.size
+    shape = f"{len(clip)} frames of {width} x {height} at {clip.fps} fps"
+    steps = job.steps_of("reconstruction", settings)
+    console.say(f"reconstruction: {shape}, {steps} steps, seed {settings.seed}")
+    console.say(f"{len(clip.starts)} windows of {clip.length} frames, kept in {work} until all are done")
+    for note in clip.notes:
+        console.say(f"note: video: {note}")
+    try:
+        result = reconstruct(model, clip, settings, work, accelerator=hero, callback=console.windows())
+        if result.resumed:
+            console.say(f"{result.resumed} windows were finished before")
+        console.stage("writing")
+        files = write_long_run(out, result, overwrite=arguments.overwrite)
+    except KeyboardInterrupt:
+        kept = f"finished windows are in {work}; the same command goes on from them"
+        raise KeyboardInterrupt(kept if work.exists() else "") from None
+    result.store.remove()
+    times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.report["seconds"].items())
+    console.say(f"time: {times}")
+    console.say(f"{out}: {', '.join(files)}")
+    if console.quiet:
+        print(out)
+    return True
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
@@ -305,14 +412,21 @@ def _prepare(
     from . import job
 
     job.check_sources(sources)
-    steps = arguments.steps
-    if steps is None and task == "reconstruction":
-        steps = RECONSTRUCTION_STEPS
-    settings = job.Settings(steps, arguments.guidance, arguments.seed)
-    model = _load(arguments, console)
-    job.make_generator(model, settings.seed)
-    if hero:
-        hero.check(model, job.steps_of(task, settings))
+    model, settings = _prepare_model(arguments, console, task, hero)
+    return model, _prepare_inputs(arguments, console, task, sources, model, settings), settings
+
+
+def _prepare_inputs(
+    arguments: argparse.Namespace,
+    console: Console,
+    task: str,
+    sources: dict[str, str],
+    model: AetherModel,
+    settings: Settings,
+) -> Inputs:
+    """Read the inputs, and say what will be done."""
+    from . import job
+
     inputs = job.gather(
         model,
         task,
@@ -323,13 +437,34 @@ def _prepare(
         raymap=arguments.raymap,
         camera=arguments.camera,
     )
-    trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
-    console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")
+    _say_model(console, model)
     shape = f"{inputs.frames} frames of {inputs.width} x {inputs.height} at {inputs.fps} fps"
     console.say(f"{task}: {shape}, {job.steps_of(task, settings)} steps, seed {settings.seed}")
     for note in inputs.notes:
         console.say(f"note: {note}")
-    return model, inputs, settings
+    return inputs
+
+
+def _prepare_model(
+    arguments: argparse.Namespace, console: Console, task: str, hero: Hero | None
+) -> tuple[AetherModel, Settings]:
+    """Load the model and check the settings with it."""
+    from . import job
+
+    steps = arguments.steps
+    if steps is None and task == "reconstruction":
+        steps = RECONSTRUCTION_STEPS
+    settings = job.Settings(steps, arguments.guidance, arguments.seed)
+    model = _load(arguments, console)
+    job.make_generator(model, settings.seed)
+    if hero:
+        hero.check(model, job.steps_of(task, settings))
+    return model, settings
+
+
+def _say_model(console: Console, model: AetherModel) -> None:
+    trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
+    console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")
 
 
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:

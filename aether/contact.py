@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,35 @@ def color_depth(disparity: np.ndarray, low: float = 2.0, high: float = 98.0) -> 
     Returns:
         (F, H, W, 3) uint8.
     """
-    from matplotlib import colormaps
-
-    # A tenth of the pixels is plenty for a percentile.
-    far, near = np.percentile(disparity.reshape(-1)[:: max(1, disparity.size // 1_000_000)], [low, high])
-    table = (colormaps["Spectral_r"](np.linspace(0, 1, 256))[:, :3] * 255 + 0.5).astype(np.uint8)
+    far, near = disparity_range(disparity.reshape(-1)[:: thinning(disparity.size)], low, high)
     colored = np.empty((*disparity.shape, 3), dtype=np.uint8)
     for source, target in zip(disparity, colored, strict=True):
-        share = (source - far) / max(near - far, 1e-12)
-        target[:] = table[(np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)]
+        target[:] = paint_disparity(source, far, near)
     return colored
+
+
+def thinning(pixels: int) -> int:
+    """Every so many pixels of a sequence are plenty for a percentile."""
+    return max(1, pixels // 1_000_000)
+
+
+def disparity_range(values: np.ndarray, low: float = 2.0, high: float = 98.0) -> tuple[float, float]:
+    """The disparities that the two ends of the colour scale stand for, (far, near): two percentiles."""
+    far, near = np.percentile(values, [low, high])
+    return far, near
+
+
+def paint_disparity(picture: np.ndarray, far: float, near: float) -> np.ndarray:
+    """One picture (H, W) as colours (H, W, 3) uint8, see :func:`color_depth`."""
+    share = (picture - far) / max(near - far, 1e-12)
+    return _spectral()[(np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)]
+
+
+@cache
+def _spectral() -> np.ndarray:
+    from matplotlib import colormaps
+
+    return (colormaps["Spectral_r"](np.linspace(0, 1, 256))[:, :3] * 255 + 0.5).astype(np.uint8)
 
 
 def color_rays(raymap: np.ndarray) -> np.ndarray:

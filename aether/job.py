@@ -40,6 +40,9 @@ class Accelerator(Protocol):
     def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
         """What `sample` enters around its loop."""
 
+    def settings(self) -> dict[str, Any]:
+        """What its results hang on, ready for JSON."""
+
     def to_dict(self) -> dict[str, Any]:
         """What the run just made did, ready for JSON."""
 

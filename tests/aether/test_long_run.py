@@ -1,0 +1,348 @@
+"""Long clips reconstructed in windows: by the library, and on the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aether import cli, job, long_run
+from aether.errors import InputError, SamplingStopped
+from aether.export import write_run, write_video
+from aether.latents import Decoded
+from aether.long_clips import open_clip
+from aether.long_run import WindowStore, reconstruct, write_long_run
+from aether.miniature import random_scene, render
+
+SIZE = (32, 48)
+QUICK = job.Settings(steps=2)
+# Equal results make these files equal; how x264 packs equal frames may hang on the machine's load.
+EXACT = ("cameras.json", "scene.ply", "contact.png")
+FILES = {"rgb.mp4", "depth.mp4", "depth.npz", "cameras.json", "scene.ply", "contact.png", "report.json"}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """40 frames of the synthetic world: four windows of 17."""
+    path = tmp_path_factory.mktemp("clips") / "forty.mp4"
+    write_video(path, render(random_scene(4), 40, *SIZE, fps=12, samples=1).rgb, 12)
+    return path
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "seventeen.mp4"
+    write_video(path, render(random_scene(4), 17, *SIZE, fps=12, samples=1).rgb, 12)
+    return path
+
+
+@pytest.fixture
+def clip(video):
+    return open_clip(video, size=SIZE, length=17)
+
+
+def arrays_of(result):
+    return {name: np.stack(list(getattr(result, name))) for name in ("rgb", "disparity", "raymap")}
+
+
+def same(a, b):
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def same_files(a, b):
+    with np.load(a / "depth.npz") as left, np.load(b / "depth.npz") as right:
+        return (
+            left.files == right.files
+            and same(left, right)
+            and all((a / name).read_bytes() == (b / name).read_bytes() for name in EXACT)
+        )
+
+
+class Counter:
+    """An accelerator that does nothing but count its sessions and steps."""
+
+    def __init__(self, tau=1):
+        self.tau, self.sessions = tau, 0
+
+    def settings(self):
+        return {"tau": self.tau}
+
+    def session(self, model, steps):
+        self.sessions += 1
+        return nullcontext()
+
+    def to_dict(self):
+        return {"config": self.settings(), "steps": 2, "full_steps": 1, "cached_steps": 1}
+
+    def summary(self):
+        return ""
+
+    def picture(self):
+        return b""
+
+
+@pytest.fixture(scope="module")
+def whole(model, video, tmp_path_factory):
+    """An uninterrupted run: arrays, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("whole")
+    clip = open_clip(video, size=SIZE, length=17)
+    result = reconstruct(model, clip, QUICK, folder / "out.windows")
+    write_long_run(folder / "out", result)
+    return arrays_of(result), folder / "out", result
+
+
+def test_all_frames_come_out_in_one_world(whole):
+    arrays, folder, result = whole
+    assert arrays["rgb"].shape == (40, *SIZE, 3) and arrays["rgb"].dtype == np.uint8
+    assert arrays["disparity"].shape == (40, *SIZE) and arrays["raymap"].shape == (40, 6, 4, 6)
+    assert result.clip.starts == (0, 10, 20, 23) and len(result.merge.alignments) == 4
+    assert {path.name for path in folder.iterdir()} == FILES
+    report = json.loads((folder / "report.json").read_text())
+    assert [window["start"] for window in report["windows"]] == [0, 10, 20, 23]
+    assert report["settings"] | {"frames": 40, "window": 17, "stride": 10, "steps": 2} == report["settings"]
+    with np.load(folder / "depth.npz") as file:
+        assert np.array_equal(file["disparity"], arrays["disparity"])
+        assert np.array_equal(file["raymap"], arrays["raymap"])
+        assert np.array_equal(file["depth"], (1 / arrays["disparity"].clip(1e-3, 1)).astype(np.float32))
+    assert len(json.loads((folder / "cameras.json").read_text())["frames"]) == 40
+
+
+def test_every_window_is_a_plain_run(model, whole, clip):
+    """Frames that only the last window sees are its own, but for the unit."""
+    arrays, _, result = whole
+    frames = dict(clip.windows())[3]
+    inputs = job.Inputs("reconstruction", {"video": ""}, {"video": frames}, 17, *SIZE, 12)
+    plain = job.run(model, inputs, QUICK).decoded
+    factor = np.float32(result.merge.alignments[3].disparity / result.merge.unit)
+    assert np.array_equal(arrays["rgb"][37:], (plain.rgb[14:] * 255 + 0.5).astype(np.uint8))
+    assert np.array_equal(arrays["disparity"][37:], factor * plain.disparity[14:])
+
+
+def test_one_window_changes_nothing(model, short, tmp_path):
+    clip = open_clip(short, size=SIZE)
+    result = reconstruct(model, clip, QUICK, tmp_path / "work")
+    inputs = job.gather(model, "reconstruction", {"video": str(short)}, size=SIZE)
+    plain = job.run(model, inputs, QUICK)
+    arrays = arrays_of(result)
+    assert np.array_equal(arrays["disparity"], plain.decoded.disparity)
+    assert np.array_equal(arrays["raymap"], plain.decoded.raymap)
+    assert np.array_equal(arrays["rgb"], (plain.decoded.rgb * 255 + 0.5).astype(np.uint8))
+    assert np.array_equal(result.merge.cameras.poses, plain.cameras.poses)
+    assert np.array_equal(result.merge.cameras.intrinsics, plain.cameras.intrinsics)
+    write_run(tmp_path / "plain", plain.decoded, plain.cameras, 12, notes=inputs.notes)
+    write_long_run(tmp_path / "long", result)
+    assert same_files(tmp_path / "plain", tmp_path / "long")
+
+
+class Stop:
+    """A callback that ends the run at a moment, by returning False or as Ctrl-C does."""
+
+    def __init__(self, window, step=None, interrupt=False):
+        self.window, self.step, self.interrupt, self.seen = window, step, interrupt, []
+
+    def __call__(self, progress):
+        step = None if progress.step is None else progress.step.index
+        self.seen.append((progress.window, step))
+        if (progress.window, step) == (self.window, self.step):
+            if self.interrupt:
+                raise KeyboardInterrupt
+            return False
+        return None
+
+
+@pytest.mark.parametrize("window, step", [(0, 1), (1, None), (2, 0), (3, 1)])
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model, clip, whole, tmp_path):
+    stop = Stop(window, step, interrupt)
+    with pytest.raises(KeyboardInterrupt if interrupt else SamplingStopped):
+        reconstruct(model, clip, QUICK, tmp_path / "work", callback=stop)
+    kept = [path.name for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert sorted(kept) == [f"window-{w:05d}.safetensors" for w in range(window)]
+    rest = Stop(9)
+    result = reconstruct(model, clip, QUICK, tmp_path / "work", callback=rest)
+    assert result.resumed == window
+    assert rest.seen == [(w, s) for w in range(window, 4) for s in (None, 0, 1)]
+    assert same(arrays_of(result), whole[0])
+    write_long_run(tmp_path / "out", result)
+    assert same_files(tmp_path / "out", whole[1])
+    result.store.remove()
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_changed_setting_or_model_starts_afresh(model, clip, tmp_path):
+    work = tmp_path / "work"
+
+    def again(model=model, clip=clip, settings=QUICK, accelerator=None):
+        return reconstruct(model, clip, settings, work, accelerator=accelerator).resumed
+
+    assert again() == 0 and again() == 4
+    assert again(settings=replace(QUICK, seed=1)) == 0
+    assert again(settings=replace(QUICK, steps=1)) == 0
+    assert again(clip=open_clip(clip.path, size=SIZE, length=17, stride=12)) == 0
+    assert again(accelerator=Counter()) == 0 and again(accelerator=Counter(2)) == 0
+    assert again(model=replace(model, prompt_embeds=model.prompt_embeds * 2)) == 0
+    assert again() == 4, "the first setting's windows are still there"
+
+
+def test_each_window_has_a_session_of_its_own(model, clip, tmp_path):
+    counter = Counter()
+    result = reconstruct(model, clip, QUICK, tmp_path / "work", accelerator=counter)
+    assert counter.sessions == 4
+    assert result.report["hero"] == {
+        "config": {"tau": 1},
+        "steps": 8,
+        "full_steps": 4,
+        "cached_steps": 4,
+    }
+
+
+def test_a_window_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    store = WindowStore(tmp_path / "work", {"a": 1})
+    rng = np.random.default_rng(0)
+    decoded = Decoded(
+        rng.random((17, 16, 24, 3), np.float32),
+        rng.random((17, 16, 24), np.float32),
+        rng.random((17, 6, 2, 3), np.float32),
+    )
+    shape = (17, 16, 24)
+
+    def break_(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", break_)
+        with pytest.raises(OSError, match="space"):
+            store.save(0, decoded, {"x": 1})
+    assert not list(store.folder.iterdir()) and store.finished(2, shape) == set()
+    store.save(1, decoded, {"x": 1})
+    assert store.finished(2, shape) == {1} and store.report(1) == {"x": 1}
+    assert store.finished(2, (17, 16, 16)) == set()
+    assert np.array_equal(store.array(1, "disparity")[3], decoded.disparity[3])
+    assert np.array_equal(store.array(1, "raymap")[2:4], decoded.raymap[2:4])
+
+    content = store.path(1).read_bytes()
+    for cut in (0, 7, 100, len(content) // 2, len(content) - 1):
+        store.path(1).write_bytes(content[:cut])
+        assert store.finished(2, shape) == set(), cut
+    (store.folder / ".window-00000.abc.part").write_bytes(content)
+    assert not list(WindowStore(tmp_path / "work", {"a": 1}).folder.glob(".*"))
+    assert WindowStore(tmp_path / "work", {"a": 2}).finished(2, shape) == set()
+
+
+def test_nan_is_not_kept(tmp_path):
+    store = WindowStore(tmp_path / "work", {})
+    ones = np.ones((2, 8, 8), np.float32)
+    bad = Decoded(np.ones((2, 8, 8, 3), np.float32), ones * np.nan, np.ones((2, 6, 1, 1), np.float32))
+    with pytest.raises(InputError, match="NaN") as error:
+        store.save(0, bad, {})
+    assert error.value.field == "disparity" and not store.work.exists()
+
+
+def test_a_full_disk_is_seen_before_anything_runs(model, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(long_run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(InputError, match="GB beside the output") as error:
+        reconstruct(model, clip, QUICK, tmp_path / "work")
+    assert error.value.field == "out" and not list(tmp_path.iterdir())
+
+
+# The command line
+
+SMALL = ["--size", "32x48", "--steps", "2", "--hero", "off", "--device", "cpu"]
+
+
+def run(*arguments, out):
+    return cli.main(["reconstruct", *map(str, arguments), "--out", str(out)])
+
+
+def test_windows_on_the_command_line(video, tmp_path, capsys):
+    assert run(video, *SMALL[:4], "--warmup", 1, "--windows", "--stride", 12, out=tmp_path / "out") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [window["start"] for window in report["windows"]] == [0, 12, 23]
+    assert [window["hero"]["full_steps"] for window in report["windows"]] == [1, 1, 1]
+    assert (report["hero"]["full_steps"], report["hero"]["cached_steps"]) == (3, 3)
+    printed = capsys.readouterr()
+    assert "40 frames of 48 x 32 at 12 fps" in printed.out and "3 windows of 17 frames" in printed.out
+    assert "window 3 of 3" in printed.err and "6/6" in printed.err
+
+
+def test_a_clip_that_is_longer_is_offered_windows(video, tmp_path, capsys):
+    assert run(video, *SMALL, out=tmp_path / "out") == 0
+    assert "hint: --windows reconstructs the whole clip" in capsys.readouterr().out
+
+
+def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
+    assert run(short, *SMALL, out=tmp_path / "plain") == 0
+    assert "--windows" not in capsys.readouterr().out
+    assert run(short, *SMALL, "--windows", out=tmp_path / "long") == 0
+    assert same_files(tmp_path / "plain", tmp_path / "long")
+
+
+def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
+    for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from them")):
+        with monkeypatch.context() as patched:
+            patched.setattr(cli.Console, "windows", lambda self, stop=stop: stop)
+            assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 130
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 0
+    assert "2 windows were finished before" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    "field, options",
+    [
+        ("stride", "--stride 12"),
+        ("stride", "--windows --stride 17"),
+        ("stride", "--windows --stride 0"),
+        ("frames", "--windows --frames 18"),
+        ("size", "--windows --size 30x50"),
+        ("raymap", "--windows --raymap path.npy"),
+        ("guidance", "--windows --guidance 2"),
+        ("seed", "--windows --seed -1"),
+    ],
+)
+def test_bad_options(field, options, video, tmp_path, capsys):
+    small = SMALL[2:] if "--size" in options else SMALL
+    assert run(video, *small, *options.split(), out=tmp_path / "out") == 2
+    assert f"error: {field}: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_rendered_clips_have_no_windows(tmp_path, capsys):
+    assert run("synthetic:3", *SMALL, "--windows", out=tmp_path / "out") == 2
+    assert "error: video: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_whole_windows_and_the_next_goes_on(video, tmp_path):
+    command = [sys.executable, "-m", "aether", "reconstruct", str(video), *SMALL, "--windows"]
+    command[command.index("--steps") + 1] = "12"
+    root = Path(cli.__file__).parents[1]
+    for name in ("killed", "whole"):
+        out = tmp_path / name
+        process = subprocess.Popen([*command, "--out", str(out)], cwd=root, stderr=subprocess.DEVNULL)
+        if name == "killed":
+            deadline = time.monotonic() + 120
+            while not list(tmp_path.glob("killed.windows/*/window-00001*")):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not out.exists()
+            process = subprocess.Popen(
+                [*command, "--out", str(out)], cwd=root, stdout=subprocess.PIPE, text=True
+            )
+            assert "windows were finished before" in process.communicate(timeout=200)[0]
+        assert process.wait(timeout=200) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+    assert same_files(tmp_path / "killed", tmp_path / "whole")
