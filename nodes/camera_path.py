@@ -1,4 +1,4 @@
-"""Aether Camera, Aether Load Cameras, Aether Save Cameras: camera paths made, read and written."""
+"""Aether Camera, Load Cameras, Smooth Cameras, Save Cameras: paths made, read, smoothed and written."""
 
 from __future__ import annotations
 
@@ -278,6 +278,45 @@ class AetherLoadCameras(io.ComfyNode):
         return io.NodeOutput({"cameras": path, "fps": rate}, picture, ui=ui.PreviewImage(picture, cls=cls))
 
 
+class AetherSmoothCameras(io.ComfyNode):
+    """A path without its unrest."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherSmoothCameras",
+            display_name="Aether Smooth Cameras",
+            category="Aether/geometry",
+            description="Takes jitter out of a camera path: of what a model has read, before it is saved.",
+            search_aliases=["smooth camera", "stabilize", "jitter", "denoise trajectory", "kalman"],
+            inputs=[
+                CameraPath.Input("cameras", tooltip="Of Aether Cameras or Aether Load Cameras."),
+                io.Float.Input(
+                    "period",
+                    default=8.0,
+                    min=0.0,
+                    max=200.0,
+                    step=1.0,
+                    tooltip="In frames: a sway that comes back after so many frames is halved, a faster one "
+                    "vanishes, a slower one stays. 0 changes nothing.",
+                ),
+            ],
+            outputs=[
+                CameraPath.Output("cameras", display_name="cameras", tooltip="The path, smoothed."),
+                io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def execute(cls, cameras: CamerasValue, period: float) -> io.NodeOutput:
+        path = trajectory.smoothed(cameras["cameras"], period)
+        picture = _drawn(path)
+        return io.NodeOutput(
+            {"cameras": path, "fps": cameras["fps"]}, picture, ui=ui.PreviewImage(picture, cls=cls)
+        )
+
+
 class AetherSaveCameras(io.ComfyNode):
     """A path to a file."""
 
@@ -291,9 +330,7 @@ class AetherSaveCameras(io.ComfyNode):
             search_aliases=["export camera", "blender camera", "glb", "colmap", "tum", "nerfstudio", "nuke"],
             is_output_node=True,
             inputs=[
-                CameraPath.Input(
-                    "cameras", tooltip="Of Aether Cameras, Aether Camera or Aether Load Cameras."
-                ),
+                CameraPath.Input("cameras", tooltip="Of Aether Cameras, Aether Camera, Aether Load Cameras."),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
@@ -392,4 +429,4 @@ def _files() -> list[str]:
     return found
 
 
-NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSaveCameras]
+NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSmoothCameras, AetherSaveCameras]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from aether import trajectory
 from aether.errors import InputError
@@ -158,6 +159,37 @@ def test_action_is_relative_to_the_first_camera():
     )
 
 
+@pytest.mark.parametrize("factor, kept", [(0.5, 1 / 17), (1, 1 / 2), (2, 16 / 17)])
+def test_smoothed_takes_out_what_is_faster_than_the_period(factor, kept):
+    """A sway of the period is halved, in place and in turn."""
+    frames, period = 400, 16
+    path = trajectory.preset("dolly in", 2, frames=frames, easing="linear")
+    sway = np.sin(2 * np.pi * np.arange(frames) / (factor * period))
+    poses = path.poses.copy()
+    poses[:, 0, 3] = 0.1 * sway
+    poses[:, :3, :3] = Rotation.from_euler("y", 0.05 * sway[:, None]).as_matrix()
+    smooth = trajectory.smoothed(Cameras(poses, path.intrinsics, 480, 720), period).poses[64:-64]
+    assert np.abs(smooth[:, 0, 3]).max() == pytest.approx(0.1 * kept, rel=0.03)
+    assert np.abs(smooth[:, 0, 2]).max() == pytest.approx(0.05 * kept, rel=0.03)
+    np.testing.assert_allclose(smooth[:, 2, 3], path.poses[64:-64, 2, 3], atol=1e-6)
+
+
+def test_smoothed_comes_closer_to_the_truth():
+    truth = trajectory.preset("orbit left", 0.6, frames=41)
+    rng = np.random.default_rng(0)
+    noise = np.tile(np.eye(4), (41, 1, 1))
+    noise[:, :3, :3] = Rotation.from_rotvec(rng.normal(0, 0.01, (41, 3))).as_matrix()
+    noise[:, :3, 3] = rng.normal(0, 0.01, (41, 3))
+    focal = 1 + rng.normal(0, 0.02, (41, 1, 1)) * np.diag([1, 1, 0])
+    noisy = Cameras(truth.poses @ noise, truth.intrinsics * np.where(focal == 0, 1, focal), 480, 720)
+    smooth = trajectory.smoothed(noisy, 12)
+    for part in (np.s_[:, :3, 3], np.s_[:, :3, :3]):
+        before, after = (np.abs(one.poses[part] - truth.poses[part]).mean() for one in (noisy, smooth))
+        assert after < 0.6 * before
+    assert np.std(smooth.fov_x) < 0.5 * np.std(noisy.fov_x)
+    assert trajectory.smoothed(noisy, 0) is noisy
+
+
 def test_moves_written_as_text():
     assert trajectory.parse_move("orbit-left:0.5") == ("orbit left", 0.5)
     assert trajectory.parse_move("Dolly_In") == ("dolly in", 0.3)
@@ -185,6 +217,9 @@ def test_moves_written_as_text():
         (lambda: trajectory.chain(trajectory.preset("static"), trajectory.preset("static"), -1), "overlap"),
         (lambda: trajectory.resampled(trajectory.preset("static").select([0]), 17), "poses"),
         (lambda: trajectory.action(trajectory.preset("static"), 17, 60, 96), "height"),
+        (lambda: trajectory.smoothed(trajectory.preset("static"), -1), "period"),
+        (lambda: trajectory.smoothed(trajectory.preset("static"), float("nan")), "period"),
+        (lambda: trajectory.smoothed(trajectory.preset("static", frames=4), 8), "cameras"),
         (lambda: trajectory.parse_move("spin:1"), "camera"),
         (lambda: trajectory.parse_move("pan left:much"), "camera"),
     ],

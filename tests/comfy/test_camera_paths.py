@@ -106,6 +106,14 @@ def test_cameras_steer_plan_and_reconstruct(folders, nodes, miniature, clip):
     assert condition_of(plan).abs().max() > 0.5
 
 
+def test_smoothing_takes_the_unrest_out_of_a_hand(folders, nodes):
+    hand = nodes.AetherCamera(preset="handheld", amount=1.0, fps="24").args[0]
+    smooth, picture = nodes.AetherSmoothCameras(cameras=hand, period=40.0).args
+    bends = [np.abs(np.diff(value["cameras"].poses, 2, axis=0)).mean() for value in (hand, smooth)]
+    assert bends[1] < 0.2 * bends[0]
+    assert smooth["fps"] == 24 and picture.shape == (1, 320, 480, 3)
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_saved_cameras_are_offered_and_load_again(folders, nodes, format):
     value = nodes.AetherCamera(preset="crane down", amount=0.5, frames=17, fov=45.0, fps="24").args[0]

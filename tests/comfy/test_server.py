@@ -114,6 +114,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherCameras": "raymap",
         "AetherCamera": "preset amount easing fov frames fps distance overlap seed frame width height before",
         "AetherLoadCameras": "file scale fov",
+        "AetherSmoothCameras": "cameras period",
         "AetherSaveCameras": "cameras format filename_prefix",
         "HeroReport": "model latent",
     }
