@@ -188,3 +188,37 @@ def test_a_link_out_of_the_output_folder_is_not_followed(folders, nodes):
     with pytest.raises(ValueError, match=r"^filename_prefix: .* leads out"):
         nodes.AetherSaveCameras(cameras=value, format="glb", filename_prefix="link/a")
     assert not list((folders / "elsewhere").iterdir())
+
+
+@pytest.mark.slow
+def test_on_a_server(server, part):
+    """A file is loaded, calmed, chained to a move, drawn and saved; a new file is offered at once."""
+    trajectory, files = part("aether.trajectory"), part("aether.camera_files")
+    path = trajectory.preset("truck right", 0.5, frames=17)
+    files.write_cameras(server.base / "input" / "from_blender", path, 24, "glb")
+    offered = server.get("/object_info/AetherLoadCameras")["AetherLoadCameras"]["input"]["required"]["file"]
+    assert "from_blender.glb" in json.dumps(offered)
+    move = {
+        "preset": "tilt up", "amount": 0.5, "easing": "linear", "fov": 60.0, "frames": 25, "fps": "24",
+        "distance": 2.0, "overlap": 8, "seed": 0, "frame": 0, "width": 96, "height": 64,
+    }  # fmt: skip
+    run = server.run(
+        {
+            "load": {
+                "class_type": "AetherLoadCameras",
+                "inputs": {"file": "from_blender.glb", "scale": 2.0, "fov": 60.0},
+            },
+            "calm": {"class_type": "AetherSmoothCameras", "inputs": {"cameras": ["load", 0], "period": 4.0}},
+            "move": {"class_type": "AetherCamera", "inputs": move | {"before": ["calm", 0]}},
+            "save": {
+                "class_type": "AetherSaveCameras",
+                "inputs": {"cameras": ["move", 0], "format": "json", "filename_prefix": "aether/on_a_server"},
+            },
+        }
+    )
+    assert {"load", "calm", "move", "save"} <= set(run.outputs)
+    (name,) = run.outputs["save"]["text"]
+    saved = files.read_cameras(server.base / "output" / name).cameras
+    assert len(saved) == 33
+    np.testing.assert_allclose(saved.poses[-1, :3, 3], [1, 0, 0], atol=0.02)
+    np.testing.assert_allclose(saved.poses[-1, :3, 2], [0, -(0.5**0.5), 0.5**0.5], atol=1e-6)
