@@ -52,7 +52,8 @@ class HeroConfig(MethodConfig):
         threshold: 0 keeps the fixed interval. Above 0, cached steps go on only while the drift accumulated
             since the last full step (relative change of the residuals, see
             :class:`~hero_engine.schedule.Schedule`) stays below it; the interval remains the upper bound.
-            Useful values are about 0.05 to 0.5; smaller is truer and slower.
+            n times the drift plus miss of a step, which the report shows, allows about n cached steps in a
+            row; smaller is truer and slower.
         patch: (frames, rows, columns) of tokens from which ``ratio`` is sampled.
         warmup: leading full steps. An int counts steps, a float in (0, 1] is a share of the run's steps.
         seed: seed of the token sampling (0 to 2**63 - 1). The global random state is never used.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -53,10 +54,15 @@ class StepRecord:
             "reason": self.reason.value,
             "tokens": self.tokens,
             "tokens_refreshed": self.refreshed,
-            "drift": self.drift,
-            "forecast_missed": self.missed,
+            "drift": _finite(self.drift),
+            "forecast_missed": _finite(self.missed),
             "seconds": self.watch.seconds,
         }
+
+
+def _finite(value: float | None) -> float | None:
+    """None for what JSON has no number for."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass

@@ -72,7 +72,7 @@ class HeroPatch(io.ComfyNode):
                     step=0.01,
                     display_mode=_SLIDER,
                     tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model "
-                    "has drifted by that much since the last one; 0.05 to 0.5 is useful.",
+                    "has drifted by that much since the last one; HERO Report draws the drift.",
                 ),
                 io.Int.Input(
                     "warmup",

@@ -56,6 +56,14 @@ def test_json(model):
     assert read["forwards"][4]["tokens_refreshed"] == 20 and read["config"]["text"] == "omit"
 
 
+def test_json_has_no_nan(model):
+    report = run(model, HeroConfig())
+    report.records[3].drift, report.records[4].drift = float("nan"), float("inf")
+    forwards = json.loads(json.dumps(report.to_dict(), allow_nan=False))["forwards"]
+    assert forwards[3]["drift"] is None and forwards[4]["drift"] is None and forwards[5]["drift"] > 0
+    assert report_png(report)[:4] == b"\x89PNG"
+
+
 @pytest.mark.parametrize(
     "config, steps, words",
     [
