@@ -1,6 +1,6 @@
 """What a cached step costs, as a share of a full one: both measured side by side in one run, on the CPU.
 
-    python benchmarks/cached_step.py
+    python -m benchmarks.cached_step
 
 Model: 42 blocks of width 256 (8 heads), random weights, 5 x 16 x 24 video tokens and 226 text tokens; tau 21,
 r 1/6, full and cached steps in turn. The time of an untouched forward is measured between them.

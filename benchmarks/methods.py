@@ -2,7 +2,7 @@
 
     python -m benchmarks.methods
 
-Model: that of benchmarks/cached_step.py (42 blocks of width 256, random weights). Predicted: Aether at
+Model: that of benchmarks.cached_step (42 blocks of width 256, random weights). Predicted: Aether at
 480 x 720 x 41 in bfloat16 with guidance, 50 steps, the paper's 27 of them full where the method can.
 """
 
