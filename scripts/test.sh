@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 comfyui="$(comfyui_folder)"
 environment .venv-test library,test,evaluation "$comfyui"
-exec .venv-test/bin/python -m pytest "$@"
+# One process a core; a file's tests stay together, since they share servers and models.
+exec .venv-test/bin/python -m pytest -n auto --dist loadfile "$@"
