@@ -339,7 +339,15 @@ def test_ctrl_c_in_a_real_process(tmp_path):
         str(tmp_path / "out"),
     ]
     root = Path(cli.__file__).parents[1]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A test run in the background may itself ignore the signal, which a child inherits.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert "model: miniature" in process.stdout.readline()
     time.sleep(2)
     process.send_signal(signal.SIGINT)
