@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError
 
 if TYPE_CHECKING:
-    import torch
 
     from hero_engine import HeroConfig, HeroRun
 
@@ -470,9 +469,9 @@ def _say_model(console: Console, model: AetherModel) -> None:
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
     import torch
 
-    from .loading import load, make_scheduler
+    from .loading import check_device, load, make_scheduler
 
-    device = _auto_device() if arguments.device == "auto" else _checked_device(arguments.device)
+    device = _auto_device() if arguments.device == "auto" else check_device(arguments.device, "try auto")
     if arguments.model == "miniature":
         from .miniature import build
 
@@ -504,18 +503,6 @@ def _auto_device() -> str:
     if torch.xpu.is_available():
         return "xpu"
     return "cpu"
-
-
-def _checked_device(name: str) -> torch.device:
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError("device", f"{name!r} cannot be used here ({reason}); try auto") from error
-    return device
 
 
 def _hero(arguments: argparse.Namespace) -> Hero | None:

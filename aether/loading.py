@@ -103,7 +103,7 @@ def load(
     Raises:
         InputError: a part is missing, damaged, or not of Aether's form; its field is the part's argument.
     """
-    device, dtype = _check_device(device), _check_dtype(dtype)
+    device, dtype = check_device(device), _check_dtype(dtype)
     say = progress or (lambda text: None)
     cache = Path(cache_dir).expanduser() if cache_dir else None
     root = resolve(source, "source", cache, _SOURCE_PATTERNS, say)
@@ -271,13 +271,18 @@ def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):
     return kinds[kind].from_config(settings)
 
 
-def _check_device(device: str | torch.device) -> torch.device:
+def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.device:
+    """The device, if tensors can be made on it.
+
+    Raises:
+        InputError: field "device"; ends with ``advice``.
+    """
     try:
         device = torch.device(device)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError("device", f"{device!r} cannot be used here ({reason}); try cpu") from error
+        raise InputError("device", f"{device!r} cannot be used here ({reason}); {advice}") from error
     return device
 
 

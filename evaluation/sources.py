@@ -193,7 +193,7 @@ class Match:
 
     name: str
     prediction: Prediction
-    truth: Any
+    truth: Truth
 
 
 def open_predictions(path: str | Path, field: str = "predictions") -> dict[str, Prediction]:

@@ -7,6 +7,7 @@ Cached step t': the selected tokens run through the tau shallow blocks, S is ref
 
 from __future__ import annotations
 
+import functools
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -141,11 +142,18 @@ class CachedStep(Step):
             self._rotary = tuple(table.to(self.index.device)[self.index] for table in call.rotary)
         with torch.no_grad():
             self._selected = call.video.index_select(1, self.index)
-        kept = call.text.shape[1] if self._refresh_text else 0
-        self._rows = torch.cat(
-            [torch.arange(kept, device=self.index.device), self.index + call.text.shape[1]]
-        )
-        return replace(call, video=self._selected, text=call.text[:, :kept])
+        return replace(call, video=self._selected, text=call.text[:, : self._text_kept])
+
+    @property
+    def _text_kept(self) -> int:
+        """Text tokens that run along."""
+        return self._text.shape[1] if self._refresh_text else 0
+
+    @functools.cached_property
+    def _rows(self) -> Tensor:
+        """Where the tokens that run stand among text and video tokens; asked for with cached keys only."""
+        text = torch.arange(self._text_kept, device=self.index.device)
+        return torch.cat([text, self.index + self._text.shape[1]])
 
     def _leave(self, refreshed: Tensor) -> Tensor:
         """The stream behind the last block."""
