@@ -22,6 +22,8 @@ FAR = 60.0
 
 NEAR = 0.02
 SKY, GROUND = -1, 0
+TEXTURE_BLUR = 2.5
+"""Pixels. At 64 x 96 a VAE that packs 768 numbers into 16 cannot hold textures at pixel sharpness."""
 _BAND = 1 << 18
 """Rays traced at a time, which bounds the memory whatever the frame's size."""
 
@@ -60,6 +62,7 @@ def render(
     fps: float = 12,
     *,
     samples: int = 3,
+    texture_blur: float = TEXTURE_BLUR,
     first_camera_is_world: bool = True,
 ) -> WorldClip:
     """Render a clip from time 0 on.
@@ -69,6 +72,7 @@ def render(
         frames, height, width: size of the clip; each at least 1.
         fps: frames per second of scene time; positive.
         samples: rays along each side of a pixel for color (samples ** 2 in all); depth takes one, centered.
+        texture_blur: pixels that a look at a texture covers; positive. Edges of solids stay sharp.
         first_camera_is_world: poses relative to the first camera (the first is the identity, Aether's
             convention); otherwise in the scene's own axes, whose ground is y = 0.
 
@@ -80,6 +84,8 @@ def render(
             raise InputError(field, f"{value!r} is not an integer from 1")
     if not np.isfinite(fps) or fps <= 0:
         raise InputError("fps", f"{fps!r} is not a positive rate")
+    if not np.isfinite(texture_blur) or texture_blur <= 0:
+        raise InputError("texture_blur", f"{texture_blur!r} is not a positive number of pixels")
     rgb = np.empty((frames, height, width, 3), np.float32)
     depth = np.empty((frames, height, width), np.float32)
     labels = np.empty((frames, height, width), np.int16)
@@ -89,7 +95,7 @@ def render(
         view = _View(scene, poses[index], index / fps)
         xs, ys = _pixel_grid(height, width, focal, 1)
         depth[index], labels[index] = view.trace(xs, ys)
-        rgb[index] = _frame_colors(view, height, width, focal, samples)
+        rgb[index] = _frame_colors(view, height, width, focal, samples, texture_blur)
     if first_camera_is_world:
         poses = np.linalg.inv(poses[0]) @ poses
     intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
@@ -103,9 +109,11 @@ def _pixel_grid(height: int, width: int, focal: float, samples: int) -> tuple[np
     return (columns - width / 2) / focal, (rows - height / 2) / focal
 
 
-def _frame_colors(view: _View, height: int, width: int, focal: float, samples: int) -> np.ndarray:
+def _frame_colors(
+    view: _View, height: int, width: int, focal: float, samples: int, texture_blur: float
+) -> np.ndarray:
     xs, ys = (grid.astype(np.float32) for grid in _pixel_grid(height, width, focal, samples))
-    footprint = 1 / (focal * samples)
+    footprint = texture_blur / focal
     step = max(1, _BAND // (len(xs) * samples))
     bands = []
     for top in range(0, height, step):
@@ -234,7 +242,7 @@ class _View:
         """Linear colors of a grid of rays, (rows, columns, 3).
 
         Args:
-            footprint: what a ray stands for, as a slope (width at depth 1).
+            footprint: what a look at a texture covers, as a slope (width at depth 1).
         """
         depth, labels = self.trace(xs, ys)
         depth, labels = depth.ravel(), labels.ravel()
