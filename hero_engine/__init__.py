@@ -15,7 +15,8 @@ from .errors import ConfigError
 from .settings import MethodConfig
 
 if TYPE_CHECKING:
-    from .drawing import report_png
+    from .analysis import LayerAnalysis, LayersConfig
+    from .drawing import layers_png, report_png
     from .report import RunReport
     from .run import HeroRun
     from .session import apply_hero, hero_session, remove_hero
@@ -33,9 +34,12 @@ METHODS: dict[str, type[MethodConfig]] = {
 # What needs torch loads on first use, so that costs can be predicted without it.
 _LAZY = {
     "HeroRun": "run",
+    "LayerAnalysis": "analysis",
+    "LayersConfig": "analysis",
     "RunReport": "report",
     "apply_hero": "session",
     "hero_session": "session",
+    "layers_png": "drawing",
     "remove_hero": "session",
     "report_png": "drawing",
 }
@@ -48,6 +52,8 @@ __all__ = [
     "ForaConfig",
     "HeroConfig",
     "HeroRun",
+    "LayerAnalysis",
+    "LayersConfig",
     "MethodConfig",
     "RunReport",
     "TaylorSeerConfig",
@@ -55,6 +61,7 @@ __all__ = [
     "WorldCacheConfig",
     "apply_hero",
     "hero_session",
+    "layers_png",
     "remove_hero",
     "report_png",
 ]

@@ -1,4 +1,4 @@
-"""A picture of a run's report. Needs matplotlib."""
+"""Pictures of a run's report and of a layer analysis. Need matplotlib."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from .analysis import LayerAnalysis
     from .report import RunReport
 
 _FULL, _CACHED = "#3b6fb6", "#f2a33a"
@@ -28,6 +30,56 @@ def report_png(report: RunReport, width: float = 9.0, height: float = 6.0, dpi: 
     Raises:
         ImportError: matplotlib is missing; says how to get it.
     """
+    figure = _new_figure(width, height, dpi)
+    axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
+    figure.suptitle(report.summary().splitlines()[0], fontsize=11)
+    _draw_time(axes["time"], report)
+    _draw_drift(axes["drift"], report)
+    axes["drift"].sharex(axes["time"])
+    _draw_share(axes["share"], report)
+    return _png(figure)
+
+
+def layers_png(analysis: LayerAnalysis, width: float = 9.0, height: float = 7.5, dpi: int = 110) -> bytes:
+    """Draw a layer analysis: curvature of each block, its forecast errors, error of a cached step by tau.
+
+    Args:
+        analysis: what to draw.
+        width, height: inches.
+        dpi: dots per inch.
+
+    Returns:
+        the PNG file's bytes.
+
+    Raises:
+        ImportError: matplotlib is missing; says how to get it.
+    """
+    figure = _new_figure(width, height, dpi)
+    bend, errors, split = figure.subplots(3, 1, sharex=True)
+    figure.suptitle(analysis.summary().split(". ")[0], fontsize=11)
+    blocks = range(1, analysis.blocks + 1)
+    colours = [_FULL if block <= analysis.tau else _CACHED for block in blocks]
+    bend.bar(blocks, analysis.curvature, color=colours)
+    bend.set_ylabel("curvature\n(variance of second\ndifferences, normalized)")
+    errors.plot(blocks, analysis.extrapolation, "o-", markersize=4, color=_CACHED, label="extrapolated")
+    errors.plot(blocks, analysis.reuse, "s-", markersize=4, color=_FULL, label="reused")
+    errors.set_ylabel("error of a block")
+    split.plot(blocks, analysis.cached, "o-", markersize=4, color="black", label="cached step")
+    deep = blocks[:-1]
+    split.plot(deep, analysis.deep_extrapolation, "--", color=_CACHED, label="deep blocks, extrapolated")
+    split.plot(deep, analysis.deep_reuse, "--", color=_FULL, label="deep blocks, reused")
+    split.set_ylabel("error with tau there")
+    split.set_xlabel("block")
+    split.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (errors, split):
+        axes.legend(fontsize=8)
+    for axes in (bend, errors, split):
+        axes.axvline(analysis.tau + 0.5, linestyle=":", linewidth=1, color="gray")
+        axes.set_ylim(bottom=0)
+    return _png(figure)
+
+
+def _new_figure(width: float, height: float, dpi: int) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -36,12 +88,10 @@ def report_png(report: RunReport, width: float = 9.0, height: float = 6.0, dpi: 
     # Not through pyplot, which keeps figures and picks a display.
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
-    figure.suptitle(report.summary().splitlines()[0], fontsize=11)
-    _draw_time(axes["time"], report)
-    _draw_drift(axes["drift"], report)
-    axes["drift"].sharex(axes["time"])
-    _draw_share(axes["share"], report)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()

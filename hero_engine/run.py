@@ -30,6 +30,7 @@ class HeroRun:
 
     Attributes:
         config: the settings, HERO's or those of another method.
+        method: what runs on the model; the layer analysis gives its result there.
         reports: one :class:`~hero_engine.report.RunReport` per pass, the latest last.
     """
 
@@ -38,7 +39,7 @@ class HeroRun:
         self.reports: list[RunReport] = []
         self._adapter = adapter
         self._counts = config.resolve(len(adapter.blocks), steps)
-        self._method = config.start(adapter, self._counts)
+        self.method = config.start(adapter, self._counts)
         self._branch_name: Hashable | None = None
         self.reset()
 
@@ -72,7 +73,7 @@ class HeroRun:
 
     def attach(self) -> AbstractContextManager[None]:
         """What the method puts on the model besides the wrappers of :meth:`forward_model` and its like."""
-        return self._method.attach(self._attend, self._see)
+        return self.method.attach(self._attend, self._see)
 
     @contextmanager
     def branch(self, name: Hashable) -> Iterator[None]:
@@ -154,7 +155,7 @@ class HeroRun:
     def _branch_for(self, name: str, call: ModelCall) -> tuple[Branch, Reason]:
         signature, branch = self._branches.get(name, (None, None))
         if branch is None or signature != call.signature:
-            branch = self._method.branch(call)
+            branch = self.method.branch(call)
             self._branches[name] = (call.signature, branch)
             return branch, self._planned if self._planned.full else Reason.NO_CACHE
         return branch, self._planned if self._planned.full or branch.ready else Reason.NO_CACHE

@@ -1,0 +1,290 @@
+"""How the features of each block move over a denoising run, and from it how many blocks to call shallow.
+
+The variance of second-order differences is the layer analysis of the HERO paper (arXiv 2508.17588,
+figure 5); the errors say what the cached steps of given settings would miss. Pure tensors;
+:mod:`hero_engine.methods.layers` collects the features on a model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .checks import integer
+from .config import HeroConfig, ResolvedConfig
+from .errors import ConfigError
+from .flops import ModelShape, Work, full_step
+from .residuals import held_bytes
+from .schedule import Schedule
+from .settings import MethodConfig
+
+if TYPE_CHECKING:
+    from .adapter import ModelAdapter
+    from .methods.layers import Layers
+
+TOLERANCE = 0.01
+"""Taus whose predicted error is within this share of the least count as equally good."""
+
+
+@dataclass(frozen=True)
+class LayersConfig(MethodConfig):
+    """Settings of an analysis. Given to ``hero_session`` in place of a method's; every step runs in full.
+
+    After the denoising run, ``run.method.analysis()`` is the :class:`LayerAnalysis`.
+
+    Args:
+        hero: whose cached steps are predicted. Of its settings the interval, the warm-up, the ratio and the
+            patch count; the interval is taken as fixed and the forecast as linear.
+        tokens: video tokens that are looked at, the same in all blocks and steps; all where there are fewer.
+            At Aether's size with guidance, 256 take about 1 GB.
+
+    Raises:
+        ConfigError: ``tokens`` is not a count, or ``hero`` has an interval of 1.
+    """
+
+    name: ClassVar[str] = "HERO Analyzer"
+    interval: ClassVar[int] = 1
+    warmup: ClassVar[int] = 1
+
+    hero: HeroConfig = field(default_factory=HeroConfig)
+    tokens: int = 256
+
+    def __post_init__(self) -> None:
+        self._set(tokens=integer("tokens", self.tokens, 1))
+        if self.hero.interval == 1:
+            raise ConfigError(
+                "interval", "1 makes every step full, so that nothing is forecast; use 2 or more"
+            )
+
+    def resolve(self, blocks: int, steps: int | None = None) -> ResolvedConfig:
+        """See :class:`~hero_engine.settings.MethodConfig`.
+
+        Raises:
+            ConfigError: too few steps for an analysis (field ``"steps"``).
+        """
+        counts = self.hero.resolve(blocks, steps)
+        if steps is not None:
+            check_steps(steps, counts.warmup)
+        return counts
+
+    def check(self, shape: ModelShape) -> None:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        self.hero.check(shape)
+
+    def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
+        """Everything: no step is cached."""
+        return full_step(shape)
+
+    def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
+        """The states between the blocks, of four steps."""
+        return 4 * (shape.blocks + 1) * min(self.tokens, shape.video_tokens) * shape.width
+
+    def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        return f"the {shape.blocks} blocks"
+
+    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Layers:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        from .methods.layers import Layers
+
+        return Layers(adapter, self, counts)
+
+
+def check_steps(steps: int, warmup: int) -> None:
+    """Refuse runs in which nothing is forecast, or that have no second-order difference."""
+    least = max(3, warmup + 1)
+    if steps < least:
+        raise ConfigError(
+            "steps",
+            f"{steps} is too few to analyze with a warm-up of {warmup}: use at least {least}, better 20",
+        )
+
+
+class LayerMotion:
+    """What the blocks add, over the steps of one branch, in running sums.
+
+    With x_0..x_L the states that enter block 1 and leave blocks 1 to L, R_l = x_l - x_{l-1} is what block l
+    adds and D_tau = x_L - x_tau what the blocks behind tau add. Steps are full or cached as in a HERO run of
+    the same settings; on a step that would be cached, what it would have taken is held against what came:
+
+        reuse           R at the last full step
+        extrapolation   R + (R - R at the full step before) / (time between) * time since
+        cached step     x_0 + reuse of x_tau - x_0 + extrapolation of D_tau for tokens that are not refreshed;
+                        for the refreshed ones the first of the two is exact
+
+    Args:
+        sums: where to add to, shared by the branches of a run.
+        schedule: of the settings.
+        share: of the tokens that a cached step refreshes, 0 to 1.
+    """
+
+    def __init__(self, sums: defaultdict[str, Any], schedule: Schedule, share: float):
+        self._sums = sums
+        self._schedule = schedule
+        self._share = share
+        self._recent: list[Tensor] = []
+        self._anchor: Tensor | None = None
+        self._slope: Tensor | None = None
+        self._time = 0.0
+
+    def observe(self, states: Tensor, time: float) -> None:
+        """Take the next step in.
+
+        Args:
+            states: (L + 1, ...) x_0 to x_L of the tokens that are looked at; kept, not copied.
+            time: what the extrapolation is linear in.
+
+        Raises:
+            ConfigError: features that are not finite; names the block (field ``"transformer"``).
+        """
+        sums, variance = self._sums, _variance(states.diff(dim=0))
+        _check_blocks(torch.isfinite(variance), "gives features that are NaN or infinite")
+        sums["variance"] += variance
+        sums["observed"] += 1
+        if len(self._recent) == 2:
+            before, last = self._recent
+            sums["bend"] += _variance((states - 2 * last + before).diff(dim=0))
+            sums["bends"] += 1
+        self._recent = [*self._recent[-1:], states]
+        if self._schedule.next().full:
+            if self._anchor is not None:
+                self._slope = (states - self._anchor) / (time - self._time)
+            self._anchor, self._time = states, time
+        else:
+            self._forecast(states, time)
+
+    def _forecast(self, states: Tensor, time: float) -> None:
+        stale = self._anchor - states
+        missed = stale if self._slope is None else torch.add(stale, self._slope, alpha=time - self._time)
+        shallow, deep = stale[1:] - stale[0], missed[-1] - missed[1:]
+        sums = self._sums
+        sums["forecasts"] += 1
+        sums["energy"] += _squares(states.diff(dim=0))
+        sums["reuse"] += _squares(stale.diff(dim=0))
+        sums["extrapolation"] += _squares(missed.diff(dim=0))
+        sums["deep energy"] += _squares((states[-1] - states[1:])[:-1])
+        sums["deep reuse"] += _squares((stale[-1] - stale[1:])[:-1])
+        sums["deep extrapolation"] += _squares(deep[:-1])
+        sums["cached"] += self._share * _squares(deep) + (1 - self._share) * _squares(deep + shallow)
+        sums["whole energy"] += _squares((states[-1] - states[0])[None])
+
+    @property
+    def bytes(self) -> int:
+        """Of what is held. A full step's states may be among the recent ones, and count twice."""
+        return held_bytes(*self._recent, self._anchor, self._slope)
+
+
+def _variance(layers: Tensor) -> Tensor:
+    """Over everything but the first dimension."""
+    return layers.flatten(1).var(1, correction=0)
+
+
+def _squares(layers: Tensor) -> Tensor:
+    """Sum over everything but the first dimension."""
+    return layers.flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True)
+class LayerAnalysis:
+    """How the features of each block moved over one denoising run.
+
+    Errors are relative root mean squares over the tokens looked at, the branches and the steps that would be
+    cached; 0.1 is a tenth of what it is relative to. See :class:`LayerMotion`.
+
+    Attributes:
+        hero: the settings whose cached steps are predicted.
+        steps: denoising steps of the run.
+        curvature: of each block, the variance of the second-order differences of what it adds, from step to
+            step, over the variance of what it adds: 0 where features move in a straight line, 6 where they
+            are independent from step to step.
+        extrapolation, reuse: of each block, the error of extrapolating and of reusing what it adds.
+        deep_extrapolation, deep_reuse: of tau = 1 to L - 1, the same of what all blocks behind tau add.
+        cached: of tau = 1 to L, the error of a cached step, relative to what all blocks add. That refreshed
+            tokens see fewer others is not in it.
+    """
+
+    hero: HeroConfig
+    steps: int
+    curvature: tuple[float, ...]
+    extrapolation: tuple[float, ...]
+    reuse: tuple[float, ...]
+    deep_extrapolation: tuple[float, ...]
+    deep_reuse: tuple[float, ...]
+    cached: tuple[float, ...]
+
+    @classmethod
+    def of(cls, sums: dict[str, Any], hero: HeroConfig, steps: int, warmup: int) -> LayerAnalysis:
+        """From the sums of :class:`LayerMotion`.
+
+        Raises:
+            ConfigError: too few steps (field ``"steps"``), or a block that adds nothing or the same
+                everywhere (field ``"transformer"``).
+        """
+        check_steps(steps, warmup)
+        if not (sums["bends"] and sums["forecasts"]):
+            raise ConfigError("steps", "no branch was called in enough steps in a row to forecast any")
+        variance = sums["variance"] / sums["observed"]
+        _check_blocks(
+            (variance > 0) & (sums["energy"] > 0), "adds nothing, so that no error is relative to it"
+        )
+
+        def error(part: str, whole: str) -> tuple[float, ...]:
+            return tuple((sums[part] / sums[whole]).sqrt().tolist())
+
+        return cls(
+            hero=hero,
+            steps=steps,
+            curvature=tuple((sums["bend"] / sums["bends"] / variance).tolist()),
+            extrapolation=error("extrapolation", "energy"),
+            reuse=error("reuse", "energy"),
+            deep_extrapolation=error("deep extrapolation", "deep energy"),
+            deep_reuse=error("deep reuse", "deep energy"),
+            cached=error("cached", "whole energy"),
+        )
+
+    @property
+    def blocks(self) -> int:
+        return len(self.curvature)
+
+    @property
+    def tau(self) -> int:
+        """The recommended number of shallow blocks: the smallest whose cached steps miss least.
+
+        What is least is taken to within ``TOLERANCE`` (1 %): cost grows with tau, so that of taus that are as
+        good as equal the smallest is the best. Where deep features move in straight lines it comes out small,
+        where they jitter (fresh noise at each step) large.
+        """
+        return next(
+            tau for tau, error in enumerate(self.cached, 1) if error <= (1 + TOLERANCE) * min(self.cached)
+        )
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        half = max(1, round(self.blocks / 2))
+        straight = sum(a <= b for a, b in zip(self.extrapolation, self.reuse, strict=True))
+        least = self.curvature.index(min(self.curvature)) + 1
+        most = self.curvature.index(max(self.curvature)) + 1
+        return (
+            f"Recommended tau: {self.tau} of {self.blocks} blocks. A cached step would miss "
+            f"{100 * self.cached[self.tau - 1]:.2f} % of what the blocks add (with half of them, {half}: "
+            f"{100 * self.cached[half - 1]:.2f} %), at an interval of {self.hero.interval} in {self.steps} "
+            f"steps.\nExtrapolation is at least as true as reuse in {straight} of {self.blocks} blocks. "
+            f"Block {least} moves most evenly (curvature {min(self.curvature):.3g}), block {most} least "
+            f"({max(self.curvature):.3g})."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        return {"tau": self.tau, "blocks": self.blocks, **asdict(self), "summary": self.summary()}
+
+
+def _check_blocks(good: Tensor, problem: str) -> None:
+    if not good.all():
+        first = int((~good).nonzero()[0]) + 1
+        raise ConfigError(
+            "transformer", f"block {first} of {len(good)} {problem}; use another model or dtype"
+        )
