@@ -155,6 +155,11 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--overwrite", action="store_true", help="replace the folder if it holds an earlier run"
     )
+    output.add_argument(
+        "--depth-format",
+        choices=("exr", "png16"),
+        help="also write depth/, a picture a frame: exr holds depth as 32-bit floats, png16 disparity",
+    )
     output.add_argument("--quiet", action="store_true", help="print the folder only")
 
 
@@ -291,6 +296,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         source=inputs.pictures.get("video"),
         notes=inputs.notes,
         overwrite=arguments.overwrite,
+        depth_format=arguments.depth_format,
     )
     _say_result(console, result, hero.summary() if hero else "HERO: off")
     folder = next(iter(files.values())).parent
@@ -349,7 +355,9 @@ def _run_windows(
         if result.resumed:
             console.say(f"{result.resumed} windows were finished before")
         console.stage("writing")
-        files = write_long_run(out, result, overwrite=arguments.overwrite)
+        files = write_long_run(
+            out, result, overwrite=arguments.overwrite, depth_format=arguments.depth_format
+        )
     except KeyboardInterrupt:
         kept = f"finished windows are in {work}; the same command goes on from them"
         raise KeyboardInterrupt(kept if work.exists() else "") from None
@@ -392,7 +400,11 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
         callback=console.steps,
     )
     console.stage("writing")
-    shared = {"source": inputs.pictures.get("video"), "notes": inputs.notes}
+    shared = {
+        "source": inputs.pictures.get("video"),
+        "notes": inputs.notes,
+        "depth_format": arguments.depth_format,
+    }
     with new_folder(out) as folder:
         for name, result in (("plain", comparison.plain), ("hero", comparison.fast)):
             reports = {"report": result.report, "report_png": result.picture}

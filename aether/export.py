@@ -29,7 +29,7 @@ SCALE_NOTE = (
 )
 FAR = 100.0
 """Points beyond this depth are left out of the scene: sky, and disparities too small to tell apart."""
-_RUN_FILES = ("rgb.mp4", "depth.mp4", "depth.npz", "cameras.json", "scene.ply", "contact.png")
+_RUN_FILES = ("rgb.mp4", "depth.mp4", "depth.npz", "depth", "cameras.json", "scene.ply", "contact.png")
 _MARKS = ("cameras.json", "rgb.mp4")  # what a folder must hold to count as an earlier run
 
 
@@ -54,6 +54,7 @@ def write_run(
     extras: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     max_points: int = 500_000,
+    depth_format: str | None = None,
 ) -> dict[str, Path]:
     """Write a run into a folder of its own; either all of it appears, or nothing.
 
@@ -73,6 +74,7 @@ def write_run(
         overwrite: replace ``out_dir`` if it holds an earlier run, or is empty. The earlier run goes only
             after the new one is complete.
         max_points: in scene.ply.
+        depth_format: "exr" or "png16" adds a folder depth/, see :func:`write_depth_pictures`.
 
     Returns:
         File name to path.
@@ -100,6 +102,7 @@ def write_run(
         if source is not None:
             rows = {"input": source, **rows}
         (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
+        write_depth_pictures(folder, depth, fps, depth_format)
         for name, content in documents.items():
             (folder / name).write_bytes(content)
     return {path.name: path for path in sorted(out_dir.iterdir())}
@@ -157,6 +160,17 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
             )
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_depth_pictures(folder: Path, depth: Sequence[np.ndarray], fps: float, format: str | None) -> None:
+    """A run's depth as pictures in ``folder``/depth: as depth for exr, as disparity for png16, whose even
+    steps suit it better. Nothing where ``format`` is None. See ``aether.depth_files``.
+    """
+    from .depth_files import write_depth
+
+    if format is not None:
+        quantity = "disparity" if format == "png16" else "depth"
+        write_depth(folder / "depth", depth, fps, format=format, quantity=quantity)
 
 
 def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str:

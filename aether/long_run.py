@@ -26,7 +26,15 @@ import torch
 from . import job
 from .contact import color_rays, contact_sheet, disparity_range, paint_disparity, thinning
 from .errors import InputError, SamplingStopped
-from .export import cameras_json, check_out_dir, new_folder, scene_points, write_points, write_video
+from .export import (
+    cameras_json,
+    check_out_dir,
+    new_folder,
+    scene_points,
+    write_depth_pictures,
+    write_points,
+    write_video,
+)
 from .geometry import disparity_to_depth, finite_array
 from .latents import Decoded
 from .long_clips import LongClip
@@ -353,7 +361,9 @@ def _sum_up(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | Non
     return {"config": reports[0].get("config"), **{n: sum(r.get(n, 0) for r in reports) for n in counts}}
 
 
-def write_long_run(out_dir: str | Path, result: LongResult, *, overwrite: bool = False) -> dict[str, Path]:
+def write_long_run(
+    out_dir: str | Path, result: LongResult, *, overwrite: bool = False, depth_format: str | None = None
+) -> dict[str, Path]:
     """Write the same files as `aether.export.write_run`, frame by frame; all of them appear, or none.
 
     Returns:
@@ -374,6 +384,7 @@ def write_long_run(out_dir: str | Path, result: LongResult, *, overwrite: bool =
     with new_folder(out_dir) as folder:
         write_video(folder / "rgb.mp4", rgb, fps)
         write_video(folder / "depth.mp4", colored, fps)
+        write_depth_pictures(folder, depth, fps, depth_format)
         _write_arrays(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
         (folder / "cameras.json").write_text(
             cameras_json(cameras, fps, result.report["notes"]), encoding="utf-8"
