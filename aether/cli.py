@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 from .errors import InputError
 
 if TYPE_CHECKING:
-
     from hero_engine import HeroConfig, HeroRun
 
     from .job import Inputs, Result, Settings
-    from .long_run import Progress
     from .model import AetherModel
     from .sampling import Callback, StepInfo
+    from .window_jobs import Executor, Progress
 
 COMMANDS = {
     "reconstruct": ("reconstruction", ("video",)),
@@ -216,10 +215,9 @@ class Console:
             nonlocal bar
             if bar is None:
                 pause = 0.1 if sys.stderr.isatty() else 30
-                left = (progress.windows - progress.resumed) * progress.steps
-                bar = tqdm(total=left, unit="step", disable=self.quiet, mininterval=pause)
+                bar = tqdm(total=progress.total, unit="step", disable=self.quiet, mininterval=pause)
             bar.set_description(f"window {progress.window + 1} of {progress.windows}", refresh=False)
-            bar.update(progress.step is not None)
+            bar.update(progress.done - bar.n)
             if bar.n == bar.total:
                 bar.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +27,21 @@ from .clips import (
     _Pictures,
     _rate_notes,
     _time_stamps,
+    _to_float,
+    check_frames,
+    fit_frames,
     frame_rate,
 )
 from .errors import InputError
 from .model import FRAMES
 from .tasks import FPS
+from .tiles import Tiles, plan_tiles
 from .windows import window_starts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_FALLBACK_RATE = 12  # of pictures that have none
 MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
 
@@ -45,22 +51,27 @@ class LongClip:
     """A clip that is yet to be read, and the windows it is cut into.
 
     Attributes:
-        path: a video or a folder of pictures.
         fps: one of Aether's rates.
         size: (height, width) that frames are cropped and resized to.
         indices: the source's frames that make the clip, in order, repeats included.
         length: frames of a window; starts: first frame of each.
         notes: what is cropped, dropped, repeated or retimed.
+        tiles: what every window is cut into, None where ``size`` is the model's.
     """
 
-    path: Path
     fps: int
     size: tuple[int, int]
     indices: tuple[int, ...]
     length: int
     starts: tuple[int, ...]
     notes: tuple[str, ...]
-    source: _Folder | _Video
+    tiles: Tiles | None
+    source: _Array | _Folder | _Video
+
+    @property
+    def model_size(self) -> tuple[int, int]:
+        """(height, width) of what the model is given: a tile, or the whole picture."""
+        return self.tiles.tile if self.tiles else self.size
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,7 +92,8 @@ class LongClip:
             while len(held) < self.length:
                 frame, pixels = next(pictures)
                 held[frame] = pixels
-            yield window, np.stack([held[frame] for frame in frames]).astype(np.float32) / np.float32(255)
+            pixels = np.stack([held[frame] for frame in frames])
+            yield window, _to_float(pixels) if pixels.dtype == np.uint8 else pixels
 
     def stand_ins(self, window: int) -> int:
         """How many frames of a window that was read did not decode, so that a neighbour stands in."""
@@ -93,6 +105,7 @@ class LongClip:
             "files": self.source.stamps(),
             "indices": list(self.indices),
             "size": list(self.size),
+            "tiles": list(self.tiles.starts) if self.tiles else None,
             "fps": self.fps,
             "length": self.length,
             "starts": list(self.starts),
@@ -102,15 +115,13 @@ class LongClip:
         return range(self.starts[window], self.starts[window] + self.length)
 
     def _read(self, frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """(frame, (height, width, 3) uint8), in order. Only the source's frames that are needed are
-        converted."""
-        pictures = _Pictures(self.size, self.source.name)
-        read = self.source.read(sorted({self.indices[frame] for frame in frames}))
+        """(frame, (height, width, 3) uint8 or float32), in order. Only the source's frames that are needed
+        are converted."""
+        read = self.source.read(sorted({self.indices[frame] for frame in frames}), self.size)
         index, pixels = -1, None
         for frame in frames:
             while index != self.indices[frame]:
-                index, picture = next(read)
-                pixels = pictures.add(picture, str(self.path))
+                index, pixels = next(read)
             yield frame, pixels
 
 
@@ -119,6 +130,7 @@ def open_clip(
     fps: int | None = None,
     *,
     size: tuple[int, int],
+    tiled: bool = False,
     length: int | None = None,
     stride: int | None = None,
     max_length: int = FRAMES[-1],
@@ -131,6 +143,7 @@ def open_clip(
     Args:
         path, fps: as for ``aether.clips.read_clip``.
         size: (height, width) to crop and resize to.
+        tiled: keep the whole picture, whatever its shape, in tiles of ``size``; see ``aether.tiles``.
         length: frames of a window: 17, 25, 33 or 41; default the most that the clip fills.
         stride: frames from one window to the next; see ``aether.windows.window_starts``.
         max_length: bound of the default length, the model's own number of frames.
@@ -140,13 +153,54 @@ def open_clip(
         InputError: missing or unreadable file, fewer than two frames, values that Aether does not take, a
             stride that leaves no overlap.
     """
-    path = _existing(path, name)
-    _check_size(size)
     _check_choice("fps", fps, FPS)
-    _check_choice("frames", length, FRAMES)
+    path = _existing(path, name)
     source = _Folder(path, fps, name) if path.is_dir() else _Video(path, name)
+    return _plan(source, fps, size, tiled, length, stride, max_length)
+
+
+def array_clip(
+    frames: Any,
+    source_fps: float | None = None,
+    fps: int | None = None,
+    *,
+    size: tuple[int, int],
+    tiled: bool = False,
+    length: int | None = None,
+    stride: int | None = None,
+    max_length: int = FRAMES[-1],
+    name: str = "video",
+) -> LongClip:
+    """The same for pictures in memory.
+
+    Args:
+        frames: (F, H, W, 3) floats in [0, 1], or uint8.
+        source_fps: their rate; None takes every picture, at ``fps`` or 12 a second.
+        fps, size, tiled, length, stride, max_length, name: as for :func:`open_clip`.
+
+    Raises:
+        InputError: see :func:`open_clip` and ``aether.clips.check_frames``.
+    """
+    _check_choice("fps", fps, FPS)
+    if source_fps is not None and not (np.isfinite(source_fps) and source_fps > 0):
+        raise InputError("source_fps", f"{source_fps} must be a positive number, or None where unknown")
+    source = _Array(check_frames(frames, name), source_fps, fps, name)
+    return _plan(source, fps, size, tiled, length, stride, max_length)
+
+
+def _plan(
+    source: _Array | _Folder | _Video,
+    fps: int | None,
+    size: tuple[int, int],
+    tiled: bool,
+    length: int | None,
+    stride: int | None,
+    max_length: int,
+) -> LongClip:
+    _check_size(size)
+    _check_choice("frames", length, FRAMES)
     times = np.asarray(source.times)
-    if fps is None and not path.is_dir():
+    if fps is None and source.rate is None:
         rate, gap = _choose_rate(times, length or FRAMES[0])
     else:
         rate = fps or source.rate
@@ -156,15 +210,17 @@ def open_clip(
     indices = _nearest(times, times[0] + gap * np.arange(real))
     frames = max(real, length)
     starts = window_starts(frames, length, stride)
-    first = source.first().size[::-1]
+    first = source.first_size()
+    tiles = plan_tiles(*first, tuple(size)) if tiled else None
+    whole = tiles.size if tiles else tuple(size)
     notes = [
         *source.notes,
         *_rate_notes(rate, gap, frame_rate(times), indices),
         *(_length_notes(real, length, gap, real, None) if real < length else ()),
-        *_crop_note(*first, *size),
+        *_crop_note(*first, *whole),
     ]
     padded = (*indices, *[indices[-1]] * (frames - real))
-    return LongClip(path, rate, tuple(size), padded, length, starts, tuple(notes), source)
+    return LongClip(rate, whole, padded, length, starts, tuple(notes), tiles, source)
 
 
 def _nearest(times: np.ndarray, wanted: np.ndarray) -> list[int]:
@@ -174,23 +230,52 @@ def _nearest(times: np.ndarray, wanted: np.ndarray) -> list[int]:
     return (after - earlier).tolist()
 
 
+class _Array:
+    """Pictures in memory as a clip."""
+
+    label = "pictures in memory"
+
+    def __init__(self, frames: np.ndarray, source_fps: float | None, fps: int | None, name: str) -> None:
+        if len(frames) < 2:
+            raise InputError(name, "holds a single picture; a clip needs at least 2 frames")
+        self.missing: set[int] = set()
+        self.rate = None if source_fps else fps or _FALLBACK_RATE
+        self.frames, self.notes = frames, []
+        self.times = (np.arange(len(frames)) / (source_fps or self.rate)).tolist()
+
+    def first_size(self) -> tuple[int, int]:
+        return self.frames.shape[1:3]
+
+    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        for index in wanted:
+            yield index, fit_frames(self.frames[index : index + 1], *size)[0]
+
+    def stamps(self) -> list[list[Any]]:
+        digest = hashlib.sha256()
+        for frame in self.frames:
+            digest.update(np.ascontiguousarray(frame))
+        return [[list(self.frames.shape), digest.hexdigest()]]
+
+
 class _Folder:
-    """Pictures as a clip."""
+    """Pictures in files as a clip."""
 
     def __init__(self, path: Path, fps: int | None, name: str) -> None:
-        self.name = name
+        self.label, self.name = str(path), name
         self.missing: set[int] = set()
-        self.rate = fps or 12
+        self.rate = fps or _FALLBACK_RATE
         self.files = _picture_files(path, name)
         self.times = [i / self.rate for i in range(len(self.files))]
         self.notes = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]
 
-    def first(self) -> Image:
-        return _open_picture(self.files[0], self.name)
+    def first_size(self) -> tuple[int, int]:
+        return _open_picture(self.files[0], self.name).size[::-1]
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
+    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        pictures = _Pictures(size, self.name)
         for index in wanted:
-            yield index, _open_picture(self.files[index], self.name)
+            file = self.files[index]
+            yield index, pictures.add(_open_picture(file, self.name), str(file))
 
     def stamps(self) -> list[list[Any]]:
         return [_stamp(file) for file in self.files]
@@ -199,8 +284,10 @@ class _Folder:
 class _Video:
     """A video file, known by its packets' time stamps until it is read."""
 
+    rate = None  # read off the time stamps
+
     def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name, self.notes = path, name, []
+        self.path, self.label, self.name, self.notes = path, str(path), name, []
         self.missing: set[int] = set()
         stamps, _ = _time_stamps(path, 2**40, name)
         if len(stamps) < 2:
@@ -208,12 +295,17 @@ class _Video:
             raise InputError(name, f"{path} {what}; a clip needs at least 2 frames")
         self.keys, self.times = [key for key, _ in stamps], [seconds for _, seconds in stamps]
 
-    def first(self) -> Image:
+    def first_size(self) -> tuple[int, int]:
         for frame, aspect in _decode(self.path, self.name):
-            return _frame_picture(frame, aspect)
+            return _frame_picture(frame, aspect).size[::-1]
         raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
 
-    def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
+    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        pictures = _Pictures(size, self.name)
+        for index, picture in self._pictures(wanted):
+            yield index, pictures.add(picture, self.label)
+
+    def _pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
         """Frames by index, rising. Where some do not decode, the one before stands in, or the next at the
         start."""
         left = iter(wanted)

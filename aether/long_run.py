@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +22,6 @@ import torch
 
 from . import job
 from .contact import color_rays, contact_sheet, disparity_range, paint_disparity, thinning
-from .errors import InputError, SamplingStopped
 from .export import (
     cameras_json,
     check_out_dir,
@@ -35,33 +31,26 @@ from .export import (
     write_points,
     write_video,
 )
-from .geometry import disparity_to_depth, finite_array
-from .latents import Decoded
+from .geometry import disparity_to_depth
 from .long_clips import LongClip
 from .model import AetherModel
 from .raymap import SPATIAL_SCALE, from_cameras, to_cameras
-from .sampling import StepInfo
+from .window_jobs import (
+    Compute,
+    Executor,
+    PlainRun,
+    Progress,
+    Serial,
+    Watch,
+    Window,
+    sum_accelerated,
+    sum_seconds,
+)
+from .window_store import StoredArray, WindowStore
 from .windows import Merge, align_windows
 
 TASK = "reconstruction"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is: before a window (``step`` is None), or after one of its steps.
-
-    Attributes:
-        window, windows: 0 for the first, and how many there are.
-        resumed: windows that were finished by an earlier run; they are not counted again.
-        steps: of each window.
-        step: see ``aether.sampling.StepInfo``.
-    """
-
-    window: int
-    windows: int
-    resumed: int
-    steps: int
-    step: StepInfo | None = None
+_SAMPLES = 16  # of every weight, for the fingerprint
 
 
 class Frames:
@@ -87,97 +76,6 @@ class Frames:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return map(self._read, range(len(self)))
-
-
-class WindowStore:
-    """Finished windows in a folder of their own, a safetensors file each: whole, or not there.
-
-    RGB is kept in 8 bits, as it is shown; disparity and raymap in float32.
-
-    Args:
-        work: the folder of this output's windows.
-        signature: all that the results hang on; with another one, files made before do not count.
-    """
-
-    def __init__(self, work: Path, signature: Mapping[str, Any]) -> None:
-        text = json.dumps(signature, sort_keys=True, default=str)
-        self.work = work
-        self.folder = work / hashlib.sha256(text.encode()).hexdigest()[:16]
-        for unfinished in self.folder.glob(".*.part"):
-            unfinished.unlink(missing_ok=True)
-
-    def path(self, window: int) -> Path:
-        return self.folder / f"window-{window:05d}.safetensors"
-
-    def finished(self, count: int, shape: tuple[int, int, int]) -> set[int]:
-        """Which of ``count`` windows are there, readable and of this shape (F, H, W)."""
-        return {window for window in range(count) if self._is_whole(window, shape)}
-
-    def _is_whole(self, window: int, shape: tuple[int, int, int]) -> bool:
-        from safetensors import SafetensorError
-
-        try:
-            return self.array(window, "disparity").shape == shape and bool(self.report(window))
-        except (OSError, SafetensorError):  # missing, or cut off by a full disk or a crash of the machine
-            return False
-
-    def save(self, window: int, decoded: Decoded, report: Mapping[str, Any]) -> None:
-        """Keep a result.
-
-        Raises:
-            InputError: NaN or infinite values.
-        """
-        from safetensors.numpy import save_file
-
-        arrays = {
-            "rgb": (np.clip(finite_array(decoded.rgb, "rgb", (None,) * 4), 0, 1) * 255 + 0.5).astype(
-                np.uint8
-            ),
-            "disparity": finite_array(decoded.disparity, "disparity", (None,) * 3).astype(np.float32),
-            "raymap": finite_array(decoded.raymap, "raymap", (None,) * 4).astype(np.float32),
-        }
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".window-{window:05d}.{secrets.token_hex(4)}.part"
-        try:
-            save_file(arrays, part, metadata={"report": json.dumps(report)})
-            os.replace(part, self.path(window))
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-
-    def report(self, window: int) -> dict[str, Any]:
-        with _opened(self.path(window)) as file:
-            return json.loads(file.metadata()["report"])
-
-    def array(self, window: int, name: str) -> _Stored:
-        """ "rgb" (F, H, W, 3) uint8, "disparity" (F, H, W) or "raymap" (F, 6, h, w), read when indexed."""
-        return _Stored(self.path(window), name)
-
-    def remove(self) -> None:
-        """Delete these windows, and the folder if nothing else is in it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):
-            self.work.rmdir()
-
-
-class _Stored:
-    """An array in a safetensors file; only what is indexed is read."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
-        with _opened(path) as file:
-            self.shape = tuple(file.get_slice(name).get_shape())
-
-    def __getitem__(self, frames: int | slice) -> np.ndarray:
-        with _opened(self.path) as file:
-            return file.get_slice(self.name)[frames]
-
-
-def _opened(path: Path) -> Any:
-    from safetensors import safe_open
-
-    return safe_open(path, framework="np")
 
 
 @dataclass(frozen=True)
@@ -223,7 +121,7 @@ class LongResult:
 
         return Frames((len(self.merge), *windows[0].shape[1:]), read)
 
-    def _windows(self, name: str) -> list[_Stored]:
+    def _windows(self, name: str) -> list[StoredArray]:
         return [self.store.array(window, name) for window in range(len(self.merge.starts))]
 
 
@@ -234,48 +132,82 @@ def reconstruct(
     work: str | Path,
     *,
     accelerator: job.Accelerator | None = None,
+    executor: Executor | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
 ) -> LongResult:
     """Reconstruct every window that is not finished yet, and find how they join.
 
     Args:
-        clip: from `aether.long_clips.open_clip`, at a size that the model takes.
+        clip: from `aether.long_clips.open_clip`, its windows or tiles of a size that the model takes.
         settings: of every window; the same seed for all.
         work: folder for finished windows, about 7 bytes a pixel and frame of each. It stays, for the caller
             to remove by ``result.store.remove()`` once all is written.
         accelerator: a session of its own for every window.
-        callback: called before every window and after every step; returning False ends the run.
+        executor: where windows are computed, such as `aether.ray_windows.RayWindows`; by default here.
+        callback: called before every window and after every step, or by other executors after every window;
+            returning False ends the run.
 
     Raises:
         InputError: values out of range; a clip that is damaged; no room for the windows; an overlap that
             tells no scale.
         SamplingStopped: the callback returned False. Finished windows stay.
     """
-    steps, count = job.steps_of(TASK, settings), len(clip.starts)
-    job.check_size(model, *clip.size)
-    store = WindowStore(Path(work), run_signature(model, clip, settings, accelerator))
-    done = store.finished(count, (clip.length, *clip.size))
-    _check_room(store.work, count - len(done), clip)
-    windows = clip.windows(skip=done)
-    for window in range(count):
-        if window in done:
-            continue
-        state = (window, count, len(done), steps)
-        if callback and callback(Progress(*state)) is False:
-            raise SamplingStopped(0, steps)
-        _, frames = next(windows)
-        inputs = job.Inputs(
-            TASK, {"video": str(clip.path)}, {"video": frames}, clip.length, *clip.size, clip.fps
-        )
-        watch = (lambda step, state=state: callback(Progress(*state, step))) if callback else None
-        result = job.run(model, inputs, settings, accelerator=accelerator, callback=watch)
-        store.save(window, result.decoded, {**result.report, "stand_ins": clip.stand_ins(window)})
+    job.check_size(model, *clip.model_size)
+    executor = executor or Serial()
+    signature = run_signature(model, clip, settings, accelerator, executor.device or model.device.type)
+    return reconstruct_windows(
+        clip,
+        PlainRun(model, settings, accelerator),
+        WindowStore(Path(work), signature),
+        job.steps_of(TASK, settings),
+        executor=executor,
+        callback=callback,
+    )
+
+
+def reconstruct_windows(
+    clip: LongClip,
+    compute: Compute,
+    store: WindowStore,
+    steps: int,
+    *,
+    executor: Executor,
+    callback: Callable[[Progress], bool | None] | None = None,
+) -> LongResult:
+    """The same with any way to reconstruct a window.
+
+    Args:
+        compute: see `aether.window_jobs.Compute`. Its reports hold "settings", "seconds" and "hero".
+        store: for finished windows; its signature must hold all that results hang on.
+        steps: that ``compute`` takes.
+
+    Raises:
+        as :func:`reconstruct`, and what ``compute`` raises.
+    """
+    count, shape = len(clip.starts), (clip.length, *clip.size)
+    done = store.finished(count, shape)
+    store.check_room(count - len(done), shape)
+    watch = Watch(callback, count, len(done), steps * (len(clip.tiles) if clip.tiles else 1))
+    with closing(executor.run(compute, _windows(clip, done), watch)) as outcomes:
+        for window, (decoded, report) in outcomes:
+            store.save(window.number, decoded, {**report, "stand_ins": window.stand_ins})
     merge = _join(store, clip)
     return LongResult(clip, merge, store, _report(store, clip, merge), len(done))
 
 
+def _windows(clip: LongClip, skip: set[int]) -> Iterator[Window]:
+    sources = {"video": clip.source.label}
+    for number, frames in clip.windows(skip):
+        inputs = job.Inputs(TASK, sources, {"video": frames}, clip.length, *clip.size, clip.fps)
+        yield Window(number, inputs, clip.tiles, clip.stand_ins(number))
+
+
 def run_signature(
-    model: AetherModel, clip: LongClip, settings: job.Settings, accelerator: job.Accelerator | None
+    model: AetherModel,
+    clip: LongClip,
+    settings: job.Settings,
+    accelerator: job.Accelerator | None,
+    device: str,
 ) -> dict[str, Any]:
     """All that a window's result hangs on: the clip's files, the settings, and the model down to a sample of
     its weights."""
@@ -286,8 +218,8 @@ def run_signature(
         "seed": settings.seed,
         "accelerator": accelerator.settings() if accelerator else None,
         "scheduler": {"class": type(model.scheduler).__name__, **_public(model.scheduler.config)},
-        "weights": _fingerprint(model),
-        "device": model.device.type,
+        "weights": fingerprint(model.transformer, model.vae, model.prompt_embeds),
+        "device": device,
         "dtype": str(model.dtype),
     }
 
@@ -297,28 +229,16 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
-def _fingerprint(model: AetherModel, samples: int = 16) -> str:
+def fingerprint(transformer: torch.nn.Module, vae: torch.nn.Module, prompt: torch.Tensor) -> str:
     """A hash of the names, shapes and a few values of all weights: reads little, sees another checkpoint."""
     digest = hashlib.sha256()
-    for part in (model.transformer, model.vae):
+    for part in (transformer, vae):
         for name, weight in part.state_dict().items():
             flat = weight.detach().reshape(-1)
-            few = flat[:: max(1, flat.numel() // samples)][:samples].to("cpu", torch.float32)
+            few = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].to("cpu", torch.float32)
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + few.numpy().tobytes())
-    digest.update(model.prompt_embeds.detach().to("cpu", torch.float32).numpy().tobytes())
+    digest.update(prompt.detach().to("cpu", torch.float32).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _check_room(work: Path, windows: int, clip: LongClip) -> None:
-    height, width = clip.size
-    needed = windows * clip.length * height * width * 7
-    there = next(parent for parent in (work, *work.resolve().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise InputError(
-            "out",
-            f"{windows} windows take {needed / 1e9:.1f} GB beside the output, {free / 1e9:.1f} GB are free",
-        )
 
 
 def _join(store: WindowStore, clip: LongClip) -> Merge:
@@ -338,27 +258,23 @@ def _report(store: WindowStore, clip: LongClip, merge: Merge) -> dict[str, Any]:
         notes.append("part of the file is damaged; where a frame did not decode, its neighbour stands in")
     stride = clip.starts[1] - clip.starts[0] if len(clip.starts) > 1 else None
     windows = [
-        {"start": start, "seconds": report["seconds"], "hero": report["hero"], **alignment.to_dict()}
+        {
+            "start": start,
+            **{name: report[name] for name in ("seconds", "hero", "tiles") if name in report},
+            **alignment.to_dict(),
+        }
         for start, report, alignment in zip(clip.starts, reports, merge.alignments, strict=True)
     ]
     first = reports[0]
     return {
-        **{name: first[name] for name in first if name != "stand_ins"},
+        **{name: first[name] for name in first if name not in ("stand_ins", "tiles")},
         "notes": notes,
         "settings": {**first["settings"], "frames": len(merge), "window": clip.length, "stride": stride},
-        "seconds": {name: sum(r["seconds"][name] for r in reports) for name in first["seconds"]},
-        "hero": _sum_up([report["hero"] for report in reports]),
+        "seconds": sum_seconds(reports),
+        "hero": sum_accelerated(reports),
         "unit": merge.unit,
         "windows": windows,
     }
-
-
-def _sum_up(reports: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    """What the accelerator did in all windows."""
-    if reports[0] is None:
-        return None
-    counts = ("steps", "full_steps", "cached_steps")
-    return {"config": reports[0].get("config"), **{n: sum(r.get(n, 0) for r in reports) for n in counts}}
 
 
 def write_long_run(

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aether import cli, job, long_run
+from aether import cli, job, window_store
 from aether.errors import InputError, SamplingStopped
 from aether.export import write_run, write_video
 from aether.latents import Decoded
 from aether.long_clips import open_clip
-from aether.long_run import WindowStore, reconstruct, write_long_run
+from aether.long_run import reconstruct, write_long_run
 from aether.miniature import random_scene, render
+from aether.window_store import WindowStore
 
 SIZE = (32, 48)
 QUICK = job.Settings(steps=2)
@@ -176,7 +177,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model,
     assert not (tmp_path / "work").exists()
 
 
-def test_a_changed_setting_or_model_starts_afresh(model, clip, tmp_path):
+def test_a_changed_setting_or_model_starts_afresh(model, video, clip, tmp_path):
     work = tmp_path / "work"
 
     def again(model=model, clip=clip, settings=QUICK, accelerator=None):
@@ -185,7 +186,7 @@ def test_a_changed_setting_or_model_starts_afresh(model, clip, tmp_path):
     assert again() == 0 and again() == 4
     assert again(settings=replace(QUICK, seed=1)) == 0
     assert again(settings=replace(QUICK, steps=1)) == 0
-    assert again(clip=open_clip(clip.path, size=SIZE, length=17, stride=12)) == 0
+    assert again(clip=open_clip(video, size=SIZE, length=17, stride=12)) == 0
     assert again(accelerator=Counter()) == 0 and again(accelerator=Counter(2)) == 0
     assert again(model=replace(model, prompt_embeds=model.prompt_embeds * 2)) == 0
     assert again() == 4, "the first setting's windows are still there"
@@ -246,7 +247,7 @@ def test_nan_is_not_kept(tmp_path):
 
 
 def test_a_full_disk_is_seen_before_anything_runs(model, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr(long_run.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(window_store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(InputError, match="GB beside the output") as error:
         reconstruct(model, clip, QUICK, tmp_path / "work")
     assert error.value.field == "out" and not list(tmp_path.iterdir())
