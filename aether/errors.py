@@ -12,6 +12,11 @@ class InputError(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+        self._message = message
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """So that it can be sent from another process."""
+        return type(self), (self.field, self._message)
 
 
 class SamplingStopped(RuntimeError):
