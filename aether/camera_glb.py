@@ -5,8 +5,6 @@ glTF: y up, the camera looks along its -z. Times are in seconds, a key per frame
 
 from __future__ import annotations
 
-import json
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +12,7 @@ import numpy as np
 
 from .errors import InputError
 from .geometry import Cameras, finite_array, from_quaternions, to_gltf, to_quaternions
-
-_FLOAT, _MAGIC, _JSON_CHUNK, _BIN_CHUNK = 5126, 0x46546C67, 0x4E4F534A, 0x004E4942
-_WIDTHS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+from .glb import Binary, read_floats, unpack
 
 
 @dataclass(frozen=True)
@@ -45,14 +41,10 @@ def encode(cameras: Cameras, fps: float) -> bytes:
     intrinsics are kept in the camera's extras.
     """
     quaternions, positions = to_quaternions(to_gltf(cameras.poses))
-    tracks = [(np.arange(len(cameras))[:, None] / fps, "SCALAR"), (positions, "VEC3"), (quaternions, "VEC4")]
-    accessors, views, binary = [], [], b""
-    for number, (values, kind) in enumerate(tracks):
-        values = values.astype("<f4")
-        views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": values.nbytes})
-        accessor = {"bufferView": number, "componentType": _FLOAT, "count": len(values), "type": kind}
-        accessors.append(accessor | {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()})
-        binary += values.tobytes()
+    binary = Binary()
+    times = np.arange(len(cameras))[:, None] / fps
+    for values, kind in ((times, "SCALAR"), (positions, "VEC3"), (quaternions, "VEC4")):
+        binary.add(values.astype(np.float32), kind)
     samplers = [{"input": 0, "output": output, "interpolation": "LINEAR"} for output in (1, 2)]
     targets = [{"node": 0, "path": path} for path in ("translation", "rotation")]
     lens = {
@@ -68,9 +60,6 @@ def encode(cameras: Cameras, fps: float) -> bytes:
         "intrinsics": cameras.intrinsics.tolist(),
     }
     document = {
-        "asset": {"version": "2.0", "generator": "ComfyUI-Aether-HERO"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
         "nodes": [
             {
                 "name": "Aether Camera",
@@ -89,15 +78,8 @@ def encode(cameras: Cameras, fps: float) -> bytes:
                 "channels": [{"sampler": n, "target": target} for n, target in enumerate(targets)],
             }
         ],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": len(binary)}],
     }
-    text = json.dumps(document, allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    chunks = struct.pack("<II", len(text), _JSON_CHUNK) + text
-    chunks += struct.pack("<II", len(binary), _BIN_CHUNK) + binary
-    return struct.pack("<III", _MAGIC, 2, 12 + len(chunks)) + chunks
+    return binary.pack(document)
 
 
 def decode(data: bytes) -> AnimatedCamera:
@@ -107,7 +89,7 @@ def decode(data: bytes) -> AnimatedCamera:
         InputError: no camera, no animation of it, an orthographic camera, a layout that is not read.
         ValueError, KeyError, IndexError, TypeError, struct.error: a broken file.
     """
-    document, binary = _open_glb(data)
+    document, binary = unpack(data)
     nodes = document.get("nodes", [])
     number = next((n for n, node in enumerate(nodes) if "camera" in node), None)
     if number is None:
@@ -134,16 +116,6 @@ def decode(data: bytes) -> AnimatedCamera:
     return AnimatedCamera(to_gltf(world), times, lens["yfov"], lens.get("aspectRatio"), ours)
 
 
-def _open_glb(data: bytes) -> tuple[dict[str, Any], bytes]:
-    magic, version, _ = struct.unpack_from("<III", data)
-    if magic != _MAGIC or version != 2:
-        raise InputError("file", "it is no GLB of glTF 2")
-    length, _ = struct.unpack_from("<II", data, 12)
-    document = json.loads(data[20 : 20 + length])
-    size, _ = struct.unpack_from("<II", data, 20 + length)
-    return document, data[28 + length : 28 + length + size]
-
-
 def _tracks(document: dict[str, Any], binary: bytes) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
     """(node, "translation" | "rotation") to times and values, of the first animation of each."""
     tracks = {}
@@ -152,22 +124,16 @@ def _tracks(document: dict[str, Any], binary: bytes) -> dict[tuple[int, str], tu
             target, sampler = channel["target"], animation["samplers"][channel["sampler"]]
             key = target.get("node"), target["path"]
             if key[1] in ("translation", "rotation") and key not in tracks:
-                times, values = (_accessor(document, binary, sampler[end]) for end in ("input", "output"))
+                times, values = (_values(document, binary, sampler[end]) for end in ("input", "output"))
                 if sampler.get("interpolation") == "CUBICSPLINE":
                     values = values[1::3]  # between an incoming and an outgoing tangent
                 tracks[key] = times[:, 0], values
     return tracks
 
 
-def _accessor(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
-    accessor = document["accessors"][number]
-    view = document["bufferViews"][accessor["bufferView"]]
-    columns = _WIDTHS[accessor["type"]]
-    if accessor["componentType"] != _FLOAT or view.get("byteStride", 4 * columns) != 4 * columns:
-        raise InputError("file", "its animation is packed in a way that is not read; export plain floats")
-    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    values = np.frombuffer(binary, "<f4", columns * accessor["count"], start)
-    return finite_array(values.reshape(-1, columns).astype(np.float64), "poses", (None, columns))
+def _values(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
+    values = read_floats(document, binary, number)
+    return finite_array(values.astype(np.float64), "poses", (None, None))
 
 
 def _local(node: dict[str, Any], number: int, tracks: dict, times: np.ndarray) -> np.ndarray:

@@ -109,7 +109,14 @@ class Cameras:
 
 
 def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int) -> Cameras:
-    """Cameras from full angles of view in radians (numbers or (F,)), the principal point in the middle."""
+    """Cameras from full angles of view in radians (numbers or (F,)), the principal point in the middle.
+
+    Raises:
+        InputError: angles that are not between 0 and pi; poses as `Cameras` refuses them.
+    """
+    for field, angles in (("fov_x", np.asarray(fov_x)), ("fov_y", np.asarray(fov_y))):
+        if not ((angles > 0) & (angles < np.pi)).all():
+            raise InputError(field, "an angle of view must be above 0 and below pi (180 degrees)")
     intrinsics = np.zeros((len(poses), 3, 3))
     intrinsics[:, 0, 0] = width / (2 * np.tan(np.asarray(fov_x) / 2))
     intrinsics[:, 1, 1] = height / (2 * np.tan(np.asarray(fov_y) / 2))
@@ -122,6 +129,11 @@ def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int
 def to_gltf(poses: np.ndarray) -> np.ndarray:
     """Our poses with glTF's axes, y up and the camera looking along -z, world and camera alike; and back."""
     return FLIP @ poses @ FLIP
+
+
+def points_to_gltf(points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) with glTF's axes; and back."""
+    return points * np.diag(FLIP)[:3].astype(points.dtype)
 
 
 def to_quaternions(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -172,14 +184,29 @@ def depth_edges(depth: np.ndarray, relative: float = 0.2) -> np.ndarray:
     Points there lie between a near and a far surface and belong to neither.
     Source: ``depth_edge`` of the reference, with the tolerance of its demo.
     """
-    from scipy.ndimage import maximum_filter, minimum_filter
-
     depth = finite_array(depth, "depth", (None, None, None))
     edges = np.empty(depth.shape, dtype=bool)
     for frame, picture in enumerate(depth):
-        span = maximum_filter(picture, 3, mode="nearest") - minimum_filter(picture, 3, mode="nearest")
-        edges[frame] = span > relative * picture
+        edges[frame] = _span(picture) > relative * picture
     return edges
+
+
+def edge_confidence(depth: np.ndarray, relative: float = 0.2) -> np.ndarray:
+    """How far from a jump of the depth a pixel is: (H, W) float32, 1 on flat parts down to 0 at what
+    :func:`depth_edges` finds.
+
+    Args:
+        depth: (H, W), positive.
+        relative: the jump in the 3x3 neighbourhood, as a share of the depth, from which confidence is 0.
+    """
+    return np.clip(1 - _span(depth) / (relative * depth), 0, 1).astype(np.float32)
+
+
+def _span(picture: np.ndarray) -> np.ndarray:
+    """(H, W): largest minus smallest depth of the 3x3 neighbourhood."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    return maximum_filter(picture, 3, mode="nearest") - minimum_filter(picture, 3, mode="nearest")
 
 
 def point_map(depth: Any, cameras: Cameras) -> np.ndarray:
