@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ NO_FILE = "none"
 OUTPUT_FOLDER = "aether"
 """The folder of ComfyUI's output folder that cameras are saved in, and offered from."""
 _PICTURE = (480, 320)
+_NOT_PORTABLE = re.compile(
+    r'[<>:"|?*]|[^./][. ]+/|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(/|$)', re.IGNORECASE
+)
+"""What Windows cannot have in a path: signs, names of devices, dots and spaces at the end of a folder."""
 _PARTS_OF_COLMAP = ("cameras.txt", "points3D.txt")  # a model is chosen by its images.txt
 
 
@@ -395,13 +400,15 @@ def output_stem(prefix: str, root: Path) -> Path:
     """Where a file with this prefix goes, numbered as core numbers pictures.
 
     Raises:
-        InputError: an empty name, or one outside the output folder.
+        InputError: an empty name, one that not every system can have, or one outside the output folder.
     """
     name = Path(prefix.replace("\\", "/")).name
     if prefix.rstrip().endswith(("/", "\\")) or not name.strip(". ") or not prefix.isprintable():
         raise InputError("filename_prefix", f"{prefix!r} has no file name at its end")
     if Path(prefix).is_absolute() or not (root / prefix).resolve().is_relative_to(root.resolve()):
         raise InputError("filename_prefix", f"{prefix!r} leads out of ComfyUI's output folder")
+    if _NOT_PORTABLE.search(prefix.replace("\\", "/")):
+        raise InputError("filename_prefix", f"{prefix!r} cannot be a name on Windows; give another")
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
     return Path(folder) / f"{name}_{counter:05}_"
 

@@ -1,4 +1,4 @@
-"""Aether Depth: disparity latent to pictures and to numbers."""
+"""Aether Depth: disparity latent to pictures, to numbers, and to a mask of where depth jumps."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.geometry import disparity_to_depth
+from ..aether.geometry import depth_edges, disparity_to_depth
+from .types import latent_fps, make_video
 
-NORMALIZE = ["sequence", "none"]
+NORMALIZE = ["sequence", "none", "range"]
 COLORMAPS = ["gray", "Spectral", "viridis", "magma", "turbo"]
 _PERCENTILES = (2.0, 98.0)
 
@@ -25,8 +26,8 @@ class AetherDepth(io.ComfyNode):
             node_id="AetherDepth",
             display_name="Aether Depth",
             category="Aether/geometry",
-            description="Decodes the disparity of Aether Split: a picture, and float depth and disparity.",
-            search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth"],
+            description="Decodes the disparity of Aether Split: a picture, float depth and disparity, edges.",
+            search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth", "depth edges"],
             inputs=[
                 io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature."),
                 io.Latent.Input("disparity", tooltip="The disparity of Aether Split."),
@@ -35,13 +36,45 @@ class AetherDepth(io.ComfyNode):
                     options=NORMALIZE,
                     default="sequence",
                     tooltip="For the picture only. sequence: one scale for the whole clip, from its far to "
-                    "its near end, so that it does not flicker. none: the disparity as it is.",
+                    "its near end, so that it does not flicker. none: the disparity as it is. range: from "
+                    "far to near, which several clips can share.",
                 ),
                 io.Combo.Input(
                     "colormap",
                     options=COLORMAPS,
                     default="gray",
                     tooltip="For the picture only. gray: near is white. Spectral: near is red, far is blue.",
+                ),
+                io.Float.Input(
+                    "near",
+                    default=1.0,
+                    min=0.001,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For range: the depth that the picture's near end stands for.",
+                ),
+                io.Float.Input(
+                    "far",
+                    default=20.0,
+                    min=0.001,
+                    max=1000.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For range: the depth that the picture's far end stands for.",
+                ),
+                io.Float.Input(
+                    "edge",
+                    default=0.2,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For edges: a pixel counts where depth jumps around it by more than this share "
+                    "of its own.",
                 ),
             ],
             outputs=[
@@ -57,21 +90,48 @@ class AetherDepth(io.ComfyNode):
                     display_name="disparity",
                     tooltip="1 / depth as floats, 0 (far) to about 1 (the nearest), in three equal channels.",
                 ),
+                io.Mask.Output(
+                    "edges",
+                    display_name="edges",
+                    tooltip="1 where depth jumps from one surface to another: such pixels belong to neither.",
+                ),
+                io.Video.Output(
+                    "video", display_name="video", tooltip="The picture as a video, at the clip's rate."
+                ),
+                io.Float.Output("fps", display_name="fps", tooltip="The clip's frames per second."),
             ],
         )
 
     @classmethod
-    def execute(cls, vae: Any, disparity: dict[str, Any], normalize: str, colormap: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        vae: Any,
+        disparity: dict[str, Any],
+        normalize: str,
+        colormap: str,
+        near: float = 1.0,
+        far: float = 20.0,
+        edge: float = 0.2,
+    ) -> io.NodeOutput:
+        if normalize == "range" and not 0 < near < far < np.inf:
+            raise InputError("far", f"the range from {near} to {far} is empty: give a far beyond near")
+        if not 0 < edge < np.inf:
+            raise InputError("edge", f"{edge} must be a positive number")
         values = decode_disparity(vae, disparity["samples"])
         depth = disparity_to_depth(values)
-        return io.NodeOutput(draw(values, normalize, colormap), _image(depth), _image(values))
+        picture = draw(values, normalize, colormap, near, far)
+        edges = torch.from_numpy(depth_edges(depth, edge)).float()
+        fps = latent_fps(disparity)
+        return io.NodeOutput(
+            picture, _image(depth), _image(values), edges, make_video(picture, fps), float(fps)
+        )
 
 
 def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     """(1, 16, T, h, w) to (F, H, W) float32. The picture decoded holds the root of the disparity.
 
     Raises:
-        InputError: another kind of VAE or latent.
+        InputError: another kind of VAE or latent, or NaN.
     """
     from .comfy_vae import condition_model, decode_raw
 
@@ -83,12 +143,22 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
             "Aether Split",
         )
     root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5
+    if not torch.isfinite(root).all():
+        raise InputError(
+            "disparity",
+            "decodes to NaN or infinite values: fp16 is too narrow for the VAE; start ComfyUI with "
+            "--bf16-vae or --fp32-vae",
+        )
     return root.square().numpy()
 
 
-def draw(disparity: np.ndarray, normalize: str, colormap: str) -> torch.Tensor:
-    """Disparity (F, H, W) as an IMAGE, near bright (gray) or warm."""
-    low, high = 0.0, 1.0
+def draw(disparity: np.ndarray, normalize: str, colormap: str, near: float, far: float) -> torch.Tensor:
+    """Disparity (F, H, W) as an IMAGE, near bright (gray) or warm.
+
+    Args:
+        near, far: the depths at the two ends, for normalize "range".
+    """
+    low, high = (1 / far, 1 / near) if normalize == "range" else (0.0, 1.0)
     if normalize == "sequence":
         # A few stray pixels shall not decide the scale; a sample of the pixels is plenty for it.
         sample = disparity.reshape(-1)[:: max(1, disparity.size // 1_000_000)]

@@ -21,9 +21,23 @@ def make_extension() -> ComfyExtension:
 
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            from . import camera_path, cameras, depth, example, hero, loaders, sampler, streams, tasks
+            from . import (
+                camera_path,
+                cameras,
+                depth,
+                example,
+                hero,
+                loaders,
+                sampler,
+                save_depth,
+                streams,
+                tasks,
+                video,
+            )
 
-            modules = (loaders, tasks, hero, sampler, streams, depth, cameras, example, camera_path)
+            modules = (
+                loaders, tasks, hero, sampler, streams, depth, cameras, example, camera_path, save_depth, video,
+            )  # fmt: skip
             return [node for module in modules for node in module.NODES]
 
     return AetherHero()

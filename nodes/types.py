@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, TypedDict
 
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, Types, io
 
 from ..aether.geometry import Cameras
 
@@ -36,3 +37,8 @@ FPS_KEY = "aether_fps"
 def latent_fps(latent: dict[str, Any]) -> int:
     """The rate of a LATENT's clip; Aether's base rate where a node in between has lost it."""
     return latent.get(FPS_KEY, DEFAULT_FPS)
+
+
+def make_video(images: torch.Tensor, fps: int) -> Any:
+    """An IMAGE as core's VIDEO."""
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(fps)))

@@ -110,7 +110,9 @@ def test_the_widgets_stay_in_order(server):
         "patch_columns context forecast text seed",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance",
         "AetherSplit": "latent",
-        "AetherDepth": "vae disparity normalize colormap",
+        "AetherDepth": "vae disparity normalize colormap near far edge",
+        "AetherSaveDepth": "depth format quantity filename_prefix fps near far mask",
+        "AetherVideo": "vae rgb",
         "AetherCameras": "raymap",
         "AetherCamera": "preset amount easing fov frames fps distance overlap seed frame width height before",
         "AetherLoadCameras": "file scale fov",
@@ -200,6 +202,8 @@ def test_interrupt_in_mid_run_and_then_a_right_one(server):
 
 def test_everything_downstream(server):
     """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced: what do they hold?"""
+    import av
+
     prompt = graph("all")
     prompt |= as_prompt({
         "aether": ("AetherSampler", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
@@ -209,6 +213,14 @@ def test_everything_downstream(server):
         "depth": ("AetherDepth", {"vae": ["model", 1], "disparity": ["split2", 1], "normalize": "sequence",
                                   "colormap": "Spectral"}),
         "save_depth": ("SaveImage", {"images": ["depth", 0], "filename_prefix": "depth"}),
+        "exr": ("AetherSaveDepth", {"depth": ["depth", 1], "mask": ["depth", 3], "fps": ["depth", 5],
+                                    "format": "exr", "quantity": "depth", "near": 0.0, "far": 0.0,
+                                    "filename_prefix": "aether/depth"}),
+        "depth_video": ("SaveVideo", {"video": ["depth", 4], "filename_prefix": "depth_video",
+                                      "format": "auto", "format.codec": "auto"}),
+        "video": ("AetherVideo", {"vae": ["model", 1], "rgb": ["split2", 0]}),
+        "rgb_video": ("SaveVideo", {"video": ["video", 1], "filename_prefix": "rgb_video",
+                                    "format": "auto", "format.codec": "auto"}),
         "cameras": ("AetherCameras", {"raymap": ["split2", 2]}),
         "save_path": ("SaveImage", {"images": ["cameras", 1], "filename_prefix": "path"}),
         "json": ("PreviewAny", {"source": ["cameras", 2]}),
@@ -233,6 +245,12 @@ def test_everything_downstream(server):
     assert [(r["full"], r["cached"]) for r in run.data("aether_hero.report")] == [(4, 4)] * 3
     for name in ("report", "report2", "report3"):
         assert "4 full / 4 cached" in run.outputs[name]["text"][0] and run.outputs[name]["images"]
+    (written,) = run.outputs["exr"]["text"]
+    assert len(list((server.base / "output" / written).glob("depth_*.exr"))) == 17
+    for name in ("depth_video", "rgb_video"):
+        (video,) = run.outputs[name]["images"]
+        with av.open(str(server.base / "output" / video["subfolder"] / video["filename"])) as file:
+            assert file.streams.video[0].average_rate == 12 and file.streams.video[0].frames == 17
     # The same seed, sampler and schedule, by hand.
     files = [run.outputs[name]["latents"][0]["filename"] for name in ("latent", "latent2")]
     folder = server.base / "output"

@@ -131,7 +131,7 @@ def test_streams_and_depth(nodes, miniature, predicted, ksampler):
         for colormap in ("gray", "Spectral"):
             image, depth, values = nodes.AetherDepth(
                 vae=miniature.vae, disparity=disparity, normalize=normalize, colormap=colormap
-            ).args
+            ).args[:3]
             assert image.shape == depth.shape == values.shape == (17, 32, 48, 3)
             assert image.dtype == depth.dtype == torch.float32 and 0 <= image.min() and image.max() <= 1
             pictures[normalize, colormap] = image

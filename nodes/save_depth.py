@@ -1,0 +1,127 @@
+"""Aether Save Depth: float depth to an EXR or 16-bit PNG sequence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+
+from ..aether.depth_files import FORMATS, QUANTITIES, write_depth
+from ..aether.errors import InputError
+from .camera_path import OUTPUT_FOLDER, output_stem
+from .types import DEFAULT_FPS
+
+
+class AetherSaveDepth(io.ComfyNode):
+    """Depth to files."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherSaveDepth",
+            display_name="Aether Save Depth",
+            category="Aether/geometry",
+            description="Writes depth as numbers, a picture a frame: 32-bit EXR or 16-bit PNG.",
+            search_aliases=["exr sequence", "save exr", "16 bit png", "z depth", "z pass", "nuke", "blender"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("depth", tooltip="The output depth of Aether Depth: floats, not the picture."),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="exr",
+                    tooltip="exr: every value exactly, 32-bit float. png16: 65535 even steps over a range.",
+                ),
+                io.Combo.Input(
+                    "quantity",
+                    options=list(QUANTITIES),
+                    default="depth",
+                    tooltip="depth: distance along the camera's axis. disparity: 1 / depth, the better one "
+                    "for png16, as its steps are fine where things are near.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{OUTPUT_FOLDER}/depth",
+                    tooltip="In ComfyUI's output folder; / makes folders, a number is added.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=float(DEFAULT_FPS),
+                    min=0.01,
+                    max=1000.0,
+                    step=1.0,
+                    tooltip="Frames per second, for depth.json. Connect fps of Aether Depth.",
+                ),
+                io.Float.Input(
+                    "near",
+                    default=0.0,
+                    min=0.0,
+                    max=1000000.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="For png16: the depth its range begins with; what is nearer is clipped. 0: the "
+                    "clip's nearest.",
+                ),
+                io.Float.Input(
+                    "far",
+                    default=0.0,
+                    min=0.0,
+                    max=1000000.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="For png16: the depth its range ends with; what is farther is clipped. 0: the "
+                    "clip's farthest.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Pixels that are written as 0, without depth, such as edges of Aether Depth.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    "folder",
+                    display_name="folder",
+                    tooltip="What was written, as seen from the output folder.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        depth: torch.Tensor,
+        format: str,
+        quantity: str,
+        filename_prefix: str,
+        fps: float,
+        near: float,
+        far: float,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from comfy.utils import ProgressBar
+
+        if (depth.amax(dim=-1) > depth.amin(dim=-1)).any():
+            raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
+        root = Path(folder_paths.get_output_directory())
+        stem = output_stem(filename_prefix, root)
+        ranged = format == "png16"
+        written = write_depth(
+            stem.with_name(stem.name + format),
+            depth[..., 0].float().cpu().numpy(),
+            fps,
+            format=format,
+            quantity=quantity,
+            mask=None if mask is None else mask.cpu().numpy(),
+            near=near or None if ranged else None,
+            far=far or None if ranged else None,
+            callback=ProgressBar(len(depth)).update_absolute,
+        )
+        name = written.relative_to(root).as_posix()
+        return io.NodeOutput(name, ui={"text": (name,)})
+
+
+NODES: list[type[Any]] = [AetherSaveDepth]
