@@ -17,6 +17,7 @@ from .settings import MethodConfig
 if TYPE_CHECKING:
     from .analysis import LayerAnalysis, LayersConfig
     from .drawing import layers_png, report_png
+    from .optimization import Optimization, optimize
     from .report import RunReport
     from .run import HeroRun
     from .session import apply_hero, hero_session, remove_hero
@@ -40,6 +41,8 @@ _LAZY = {
     "apply_hero": "session",
     "hero_session": "session",
     "layers_png": "drawing",
+    "optimize": "optimization",
+    "Optimization": "optimization",
     "remove_hero": "session",
     "report_png": "drawing",
 }
@@ -55,6 +58,7 @@ __all__ = [
     "LayerAnalysis",
     "LayersConfig",
     "MethodConfig",
+    "Optimization",
     "RunReport",
     "TaylorSeerConfig",
     "TocaConfig",
@@ -62,6 +66,7 @@ __all__ = [
     "apply_hero",
     "hero_session",
     "layers_png",
+    "optimize",
     "remove_hero",
     "report_png",
 ]

@@ -65,10 +65,16 @@ class BlockCall:
 
 
 class ModelAdapter(Protocol):
-    """Knows the names of one model class."""
+    """Knows the names of one model class.
+
+    Attributes:
+        model, blocks: the model, and its blocks in order.
+        compiled: whether it was given wrapped by ``torch.compile``.
+    """
 
     model: nn.Module
     blocks: list[nn.Module]
+    compiled: bool
 
     def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
         """What one forward of the whole model is asked for."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
 from .errors import ConfigError
 from .flops import ModelShape
+from .host import TimestepReader
 from .install import watched
+from .joint_attention import JointAttention
 
 _BLOCK_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "attention_kwargs")
-_ROUTABLE_PROCESSORS = ("CogVideoXAttnProcessor2_0", "FusedCogVideoXAttnProcessor2_0")
+_OWN_PROCESSORS = ("CogVideoXAttnProcessor2_0", "FusedCogVideoXAttnProcessor2_0")
 
 
 class CogVideoXAdapter:
@@ -41,15 +43,17 @@ class CogVideoXAdapter:
                 "CogVideoXTransformer3DModel (of a pipeline, pass pipeline.transformer)",
             )
         self.model: nn.Module = model
+        self.compiled = model is not transformer
         self.blocks: list[nn.Module] = list(model.transformer_blocks)
         self._signature = inspect.signature(type(model).forward)
+        self._timesteps = TimestepReader()
 
     def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         asked = self._signature.bind(self.model, *args, **kwargs).arguments
         latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
         return ModelCall(
-            timestep=float(timestep.flatten()[0] if isinstance(timestep, Tensor) else timestep),
+            timestep=self._timesteps.read(timestep),
             shape=self._shape(latent, text),
             batch=latent.shape[0],
             device=latent.device,
@@ -104,16 +108,13 @@ class CogVideoXAdapter:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         attentions = [block.attn1 for block in self.blocks[:blocks]]
         originals = [attention.processor for attention in attentions]
-        for original in originals:
-            if type(original).__name__ not in _ROUTABLE_PROCESSORS:
-                raise ConfigError(
-                    "context",
-                    "'cached_kv' stands in for diffusers' own CogVideoX attention and cannot replace "
-                    f"{type(original).__name__}; use context='selected' or reset the processor",
-                )
+        routed = [
+            _routable(original).routed(functools.partial(attend, number))
+            for number, original in enumerate(originals)
+        ]
         try:
-            for number, attention in enumerate(attentions):
-                attention.processor = _RoutedProcessor(number, attend)
+            for attention, processor in zip(attentions, routed, strict=True):
+                attention.processor = processor
             yield
         finally:
             for attention, original in zip(attentions, originals, strict=True):
@@ -158,6 +159,23 @@ def gates_of(norm: nn.Module, temb: Tensor) -> tuple[Tensor, Tensor]:
     return parts[2][:, None], parts[5][:, None]
 
 
+def _routable(processor: Any) -> JointAttention:
+    """The attention processor as one that can be routed.
+
+    Raises:
+        ConfigError: it is neither the project's nor diffusers' own (field ``"context"``).
+    """
+    if isinstance(processor, JointAttention):
+        return processor
+    if type(processor).__name__ in _OWN_PROCESSORS:
+        return JointAttention()
+    raise ConfigError(
+        "context",
+        "'cached_kv' stands in for diffusers' own CogVideoX attention and cannot replace "
+        f"{type(processor).__name__}; use context='selected' or reset the processor",
+    )
+
+
 def _norm(block: nn.Module, kind: str) -> nn.Module:
     return {ATTENTION: block.norm1, FEED_FORWARD: block.norm2}[kind]
 
@@ -180,52 +198,3 @@ def _part(block: nn.Module, kind: str) -> tuple[nn.Module, Callable[[Any], Tenso
 
 def _shown(see: See, number: int, kind: str, read: Callable[[Any], Tensor]) -> Callable[[Any], None]:
     return lambda output: see(number, kind, read(output))
-
-
-class _RoutedProcessor:
-    """CogVideoX's joint attention of text and video, its keys and values routed through a run."""
-
-    def __init__(self, block: int, attend: Attend):
-        self._block = block
-        self._attend = attend
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        text = encoder_hidden_states.shape[1]
-        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        query, key, value = _project(attn, tokens, text, image_rotary_emb)
-        key, value = (
-            tensor.transpose(1, 2)
-            for tensor in self._attend(self._block, key.transpose(1, 2), value.transpose(1, 2))
-        )
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
-        out = out.transpose(1, 2).flatten(2)
-        out = attn.to_out[1](attn.to_out[0](out))
-        return out[:, text:], out[:, :text]
-
-
-def _project(
-    attn: nn.Module, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values (batch, heads, tokens, head width), normalised and, for video, rotated."""
-    from diffusers.models.embeddings import apply_rotary_emb
-
-    if attn.fused_projections:
-        projected = attn.to_qkv(tokens).chunk(3, dim=-1)
-    else:
-        projected = (attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens))
-    query, key, value = (part.unflatten(2, (attn.heads, -1)).transpose(1, 2) for part in projected)
-    if attn.norm_q is not None:
-        query = attn.norm_q(query)
-    if attn.norm_k is not None:
-        key = attn.norm_k(key)
-    if rotary is not None:
-        query[:, :, text:] = apply_rotary_emb(query[:, :, text:], rotary)
-        key[:, :, text:] = apply_rotary_emb(key[:, :, text:], rotary)
-    return query, key, value

@@ -14,6 +14,7 @@ from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, F
 from .cogvideox import gates_of
 from .errors import ConfigError
 from .flops import ModelShape
+from .host import TimestepReader
 from .install import watched
 
 _OVERRIDE = "optimized_attention_override"
@@ -34,16 +35,18 @@ class ComfyCogVideoXAdapter:
 
     def __init__(self, transformer: nn.Module):
         self.model = transformer
+        self.compiled = False
         self.blocks: list[nn.Module] = list(transformer.blocks)
         self._attend: Attend | None = None
         self._routed = 0
+        self._timesteps = TimestepReader()
 
     def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         asked = {**dict(zip(("x", "timestep", "context"), args, strict=False)), **kwargs}
         latent, text = asked["x"], asked["context"]
         return ModelCall(
-            timestep=float(asked["timestep"].flatten()[0]),
+            timestep=self._timesteps.read(asked["timestep"]),
             shape=self._shape(latent, text),
             batch=latent.shape[0],
             device=latent.device,

@@ -15,22 +15,29 @@ Wrapper = Callable[[Callable[..., Any], tuple, dict], Any]
 class WrappedForward:
     """Stands in for a module's ``forward``; the module, its name and its parameters stay as they are.
 
-    A module compiled in place (``module.compile()``) runs uncompiled meanwhile: a compiled call would bake
-    one step's path in.
+    Args:
+        module: the module.
+        wrapper: is called in its stead, with the original.
+        owner: whoever put it there.
+        keep_compiled: what to do with a module compiled in place (``module.compile()``). True: stand around
+            the compiled call, which goes on running compiled. False: it runs uncompiled meanwhile, for
+            wrappers that reach inside it; a compiled call would bake one step's path in.
     """
 
-    def __init__(self, module: nn.Module, wrapper: Wrapper, owner: Any):
+    def __init__(self, module: nn.Module, wrapper: Wrapper, owner: Any, keep_compiled: bool = False):
         # Libraries look at the signature of `forward` to see what a model takes.
         functools.update_wrapper(self, module.forward)
         self.owner: Any | None = owner
         self._module = module
         self._wrapper: Wrapper | None = wrapper
-        self._had_own = "forward" in vars(module)
-        self._original = module.forward
         self._compiled_call = module._compiled_call_impl
-        if self._compiled_call is not None:
+        compiled = self._compiled_call is not None
+        self._place = "_compiled_call_impl" if compiled and keep_compiled else "forward"
+        self._had_own = self._place in vars(module)
+        self._original = getattr(module, self._place)
+        if compiled:
             module._compiled_call_impl = None
-        module.forward = self
+        setattr(module, self._place, self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._wrapper is None:
@@ -43,14 +50,16 @@ class WrappedForward:
         Where somebody has wrapped the module again meanwhile, theirs stays and this one only passes through.
         """
         self._wrapper = self.owner = None
-        if self._compiled_call is not None:
+        module = vars(self._module)
+        ours = module.get(self._place) is self
+        if self._compiled_call is not None and self._place == "forward":
             self._module._compiled_call_impl = self._compiled_call
-        if vars(self._module).get("forward") is not self:
+        if not ours:
             return
         if self._had_own:
-            self._module.forward = self._original
+            setattr(self._module, self._place, self._original)
         else:
-            del self._module.forward
+            delattr(self._module, self._place)
 
 
 def installed_owner(module: nn.Module) -> Any | None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .adapter import Forward, ModelAdapter, ModelCall
 from .clock import Stopwatch
+from .host import LateScalar
 from .methods.base import Branch, Moment, Step
 from .report import RunReport, StepRecord
 from .schedule import Reason
@@ -51,7 +52,7 @@ class HeroRun:
         self._moment = Moment(-1, 0)
         self._calls: Counter[Hashable] = Counter()
         self._planned = Reason.WARMUP
-        self._rates: list[Tensor] = []
+        self._rates: list[LateScalar] = []
         self._current: Step | None = None
         self._in_pass = False
 
@@ -149,8 +150,9 @@ class HeroRun:
         return str(self._branch_name) if number == 1 else f"{self._branch_name}, call {number}"
 
     def _rate(self) -> float:
-        """Drift of the branch that drifted most in the step before (waits for the device)."""
-        return float(torch.stack(self._rates).max()) if self._rates else math.nan
+        """Drift of the branch that drifted most in the step before (waits until it is known)."""
+        # torch's maximum, because that of a NaN is NaN.
+        return float(torch.tensor([rate.read() for rate in self._rates]).max()) if self._rates else math.nan
 
     def _branch_for(self, name: str, call: ModelCall) -> tuple[Branch, Reason]:
         signature, branch = self._branches.get(name, (None, None))
@@ -163,8 +165,8 @@ class HeroRun:
     def _record(self, name: str, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
         step = self._current
         rate = step.finish()
-        if rate is not None:
-            self._rates.append(rate)
+        if rate is not None and self._schedule.adaptive:
+            self._rates.append(LateScalar(rate))
         record = StepRecord(
             timestep=call.timestep,
             branch=name,

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
+
 from .adapter import ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
@@ -21,13 +23,18 @@ class _Installation:
 
     def __init__(self, adapter: ModelAdapter, config: MethodConfig, steps: int | None):
         self.run = HeroRun(adapter, config, steps)
+        forward_model = self.run.forward_model
+        if adapter.compiled:
+            # Traced, it would bake one step's path in, or be compiled anew at every step.
+            forward_model = torch.compiler.disable(forward_model)
+        keep_compiled = not self.run.method.inside_blocks
         with ExitStack() as undo:
             undo.callback(self.run.close)
             undo.enter_context(self.run.attach())
-            undo.callback(WrappedForward(adapter.model, self.run.forward_model, self).remove)
+            undo.callback(WrappedForward(adapter.model, forward_model, self).remove)
             for number, block in enumerate(adapter.blocks):
                 wrapper = functools.partial(self.run.forward_block, number)
-                undo.callback(WrappedForward(block, wrapper, self).remove)
+                undo.callback(WrappedForward(block, wrapper, self, keep_compiled).remove)
             self._undo = undo.pop_all()
 
     def remove(self) -> None:

@@ -94,6 +94,11 @@ class Method(Generic[ConfigT]):
         self.config = config
         self.counts = counts
 
+    @property
+    def inside_blocks(self) -> bool:
+        """Whether :meth:`attach` puts anything inside the blocks; compiled ones then run uncompiled."""
+        return False
+
     def branch(self, call: ModelCall) -> Branch:
         """A branch with nothing cached.
 

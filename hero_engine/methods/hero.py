@@ -28,9 +28,14 @@ class Hero(Method[HeroConfig]):
         """See :class:`~hero_engine.methods.base.Method`."""
         return HeroBranch(self, call)
 
+    @property
+    def inside_blocks(self) -> bool:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        return self.config.context == "cached_kv"
+
     def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.methods.base.Method`."""
-        if self.config.context == "cached_kv":
+        if self.inside_blocks:
             return self.adapter.attention(self.counts.tau, attend)
         return super().attach(attend, see)
 

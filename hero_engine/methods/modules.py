@@ -22,6 +22,11 @@ class Modules(Method[ForaConfig | TaylorSeerConfig]):
         """See :class:`~hero_engine.methods.base.Method`."""
         return ModulesBranch(self, self.config.order)
 
+    @property
+    def inside_blocks(self) -> bool:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        return True
+
     def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.methods.base.Method`."""
         return self.adapter.watch(MODULES, see)

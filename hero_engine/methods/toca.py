@@ -27,6 +27,11 @@ class Toca(Method[TocaConfig]):
         """See :class:`~hero_engine.methods.base.Method`."""
         return TocaBranch(self, call)
 
+    @property
+    def inside_blocks(self) -> bool:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        return True
+
     def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.methods.base.Method`."""
         watched, _ = _SCORED.get(self.config.score, (None, None))

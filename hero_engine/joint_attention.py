@@ -1,0 +1,111 @@
+"""CogVideoX's joint attention of text and video, with a choice of backends.
+
+The processor that diffusers ships calls torch's own attention whatever ``set_attention_backend`` was told.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# (keys, values), each (batch, text + video tokens, heads, head width) -> those to attend to
+Route = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class JointAttention:
+    """Attention processor of a diffusers ``CogVideoXTransformer3DModel``; fused projections or not.
+
+    Tokens stay in front of heads (batch, tokens, heads, head width), as all backends but torch's own take
+    them, so that the norms of queries and keys need no copy. The result is the shipped processor's.
+
+    Args:
+        backend: a name of diffusers' ``AttentionBackendName``; None for torch's own attention. diffusers'
+            ``transformer.set_attention_backend`` changes it as well.
+    """
+
+    # The names that diffusers' set_attention_backend and context parallelism look for.
+    _attention_backend: str | None = None
+    _parallel_config: Any = None
+
+    def __init__(self, backend: str | None = None):
+        self._attention_backend = backend
+        self._route: Route | None = None
+
+    def routed(self, route: Route) -> JointAttention:
+        """The same, with its keys and values sent through `route`."""
+        other = copy.copy(self)
+        other._route = route
+        return other
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        image_rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        text = encoder_hidden_states.shape[1]
+        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1) if text else hidden_states
+        query, key, value = _project(attn, tokens, text, image_rotary_emb)
+        if self._route is not None:
+            key, value = self._route(key, value)
+        out = self.attend(query, key, value, attention_mask)
+        out = attn.to_out[1](attn.to_out[0](out))
+        return out[:, text:], out[:, :text]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        """The attention itself.
+
+        Args:
+            query, key, value: (batch, tokens, heads, head width).
+
+        Returns:
+            (batch, tokens, width).
+        """
+        if self._attention_backend is None:
+            heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+            out = F.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+        else:
+            from diffusers.models.attention_dispatch import dispatch_attention_fn
+
+            out = dispatch_attention_fn(
+                query,
+                key,
+                value,
+                attn_mask=mask,
+                backend=self._attention_backend,
+                parallel_config=self._parallel_config,
+            )
+        return out.flatten(2)
+
+
+def _project(
+    attn: nn.Module, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (batch, tokens, heads, head width), normalised and, for video, rotated."""
+    if attn.fused_projections:
+        projected = attn.to_qkv(tokens).chunk(3, dim=-1)
+    else:
+        projected = (attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens))
+    query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in projected)
+    if attn.norm_q is not None:
+        query = attn.norm_q(query)
+    if attn.norm_k is not None:
+        key = attn.norm_k(key)
+    if rotary is not None:
+        query, key = _rotated(query, text, rotary), _rotated(key, text, rotary)
+    return query, key, value
+
+
+def _rotated(tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """The tokens, (batch, tokens, heads, head width), with those behind the text rotated in place."""
+    from diffusers.models.embeddings import apply_rotary_emb
+
+    tokens[:, text:] = apply_rotary_emb(tokens[:, text:], rotary, sequence_dim=1)
+    return tokens
