@@ -27,6 +27,8 @@ def make_extension() -> ComfyExtension:
                 depth,
                 example,
                 hero,
+                hero_analyzer,
+                hero_methods,
                 loaders,
                 sampler,
                 save_depth,
@@ -36,7 +38,7 @@ def make_extension() -> ComfyExtension:
             )
 
             modules = (
-                loaders, tasks, hero, sampler, streams, depth, cameras, example, camera_path, save_depth, video,
+                loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras, example, camera_path, save_depth, video,
             )  # fmt: skip
             return [node for module in modules for node in module.NODES]
 

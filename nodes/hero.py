@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io as bytes_io
 from typing import Any
 
-import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
@@ -131,6 +129,14 @@ class HeroPatch(io.ComfyNode):
                     advanced=True,
                     tooltip="Of the choice of tokens; independent of the sampler's seed.",
                 ),
+                io.Int.Input(
+                    "tau_blocks",
+                    optional=True,
+                    force_input=True,
+                    min=1,
+                    max=1000,
+                    tooltip="tau as a number of blocks, of HERO Analyzer say. Wins over tau and the preset.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
@@ -144,7 +150,8 @@ class HeroPatch(io.ComfyNode):
     def validate_inputs(cls, **inputs: Any) -> bool | str:
         # Linked values are not known yet and come as None.
         known = {name: value for name, value in inputs.items() if value is not None and name != "model"}
-        defaults = {i.id: i.default for i in cls.define_schema().inputs if i.id != "model"}
+        widgets = (i for i in cls.define_schema().inputs if i.id not in ("model", "tau_blocks"))
+        defaults = {i.id: i.default for i in widgets}
         try:
             make_config(**(defaults | known))
         except ConfigError as error:
@@ -173,6 +180,7 @@ def make_config(
     forecast: str,
     text: str,
     seed: int,
+    tau_blocks: int | None = None,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 
@@ -180,11 +188,12 @@ def make_config(
         ConfigError: a value out of range; names the field.
     """
     if preset != CUSTOM:
-        return HeroConfig.preset(preset, seed=seed)
+        overrides = {} if tau_blocks is None else {"tau": tau_blocks}
+        return HeroConfig.preset(preset, seed=seed, **overrides)
     if warmup_unit not in ("steps", "percent"):
         raise ConfigError("warmup_unit", f"{warmup_unit!r} is not 'steps' or 'percent'")
     return HeroConfig(
-        tau=float(tau),  # a share, also where it is 1
+        tau=float(tau) if tau_blocks is None else tau_blocks,  # a float is a share, also where it is 1
         interval=interval,
         ratio=ratio,
         threshold=threshold,
@@ -209,7 +218,9 @@ class HeroReport(io.ComfyNode):
             description="What HERO did in the run that gave this latent: steps, drift, time, memory.",
             search_aliases=["hero report", "speedup", "cache report", "skip report", "benchmark"],
             inputs=[
-                io.Model.Input("model", tooltip="The MODEL of HERO Patch that the sampler ran."),
+                io.Model.Input(
+                    "model", tooltip="The MODEL of HERO Patch or Cache Method that the sampler ran."
+                ),
                 io.Latent.Input("latent", tooltip="What the sampler made with it (before Aether Split)."),
             ],
             outputs=[
@@ -222,12 +233,13 @@ class HeroReport(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
-        from .hero_reports import box_of
+        from ..hero_engine import report_png
+        from .hero_reports import box_of, image_of
 
         box = box_of(model)
         report = None if box is None else box.find(latent["samples"])
         if report is not None:
-            text, picture = report.summary(), _picture(report)
+            text, picture = report.summary(), image_of(report_png(report))
         else:
             text = _why_none(box is None)
             picture = torch.zeros(1, 64, 64, 3)
@@ -237,20 +249,11 @@ class HeroReport(io.ComfyNode):
 
 def _why_none(unpatched: bool) -> str:
     if unpatched:
-        return "No HERO Patch is on this MODEL: every step was computed in full."
+        return "No HERO Patch or Cache Method is on this MODEL: every step was computed in full."
     return (
         "No report for this latent: it was not made with this MODEL, or too long ago. Connect the latent of "
         "the sampler that runs this MODEL, and run again with another seed if it was cached."
     )
-
-
-def _picture(report: Any) -> torch.Tensor:
-    from PIL import Image
-
-    from ..hero_engine import report_png
-
-    picture = Image.open(bytes_io.BytesIO(report_png(report))).convert("RGB")
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
 
 
 NODES: list[type[Any]] = [HeroPatch, HeroReport]

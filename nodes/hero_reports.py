@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import OrderedDict
 from typing import Any
 
 import comfy.model_management
+import numpy as np
 import torch
+from PIL import Image
 
 from ..hero_engine import RunReport
 from .comfy_model import KEY
@@ -18,9 +21,9 @@ _KEPT = 16
 
 
 class ReportBox:
-    """The latest reports of one HERO Patch, each under the fingerprint of the latent its run gave.
+    """The latest reports of a HERO Patch or Cache Method, each by the fingerprint of its run's latent.
 
-    Made when HERO Patch runs, and attached to the MODEL that it gives out.
+    Made when that node runs, and attached to the MODEL that it gives out.
     """
 
     def __init__(self, node_id: str | None):
@@ -39,8 +42,14 @@ class ReportBox:
 
 
 def box_of(model: Any) -> ReportBox | None:
-    """The box on a MODEL, None where no HERO Patch is on it."""
+    """The box on a MODEL, None where neither node is on it."""
     return model.get_attachment(KEY)
+
+
+def image_of(png: bytes) -> torch.Tensor:
+    """A PNG file as IMAGE: (1, H, W, 3) in [0, 1]."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
 
 
 def fingerprint(latent: torch.Tensor) -> str:

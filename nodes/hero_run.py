@@ -1,4 +1,5 @@
-"""HERO around a sampling run of ComfyUI's: on before the first step, off whatever ends it."""
+"""HERO, or another method, around a sampling run of ComfyUI's: on before the first step, off whatever ends
+it."""
 
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ import comfy.patcher_extension
 import torch
 
 from ..aether.errors import InputError
-from ..hero_engine import HeroConfig, HeroRun, hero_session
+from ..hero_engine import HeroRun, MethodConfig, hero_session
 from .comfy_model import KEY, OUR_LOADERS, AetherBase, kind_of
 from .hero_reports import ReportBox
 
 _RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
 _CALL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+
+Done = Callable[[HeroRun, torch.Tensor], None]
 
 
 def transformer_of(model: Any) -> torch.nn.Module:
@@ -35,27 +38,50 @@ def transformer_of(model: Any) -> torch.nn.Module:
     )
 
 
-def patched(model: Any, config: HeroConfig, node_id: str | None) -> Any:
+def output_streams(model: Any) -> tuple[int, ...]:
+    """Channels of each stream in what a MODEL gives: Aether's RGB, disparity and raymap, or all as one."""
+    channels = model.model.latent_format.latent_channels
+    if not isinstance(model.model, AetherBase):
+        return (channels,)
+    pictures = model.model.parts.latent_channels
+    return pictures, pictures, channels - 2 * pictures
+
+
+def patched(model: Any, config: MethodConfig, node_id: str | None) -> Any:
     """A clone of a MODEL whose sampling runs are accelerated. One that is patched already is patched anew.
+
+    Raises:
+        InputError: see :func:`transformer_of`.
+    """
+    box = ReportBox(node_id)
+    clone = in_session(model, config, lambda run, output: box.add(run.report, output))
+    clone.set_attachments(KEY, box)
+    return clone
+
+
+def in_session(model: Any, config: MethodConfig, done: Done) -> Any:
+    """A clone of a MODEL whose sampling runs are sessions of their own, in place of those it may have.
+
+    Args:
+        config: the settings of a method.
+        done: called after each run that came to its end, with the session's run and the latent.
 
     Raises:
         InputError: see :func:`transformer_of`.
     """
     transformer_of(model)
     clone = model.clone()
-    box = ReportBox(node_id)
-    clone.set_attachments(KEY, box)
     clone.remove_wrappers_with_key(_RUN, KEY)
-    clone.add_wrapper_with_key(_RUN, KEY, _Acceleration(config, box))
+    clone.add_wrapper_with_key(_RUN, KEY, _Session(config, done))
     return clone
 
 
-class _Acceleration:
+class _Session:
     """Stands around core's ``outer_sample``: one call is one sampling run. Holds nothing of a run itself."""
 
-    def __init__(self, config: HeroConfig, box: ReportBox):
+    def __init__(self, config: MethodConfig, done: Done):
         self._config = config
-        self._box = box
+        self._done = done
 
     def __call__(
         self, executor: Any, noise: Any, latent: Any, sampler: Any, sigmas: Any, *args: Any, **kwargs: Any
@@ -65,7 +91,7 @@ class _Acceleration:
             raise InputError(
                 "model",
                 "has context windows on it, which move from step to step, so that nothing can be reused: "
-                "bypass HERO Patch or the context windows",
+                "bypass HERO or the context windows",
             )
         transformer = transformer_of(guider.model_patcher)
         steps = len(sigmas) - 1
@@ -76,7 +102,7 @@ class _Acceleration:
             )
             output = executor(noise, latent, sampler, sigmas, *args, **kwargs)
         if run.reports:
-            self._box.add(run.report, output)
+            self._done(run, output)
         return output
 
 

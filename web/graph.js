@@ -11,6 +11,7 @@ const LOADERS = { AetherLoader: "aether", AetherMiniature: "miniature" };
 /** Task node -> steps and guidance that Aether Sampler's 0 stands for. */
 const TASKS = {
   AetherReconstruct: { steps: 4, guidance: 1 },
+  AetherLongClip: { steps: 4, guidance: 1 }, // task and sampler in one
   AetherPredict: { steps: 50, guidance: 3 },
   AetherPlan: { steps: 50, guidance: 3 },
 };
@@ -122,6 +123,12 @@ export function valueOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name)?.value;
 }
 
+/** The active node linked into a socket: {node, slot}; null where there is none. */
+export function sourceNamed(node, name) {
+  const source = sourceOf(node, (node.inputs ?? []).findIndex((slot) => slot.name === name));
+  return source && source.node.mode !== MUTED && source.node.mode !== BYPASSED ? source : null;
+}
+
 const number = (value) => (value == null || value === "" || !Number.isFinite(Number(value)) ? undefined : Number(value));
 
 function modelOf(hero) {
@@ -135,7 +142,7 @@ function modelOf(hero) {
 
 function taskOf(consumers) {
   for (const consumer of consumers) {
-    for (const node of upstream(consumer, ["CONDITIONING", "LATENT", "GUIDER"])) {
+    for (const node of [consumer, ...upstream(consumer, ["CONDITIONING", "LATENT", "GUIDER"])]) {
       const task = TASKS[node.type ?? node.comfyClass];
       if (task && node.mode !== MUTED) return { node, ...task };
     }

@@ -4,7 +4,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { MODELS, PRESETS, clipShape, configOf, predict, schedule } from "./cost.js";
-import { findRun, valueOf } from "./graph.js";
+import { findRun, sourceNamed, valueOf } from "./graph.js";
 import { sizeText, words } from "./text.js";
 
 const NODE = "HeroPatch";
@@ -34,6 +34,8 @@ const STYLE = `
 
 /** Panels of the nodes on the canvas. */
 const panels = new Map();
+/** What HERO Analyzer nodes found when they last ran. */
+const analyzed = new WeakMap();
 
 function element(name, tag = "div") {
   const made = document.createElement(tag);
@@ -71,6 +73,17 @@ function settingsOf(node) {
   return { preset, values: { ...values, ...(PRESETS[preset] ?? {}) } };
 }
 
+/**
+ * The number of blocks that comes by the wire into tau_blocks: {linked, blocks}. It is known once HERO Analyzer has
+ * run, or of a primitive node; `blocks` is undefined where it is not.
+ */
+function wiredTau(node) {
+  const source = sourceNamed(node, "tau_blocks")?.node;
+  if (!source) return { linked: false };
+  const primitive = source.type.startsWith("Primitive") ? source.widgets?.[0]?.value : undefined;
+  return { linked: true, blocks: analyzed.get(source) ?? primitive };
+}
+
 /** Why no step would be reused, or undefined where some are. */
 function emptyReason(text, values, prediction) {
   if (prediction.cachedSteps > 0) return undefined;
@@ -90,18 +103,23 @@ function describe(node, report) {
   const { preset, values } = settingsOf(node);
   const run = findRun(node, MODELS);
   const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
+  const tau = wiredTau(node);
+  const config = configOf(values);
+  if (tau.blocks !== undefined) config.tau = { count: tau.blocks };
+  if (tau.linked && tau.blocks === undefined) run.assumed.push("tau");
   let prediction;
   try {
-    prediction = predict(configOf(values), shape, run.steps, run.batch, run.bytes);
+    prediction = predict(config, shape, run.steps, run.batch, run.bytes);
   } catch (error) {
     return { mood: "error", bound: text.none(), steps: "", memory: "", note: text.invalid({ reason: error.message }), strip: [] };
   }
   const empty = emptyReason(text, values, prediction);
-  const assumed = run.assumed.map((name) => text.assumptions[name](run)).join(", ");
+  const assumed = run.assumed.map((name) => text.assumptions[name]({ ...run, ...values })).join(", ");
   const notes = [
     report && reportText(text, report),
     empty || (report?.cached === 0 && text.reusedNothingAdvice()),
     preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
+    tau.blocks !== undefined && text.wiredTau({ tau: tau.blocks, blocks: shape.blocks }),
     values.threshold > 0 && !empty && text.adaptive({ full: prediction.fullSteps }),
     assumed && text.assumed({ list: assumed }),
   ].filter(Boolean);
@@ -204,6 +222,12 @@ function nodeById(id) {
   return node;
 }
 
+function onExecuted({ detail }) {
+  const tau = detail.output?.tau?.[0];
+  const node = tau === undefined ? null : nodeById(detail.display_node ?? detail.node);
+  if (node) analyzed.set(node, tau);
+}
+
 function onReport({ detail }) {
   const node = nodeById(detail.node);
   const panel = panels.get(node);
@@ -219,6 +243,7 @@ app.registerExtension({
     style.textContent = STYLE;
     document.head.append(style);
     api.addEventListener("aether_hero.report", onReport);
+    api.addEventListener("executed", onExecuted);
     setInterval(() => panels.forEach((_, node) => refresh(node)), REFRESH_MS);
   },
   nodeCreated(node) {

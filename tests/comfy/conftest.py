@@ -87,8 +87,8 @@ class Nodes:
 
     def __init__(self, part: Any):
         modules = (
-            "loaders", "tasks", "hero", "sampler", "streams", "depth", "cameras", "camera_path", "save_depth",
-            "video",
+            "loaders", "tasks", "hero", "hero_methods", "hero_analyzer", "sampler", "streams", "depth",
+            "cameras", "camera_path", "save_depth", "video",
         )  # fmt: skip
         self._classes = {
             node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES

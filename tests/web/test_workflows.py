@@ -24,6 +24,8 @@ CORE = {
     "VAEDecode",
 }  # fmt: skip
 MUTED, BYPASSED = 2, 4
+OPTIONAL = {"camera", "before", "tau_blocks"}
+"""Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
 
@@ -90,7 +92,7 @@ def test_links_are_consistent(name: str):
 def test_every_needed_input_is_connected(name: str):
     for node in WORKFLOWS[name]["nodes"]:
         for slot in node.get("inputs", []):
-            if node["type"] in NODES and "widget" not in slot and slot["name"] not in ("camera", "before"):
+            if node["type"] in NODES and "widget" not in slot and slot["name"] not in OPTIONAL:
                 assert slot["link"] is not None, (node["type"], slot["name"])
 
 

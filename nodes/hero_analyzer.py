@@ -1,0 +1,164 @@
+"""HERO Analyzer: where to split a model's blocks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..aether.errors import InputError
+from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
+from .sampler import SCHEDULERS, guidance_problem, sample_latent
+
+_CORE_GUIDANCE = 6.0
+"""CogVideoX's own; Aether's hangs on the task."""
+
+
+class HeroAnalyzer(io.ComfyNode):
+    """A denoising run without acceleration to a recommended tau."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="HeroAnalyzer",
+            display_name="HERO Analyzer",
+            category="Aether/hero",
+            description="Samples once without acceleration, sees how the features of each block move, and "
+            "recommends a tau for HERO Patch. Takes the same wires as a sampler.",
+            search_aliases=["hero analysis", "layers", "blocks", "tau", "calibrate", "variance"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
+                io.Conditioning.Input("positive", tooltip="As for the sampler."),
+                io.Conditioning.Input("negative", tooltip="As for the sampler."),
+                io.Latent.Input("latent", tooltip="As for the sampler."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**64 - 1,
+                    control_after_generate=False,
+                    tooltip="Of the noise.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=30,
+                    min=1,
+                    max=1000,
+                    tooltip="As many as the runs that HERO will accelerate have; more than the warm-up.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="As for the sampler. 0: the task's own; 6 for models other than Aether.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="dpm",
+                    tooltip="As for Aether Sampler. Models other than Aether are sampled with ddim.",
+                ),
+                io.Int.Input(
+                    "interval",
+                    default=2,
+                    min=2,
+                    max=10,
+                    tooltip="N of HERO Patch: the tau is for this one.",
+                ),
+                io.Float.Input(
+                    "ratio",
+                    default=0.17,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="r of HERO Patch, in patches of 1 x 2 x 3 tokens.",
+                ),
+                io.Int.Input(
+                    "warmup",
+                    default=4,
+                    min=1,
+                    max=100,
+                    advanced=True,
+                    tooltip="Leading full steps of HERO Patch.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("picture", display_name="picture", tooltip="The analysis as a drawing."),
+                io.Int.Output(
+                    "tau", display_name="tau", tooltip="Shallow blocks. For HERO Patch's tau blocks."
+                ),
+                io.String.Output("text", display_name="text", tooltip="The analysis in words."),
+                io.String.Output("json", display_name="json", tooltip="Every number of it."),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, guidance: float | None) -> bool | str:
+        problem = None if guidance is None else guidance_problem(guidance)
+        return True if problem is None else f"guidance: {problem}"
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        positive: Any,
+        negative: Any,
+        latent: dict[str, Any],
+        seed: int,
+        steps: int,
+        guidance: float,
+        scheduler: str,
+        interval: int,
+        ratio: float,
+        warmup: int,
+    ) -> io.NodeOutput:
+        from .comfy_model import AetherBase
+        from .hero_reports import image_of
+        from .hero_run import in_session
+
+        problem = guidance_problem(guidance)
+        if problem is not None:
+            raise InputError("guidance", problem)
+        found: list[LayerAnalysis] = []
+        config = LayersConfig(HeroConfig(interval=interval, ratio=ratio, warmup=warmup))
+        watched = in_session(model, config, lambda run, _: found.append(run.method.analysis()))
+        if isinstance(model.model, AetherBase):
+            sample_latent(watched, positive, negative, latent, seed, steps, guidance, scheduler)
+        else:
+            _sample(watched, positive, negative, latent, seed, steps, guidance or _CORE_GUIDANCE)
+        (analysis,) = found
+        picture, text = image_of(layers_png(analysis)), analysis.summary()
+        shown = {"text": (text,), "tau": (analysis.tau,)} | ui.PreviewImage(picture, cls=cls).as_dict()
+        return io.NodeOutput(picture, analysis.tau, text, json.dumps(analysis.to_dict(), indent=1), ui=shown)
+
+
+def _sample(
+    model: Any, positive: Any, negative: Any, latent: dict[str, Any], seed: int, steps: int, guidance: float
+) -> torch.Tensor:
+    """A run of core's sampler, from noise."""
+    import comfy.sample
+    import latent_preview
+
+    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
+    return comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(samples, seed),
+        steps,
+        guidance,
+        "ddim",
+        "sgm_uniform",
+        positive,
+        negative,
+        samples,
+        callback=latent_preview.prepare_callback(model, steps),
+        seed=seed,
+    )
+
+
+NODES: list[type[Any]] = [HeroAnalyzer]
