@@ -1,0 +1,80 @@
+"""Training clips: scenes rendered once into shards on disk, and what is read off them.
+
+Scenes from `FIRST_SCENE` on are trained on; those below are held out, for tests, examples and the bench.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..raycast import render
+from ..world import random_scene
+
+FIRST_SCENE = 10_000
+SHARD = 20
+"""Scenes in a file."""
+FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
+_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Rendered clips.
+
+    rgb: (N, F, H, W, 3) uint8. depth: (N, F, H, W) float32, meters. poses: (N, F, 4, 4) camera to world, the
+    first the identity. intrinsics: (N, 3, 3), one lens a clip.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    poses: np.ndarray
+    intrinsics: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rgb)
+
+    @property
+    def nearest(self) -> np.ndarray:
+        """(N,) the smallest depth of each clip, Aether's unit of length."""
+        return self.depth.min(axis=(1, 2, 3))
+
+    def roots(self) -> np.ndarray:
+        """(N, F, H, W) float32 in [0, 1]: the square root of the disparity, which is what Aether encodes."""
+        return np.sqrt(self.nearest[:, None, None, None] / self.depth)
+
+
+def load_clips(
+    folder: Path, scenes: int, workers: int = 1, say: Callable[[str], None] = lambda text: None
+) -> Clips:
+    """The first `scenes` training clips, rounded up to whole shards, rendering those that are not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with ProcessPoolExecutor(workers) as pool:
+        for first in range(FIRST_SCENE, FIRST_SCENE + scenes, SHARD):
+            file = folder / f"{first:06d}.npz"
+            files.append(file)
+            if not file.is_file():
+                _write_shard(file, list(pool.map(_rendered, range(first, first + SHARD))))
+                say(f"rendered scenes {first} to {first + SHARD - 1}")
+    shards = [np.load(file) for file in files]
+    return Clips(
+        *(np.concatenate([shard[name] for shard in shards]) for name in ("rgb", "depth", "poses", "k"))
+    )
+
+
+def _rendered(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    clip = render(random_scene(seed), FRAMES, HEIGHT, WIDTH, FPS, samples=_SAMPLES)
+    return np.rint(clip.rgb * 255).astype(np.uint8), clip.depth, clip.poses, clip.intrinsics[0]
+
+
+def _write_shard(file: Path, clips: list) -> None:
+    rgb, depth, poses, k = (np.stack(part) for part in zip(*clips, strict=True))
+    partial = file.with_suffix(f".{os.getpid()}.npz")
+    np.savez(partial, rgb=rgb, depth=depth, poses=poses, k=k)
+    partial.replace(file)

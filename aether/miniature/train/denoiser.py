@@ -1,0 +1,199 @@
+"""Training of the miniature's transformer: v-prediction on all three tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import CogVideoXTransformer3DModel
+from diffusers.models.embeddings import apply_rotary_emb
+
+from ... import raymap as raymaps
+from ...model import AetherModel
+from ...rotary import BASE_FPS, rotary_embeddings
+from ..model import TRANSFORMER
+from .latents import STILLS, LatentClips
+from .optimizer import MuonAdamW
+from .parallel import average_gradients, join
+from .state import Average, rate, restore, save
+
+LEARNING_RATE = 1.5e-3
+BATCH = 8
+"""Clips in a step, of each process."""
+SHORT_SHARE, SHORT, LONG = 0.6, 9, 17
+"""The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
+learned shows in them."""
+TASK_SHARES = {"reconstruction": 0.7, "prediction": 0.15, "planning": 0.15}
+NO_PICTURES, NO_CAMERA = 0.1, 0.3
+"""Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
+without a camera path."""
+LATE_SHARE, LATE, LAST_SHARE = 0.35, 600, 0.05
+"""Shares of the samples with timesteps from LATE on, where little but the condition is to be seen, and at the
+last one, where nothing else is."""
+STREAM_WEIGHTS = (1.0, 2.0, 1.5)
+"""Of the error of RGB, disparity and raymap: how well a model reconstructs is judged by the latter two."""
+SAVE_EVERY = 100
+
+
+def new_transformer(config: dict, seed: int) -> CogVideoXTransformer3DModel:
+    """Weights to begin from: blocks that pass their input on, an output of zero."""
+    torch.manual_seed(seed)
+    transformer = CogVideoXTransformer3DModel(**config)
+    with torch.no_grad():
+        for block in transformer.transformer_blocks:
+            for linear in (block.norm1.linear, block.norm2.linear):
+                linear.weight.zero_()
+                linear.bias.zero_()
+        transformer.proj_out.weight.zero_()
+        transformer.proj_out.bias.zero_()
+    return transformer
+
+
+def train_denoiser(
+    model: AetherModel,
+    clips: LatentClips,
+    file: Path,
+    steps: int,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train `model.transformer` (float32, in place) up to `steps` in all, going on from `file`, if any."""
+    rank, _ = join()
+    transformer = model.transformer.requires_grad_(True)
+    average = Average(transformer, 0.998)
+    blocks = list(transformer.transformer_blocks.parameters())
+    hidden = [value for value in blocks if value.ndim == 2]
+    chosen = {id(value) for value in hidden}
+    rest = [value for value in transformer.parameters() if id(value) not in chosen]
+    optimizer = MuonAdamW(hidden, rest, LEARNING_RATE)
+    begin, started = restore(file, transformer, average, optimizer.parts), time.monotonic()
+    worker = _worker(model)
+    losses: list[np.ndarray] = []
+    for step in range(begin, steps):
+        frames = SHORT if step < SHORT_SHARE * steps else LONG
+        losses.append(_step(model, worker, clips, frames, [seed, step, rank]))
+        for parameter, copy in zip(transformer.parameters(), worker.parameters(), strict=True):
+            parameter.grad = None if copy.grad is None else copy.grad.float()
+            copy.grad = None
+        average_gradients(transformer.parameters())
+        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
+        optimizer.step(rate(step, steps))
+        with torch.no_grad():
+            for parameter, copy in zip(transformer.parameters(), worker.parameters(), strict=True):
+                copy.copy_(parameter)
+        average.add(transformer, step)
+        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
+            rgb, disparity, raymap = np.mean(losses, axis=0)
+            losses.clear()
+            say(
+                f"denoiser {step + 1}/{steps}: rgb {rgb:.4f}, disparity {disparity:.4f}, raymap {raymap:.4f},"
+                f" {time.monotonic() - started:.0f} s"
+            )
+            save(file, step + 1, transformer, average, optimizer.parts)
+
+
+def _worker(model: AetherModel) -> CogVideoXTransformer3DModel:
+    """A bfloat16 copy that does the passes, blocks compiled. The float32 weights stay the model's."""
+    transformer = model.transformer
+    worker = CogVideoXTransformer3DModel(**transformer.config).to(transformer.device, torch.bfloat16)
+    worker.load_state_dict(transformer.state_dict())
+    if transformer.device.type == "cpu":
+        worker.set_attn_processor(_ExplicitAttention())
+    for block in worker.transformer_blocks:
+        block.compile()
+    return worker.train()
+
+
+class _ExplicitAttention:
+    """Attention by plain products. On CPUs the fused one is slow backwards; compiled, these take half."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states, image_rotary_emb=None, **_) -> tuple:
+        text = encoder_hidden_states.shape[1]
+        joined = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        query, key, value = (
+            project(joined).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        query, key = (
+            torch.cat([part[:, :, :text], apply_rotary_emb(part[:, :, text:], image_rotary_emb)], dim=2)
+            for part in (attn.norm_q(query), attn.norm_k(key))
+        )
+        weights = torch.softmax((query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2), dim=-1)
+        out = attn.to_out[0]((weights @ value).transpose(1, 2).flatten(2))
+        return out[:, text:], out[:, :text]
+
+
+def _step(
+    model: AetherModel, worker: CogVideoXTransformer3DModel, clips: LatentClips, frames: int, seed: list[int]
+) -> np.ndarray:
+    """Forward and backward of one batch; the mean squared error of each stream."""
+    rng = np.random.default_rng(seed)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    chosen = rng.integers(len(clips), size=BATCH)
+    clean = torch.stack([target(model, clips, clip, frames) for clip in chosen])
+    condition = torch.stack([random_condition(model, clips, clip, frames, rng) for clip in chosen])
+    timesteps = torch.from_numpy(_timesteps(rng))
+    noise = torch.randn(clean.shape, generator=generator)
+    noisy = model.scheduler.add_noise(clean, noise, timesteps)
+    velocity = model.scheduler.get_velocity(clean, noise, timesteps)
+
+    device, dtype = worker.device, worker.dtype
+    _, time, _, height, width = clean.shape
+    output = worker(
+        torch.cat([noisy, condition], dim=2).to(device, dtype),
+        model.prompt_embeds.to(device, dtype).expand(BATCH, -1, -1),
+        timesteps.to(device),
+        image_rotary_emb=rotary_embeddings(model, time, height, width, BASE_FPS),
+    ).sample
+    squared = (output.float() - velocity.to(device)).square()
+    sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
+    errors = torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
+    (errors * torch.tensor(STREAM_WEIGHTS, device=device)).sum().backward()
+    return errors.detach().cpu().numpy()
+
+
+def _timesteps(rng: np.random.Generator) -> np.ndarray:
+    drawn = rng.integers(0, 1000, BATCH)
+    kind = rng.random(BATCH)
+    drawn = np.where(kind < LATE_SHARE, rng.integers(LATE, 1000, BATCH), drawn)
+    return np.where(kind > 1 - LAST_SHARE, 999, drawn)
+
+
+def target(model: AetherModel, clips: LatentClips, clip: int, frames: int) -> torch.Tensor:
+    """The unified latent (T, 56, h, w) of a clip's first frames."""
+    time = (frames - 1) // model.temporal_scale + 1
+    pictures = np.concatenate([clips.rgb[clip, :time], clips.disparity[clip, :time]], axis=1)
+    packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
+    scaled = pictures.astype(np.float32) * model.vae.config.scaling_factor
+    return torch.from_numpy(np.concatenate([scaled, packed], axis=1))
+
+
+def random_condition(
+    model: AetherModel, clips: LatentClips, clip: int, frames: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """(T, 40, h, w): the condition of a random task, as :func:`aether.tasks.condition` makes it."""
+    time = (frames - 1) // model.temporal_scale + 1
+    rgb = np.zeros((time, *clips.rgb.shape[2:]), np.float32)
+    packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
+    task = rng.choice(list(TASK_SHARES), p=list(TASK_SHARES.values()))
+    if task == "reconstruction":
+        rgb[:] = clips.rgb[clip, :time]
+    elif rng.random() >= NO_PICTURES:
+        rgb[0] = clips.stills[clip, 0]
+        if task == "planning":
+            rgb[-1] = clips.stills[clip, STILLS.index(frames - 1)]
+    if task == "reconstruction" or rng.random() < NO_CAMERA:
+        packed = np.zeros_like(packed)
+    return torch.from_numpy(np.concatenate([rgb / model.vae.config.scaling_factor, packed], axis=1))
+
+
+def load_transformer(file: Path) -> CogVideoXTransformer3DModel:
+    """The transformer of a checkpoint, with averaged weights."""
+    transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
+    average = Average(transformer, 0.998)
+    restore(file, transformer, average, [])
+    transformer.load_state_dict(average.weights)
+    return transformer.eval().requires_grad_(False)

@@ -1,0 +1,76 @@
+"""What both trainings share: a schedule, averaged weights and a file to go on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+WARMUP = 50
+DECAY = 0.3
+"""Share of the steps over which the learning rate falls to zero. Before, it is constant, so that a finished
+training can be given more steps without having been wound down for fewer."""
+
+
+def rate(step: int, steps: int) -> float:
+    """Factor on the learning rate at a step, 0 to 1."""
+    left = max(steps - step, 0) / max(DECAY * steps, 1)
+    return min((step + 1) / WARMUP, 1.0, left)
+
+
+class Average:
+    """Exponential average of a module's parameters, which samples better than the latest ones."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {key: value.detach().clone() for key, value in module.named_parameters()}
+
+    @torch.no_grad()
+    def add(self, module: torch.nn.Module, step: int) -> None:
+        decay = min(self.decay, (step + 1) / (step + 10))
+        for key, value in module.named_parameters():
+            self.weights[key].lerp_(value.float(), 1 - decay)
+
+
+def save(
+    file: Path, step: int, module: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]
+) -> None:
+    """Write a checkpoint, whole or not at all."""
+    tensors = {f"module.{key}": value.detach() for key, value in module.named_parameters()}
+    tensors |= {f"average.{key}": value for key, value in average.weights.items()}
+    for number, optimizer in enumerate(optimizers):
+        for index, entries in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{index}.{key}": value for key, value in entries.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    save_file(
+        {key: value.contiguous() for key, value in tensors.items()}, partial, {"step": json.dumps(step)}
+    )
+    partial.replace(file)
+
+
+def restore(
+    file: Path, module: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]
+) -> int:
+    """Read a checkpoint into the objects; the step to go on with, 0 where there is none."""
+    if not file.is_file():
+        return 0
+    with safe_open(file, "pt") as stored:
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        step = json.loads(stored.metadata()["step"])
+    with torch.no_grad():
+        for key, value in module.named_parameters():
+            value.copy_(tensors[f"module.{key}"])
+            average.weights[key].copy_(tensors[f"average.{key}"])
+    for number, optimizer in enumerate(optimizers):
+        content = optimizer.state_dict()
+        content["state"] = {}
+        for key, value in tensors.items():
+            if key.startswith(f"optimizer.{number}."):
+                _, _, index, name = key.split(".")
+                content["state"].setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict(content)
+    return step

@@ -1,0 +1,151 @@
+"""The miniature's training: seeded, resumable, and beginning from a linear code that works."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aether.miniature import build
+from aether.miniature.model import TRANSFORMER
+from aether.miniature.train import autoencoder, data, denoiser, latents
+from aether.tasks import condition
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> data.Clips:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "SHARD", 2)
+        return data.load_clips(tmp_path_factory.mktemp("scenes"), 4)
+
+
+@pytest.fixture(scope="module")
+def codec(clips: data.Clips, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("codec") / "autoencoder.safetensors"
+    autoencoder.begin_autoencoder(clips, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def encoded(clips: data.Clips, codec: Path, tmp_path_factory: pytest.TempPathFactory) -> latents.LatentClips:
+    vae = autoencoder.load_autoencoder(codec)
+    return latents.load_latents(vae, clips, tmp_path_factory.mktemp("latents") / "latents.npz")
+
+
+def test_scenes_are_read_back_as_they_were_rendered(
+    tmp_path: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "SHARD", 2)
+    data.load_clips(tmp_path, 2)
+    monkeypatch.setattr(data, "_rendered", lambda seed: pytest.fail("rendered again"))
+    again = data.load_clips(tmp_path, 2)
+    assert np.array_equal(again.rgb, clips.rgb[:2]) and np.array_equal(again.depth, clips.depth[:2])
+    assert again.roots().max() == 1
+
+
+def test_the_encoder_begins_as_a_linear_code(clips: data.Clips, codec: Path) -> None:
+    """From its 16 numbers a least-squares fit draws 8x8 pixels x 4 frames; a flat color would give 15 dB."""
+    vae = autoencoder.load_autoencoder(codec)
+    video = clips.rgb.astype(np.float32) / 127.5 - 1
+    with torch.no_grad():
+        mean = vae.encode(torch.from_numpy(video).permute(0, 4, 1, 2, 3)).latent_dist.mean
+    codes = mean[:, :, 1:].permute(0, 2, 3, 4, 1).reshape(-1, 16).numpy()
+    blocks = (
+        video[:, 1:]
+        .reshape(4, 4, 4, 8, 8, 12, 8, 3)
+        .transpose(0, 1, 3, 5, 2, 4, 6, 7)
+        .reshape(len(codes), -1)
+    )
+    columns = np.concatenate([codes, np.ones((len(codes), 1), np.float32)], axis=1)
+    drawn = columns @ np.linalg.lstsq(columns, blocks, rcond=None)[0]
+    assert -10 * np.log10(np.square(drawn - blocks).mean() / 4) > 26
+    assert 0.5 < codes.std() < 2
+
+
+def stop_after_saving(module, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the training of `module` end at its next checkpoint, as Ctrl-C would."""
+    save = module.save
+
+    def save_then_stop(*arguments) -> None:
+        save(*arguments)
+        monkeypatch.setattr(module, "save", save)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save", save_then_stop)
+
+
+def test_autoencoder_goes_on_where_it_stopped(
+    clips: data.Clips, codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    for file in (straight, broken):
+        file.write_bytes(codec.read_bytes())
+    said: list[str] = []
+    autoencoder.train_autoencoder(clips, straight, 3, say=said.append)
+    assert len(said) == 1 and said[0].startswith("autoencoder 3/3: ")
+    monkeypatch.setattr(autoencoder, "SAVE_EVERY", 2)
+    stop_after_saving(autoencoder, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        autoencoder.train_autoencoder(clips, broken, 3, say=said.append)
+    autoencoder.train_autoencoder(clips, broken, 3, say=said.append)
+
+    one, other, begin = (load_file(file) for file in (straight, broken, codec))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    encoder = [key for key in begin if key.startswith("module.encoder")]
+    assert encoder and all(torch.equal(one[key], begin[key]) for key in encoder)
+    changed = "module.decoder.conv_in.conv.weight"
+    assert not torch.equal(one[changed], begin[changed])
+
+
+def test_conditions_and_targets_are_those_of_the_library(
+    clips: data.Clips, codec: Path, encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is trained on is what `aether.tasks.condition` gives, up to float16 and the posterior's noise."""
+    vae = autoencoder.load_autoencoder(codec)
+    model = build(0)
+    model.vae.load_state_dict(vae.state_dict())
+    video = torch.from_numpy(clips.rgb[1].astype(np.float32) / 255)
+    given = {
+        "reconstruction": {"video": video},
+        "planning": {"image": video[0], "goal": video[-1], "raymap": encoded.raymap[2].astype(np.float32)},
+    }
+    monkeypatch.setattr(denoiser, "NO_PICTURES", 0)
+    monkeypatch.setattr(denoiser, "NO_CAMERA", 0)
+    for task, inputs in given.items():
+        monkeypatch.setattr(denoiser, "TASK_SHARES", {task: 1.0})
+        trained = denoiser.random_condition(model, encoded, 2, 17, np.random.default_rng(0))
+        wanted = condition(model, task, **inputs, generator=torch.Generator().manual_seed(0)).cond[0]
+        assert trained.shape == wanted.shape
+        # The posterior's noise is 0.05, divided by the scaling factor of 0.7.
+        assert (trained - wanted)[:, :16].std() < 0.09 and torch.equal(trained[:, 16:], wanted[:, 16:])
+    clean = denoiser.target(model, encoded, 2, 17)
+    assert clean.shape == (5, 56, 8, 12)
+    assert clean[:, 32:].equal(wanted[:, 16:])
+    assert clean[:, :16].std() == pytest.approx(0.7, abs=0.3)
+
+
+@pytest.mark.slow
+def test_denoiser_goes_on_where_it_stopped(
+    encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    monkeypatch.setattr(denoiser, "BATCH", 2)
+
+    def train(file: Path) -> None:
+        model = replace(build(0), transformer=denoiser.new_transformer(TRANSFORMER, 0))
+        denoiser.train_denoiser(model, encoded, file, 3, say=lambda text: None)
+
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    train(straight)
+    monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
+    stop_after_saving(denoiser, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    train(broken)
+    one, other = load_file(straight), load_file(broken)
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    assert denoiser.load_transformer(straight).proj_out.weight.any()
