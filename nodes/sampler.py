@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.sampling import StepInfo, sample
+from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
 from .streams import check_latent
 
@@ -83,44 +83,58 @@ class AetherSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, guidance: float | None) -> bool | str:
-        problem = None if guidance is None else _guidance_problem(guidance)
+        problem = None if guidance is None else guidance_problem(guidance)
         return True if problem is None else f"guidance: {problem}"
 
     @classmethod
-    def execute(
-        cls,
-        model: Any,
-        positive: Any,
-        negative: Any,
-        latent: dict[str, Any],
-        seed: int,
-        steps: int,
-        guidance: float,
-        scheduler: str,
-        dynamic_guidance: str,
-    ) -> io.NodeOutput:
-        from .comfy_model import aether_parts
-
-        problem = _guidance_problem(guidance)
-        if problem is not None:
-            raise InputError("guidance", problem)
-        parts = aether_parts(model)
-        conditions, fps = _conditions(positive, negative)
-        check_latent(latent["samples"])
-        run = _Run(
-            conditions,
-            scheduler=_scheduler(parts.scheduler, scheduler),
-            settings={
-                "steps": steps or TASKS[conditions.task].default_steps,
-                "guidance": guidance or None,
-                "dynamic_guidance": DYNAMIC[dynamic_guidance],
-                "fps": fps,
-            },
-        )
-        return io.NodeOutput({**latent, "samples": run.run(model, positive, negative, latent, seed)})
+    def execute(cls, **inputs: Any) -> io.NodeOutput:
+        return io.NodeOutput(sample_latent(**inputs))
 
 
-def _guidance_problem(guidance: float) -> str | None:
+def sample_latent(
+    model: Any,
+    positive: Any,
+    negative: Any,
+    latent: dict[str, Any],
+    seed: int,
+    steps: int = 0,
+    guidance: float = 0.0,
+    scheduler: str = "dpm",
+    dynamic_guidance: str = "auto",
+    callback: Callback | None = None,
+) -> dict[str, Any]:
+    """What Aether Sampler does, for other nodes.
+
+    Args:
+        model to dynamic_guidance: Aether Sampler's inputs.
+        callback: told of every step, in place of core's progress and preview.
+
+    Raises:
+        InputError: another kind of MODEL, CONDITIONING or LATENT, or a guidance that cannot be used.
+    """
+    from .comfy_model import aether_parts
+
+    problem = guidance_problem(guidance)
+    if problem is not None:
+        raise InputError("guidance", problem)
+    parts = aether_parts(model)
+    conditions, fps = _conditions(positive, negative)
+    check_latent(latent["samples"])
+    run = _Run(
+        conditions,
+        scheduler=_scheduler(parts.scheduler, scheduler),
+        settings={
+            "steps": steps or TASKS[conditions.task].default_steps,
+            "guidance": guidance or None,
+            "dynamic_guidance": DYNAMIC[dynamic_guidance],
+            "fps": fps,
+        },
+        callback=callback,
+    )
+    return {**latent, "samples": run.run(model, positive, negative, latent, seed)}
+
+
+def guidance_problem(guidance: float) -> str | None:
     if guidance == 0 or 1 <= guidance <= 20:
         return None
     return f"{guidance} cannot be used; give 1 (none) to 20, or 0 for the task's own"
@@ -161,10 +175,13 @@ class _Run:
     So everything around it is core's: loading, wrappers such as HERO Patch's, progress, preview, interrupt.
     """
 
-    def __init__(self, conditions: Conditions, scheduler: Any, settings: dict[str, Any]):
+    def __init__(
+        self, conditions: Conditions, scheduler: Any, settings: dict[str, Any], callback: Callback | None
+    ):
         self._conditions = conditions
         self._scheduler = scheduler
         self._settings = settings
+        self._callback = callback
 
     def run(
         self, model: Any, positive: Any, negative: Any, latent: dict[str, Any], seed: int
@@ -186,7 +203,7 @@ class _Run:
             sigmas=torch.arange(steps, -1, -1, dtype=torch.float32),  # only their number counts
             model_options=model.model_options,
             latent_image=torch.zeros_like(samples),
-            callback=latent_preview.prepare_callback(model, steps),
+            callback=None if self._callback else latent_preview.prepare_callback(model, steps),
             seed=seed,
         )
         return result.to(
@@ -214,7 +231,10 @@ class _Run:
 
         def report(info: StepInfo) -> None:
             comfy.model_management.throw_exception_if_processing_interrupted()
-            callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
+            if self._callback:
+                self._callback(info)
+            else:
+                callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
 
         generator = torch.Generator().manual_seed(extra_args["seed"])
         latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
