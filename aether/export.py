@@ -16,7 +16,9 @@ import numpy as np
 
 from .contact import color_depth, color_rays, contact_sheet
 from .errors import InputError
-from .geometry import Cameras, depth_edges, disparity_to_depth, finite_array, point_map
+from .geometry import Cameras, disparity_to_depth, finite_array
+from .point_cloud import fuse, write_ply
+from .surfaces import Surfaces
 
 CONVENTION = (
     "poses are 4x4 camera-to-world matrices, row by row, with OpenCV axes (x right, y down, z forward); "
@@ -27,8 +29,8 @@ SCALE_NOTE = (
     "lengths have no metric scale: a depth of 1 is the nearest that the model saw in the clip; "
     "depth, poses and points share this unit"
 )
-FAR = 100.0
-"""Points beyond this depth are left out of the scene: sky, and disparities too small to tell apart."""
+SCENE_POINTS = 1_000_000
+"""Most points of scene.ply."""
 _RUN_FILES = ("rgb.mp4", "depth.mp4", "depth.npz", "depth", "cameras.json", "scene.ply", "contact.png")
 _MARKS = ("cameras.json", "rgb.mp4")  # what a folder must hold to count as an earlier run
 
@@ -53,7 +55,7 @@ def write_run(
     notes: Sequence[str] = (),
     extras: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    max_points: int = 500_000,
+    max_points: int = SCENE_POINTS,
     depth_format: str | None = None,
 ) -> dict[str, Path]:
     """Write a run into a folder of its own; either all of it appears, or nothing.
@@ -97,7 +99,7 @@ def write_run(
         arrays = {"depth": depth, "disparity": disparity, "raymap": raymap.astype(np.float32)}
         np.savez_compressed(folder / "depth.npz", **arrays)
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
-        write_points(folder / "scene.ply", *scene_points(rgb, depth, cameras, max_points=max_points))
+        write_scene(folder / "scene.ply", rgb, depth, cameras, max_points)
         rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": color_rays(raymap)}
         if source is not None:
             rows = {"input": source, **rows}
@@ -197,45 +199,17 @@ def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def scene_points(
-    rgb: np.ndarray, depth: np.ndarray, cameras: Cameras, *, max_points: int = 500_000, frames: int = 5
-) -> tuple[np.ndarray, np.ndarray]:
-    """Coloured points of some evenly spaced frames, without depth edges and far background.
+def write_scene(
+    path: str | Path, rgb: Any, depth: Any, cameras: Cameras, max_points: int = SCENE_POINTS
+) -> None:
+    """The surfaces of all frames as one point cloud, a PLY file; see `aether.point_cloud.fuse`.
 
     Args:
         rgb: (F, H, W, 3) in [0, 1].
         depth: (F, H, W).
-        max_points: more are thinned out evenly at random, always alike.
-        frames: how many frames are used.
-
-    Returns:
-        positions (N, 3) float32 in the world, colours (N, 3) uint8.
+        max_points: voxels grow until there are no more.
     """
-    chosen = np.unique(np.linspace(0, len(depth) - 1, frames).round().astype(int))
-    depth = depth[chosen]
-    keep = ~depth_edges(depth) & (depth < FAR)
-    positions = point_map(depth, cameras.select(chosen))[keep]
-    colors = (np.clip(rgb[chosen][keep], 0, 1) * 255 + 0.5).astype(np.uint8)
-    if len(positions) > max_points:
-        order = np.random.default_rng(0).choice(len(positions), max_points, replace=False, shuffle=False)
-        positions, colors = positions[np.sort(order)], colors[np.sort(order)]
-    return positions, colors
-
-
-def write_points(path: str | Path, positions: np.ndarray, colors: np.ndarray) -> None:
-    """Coloured points as a binary PLY file.
-
-    Args:
-        positions: (N, 3).
-        colors: (N, 3) uint8.
-    """
-    from plyfile import PlyData, PlyElement
-
-    names = ("x", "y", "z", "red", "green", "blue")
-    vertices = np.empty(len(positions), dtype=[(n, "<f4" if len(n) == 1 else "u1") for n in names])
-    for name, column in zip(names, [*np.transpose(positions), *np.transpose(colors)], strict=True):
-        vertices[name] = column
-    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(str(path))
+    write_ply(path, fuse(Surfaces(depth, rgb, cameras), max_points=max_points))
 
 
 def _checked(decoded: Streams, cameras: Cameras) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

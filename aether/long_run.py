@@ -26,9 +26,8 @@ from .export import (
     cameras_json,
     check_out_dir,
     new_folder,
-    scene_points,
     write_depth_pictures,
-    write_points,
+    write_scene,
     write_video,
 )
 from .geometry import disparity_to_depth
@@ -305,7 +304,7 @@ def write_long_run(
         (folder / "cameras.json").write_text(
             cameras_json(cameras, fps, result.report["notes"]), encoding="utf-8"
         )
-        write_points(folder / "scene.ply", *scene_points(floats, depth, cameras))
+        write_scene(folder / "scene.ply", floats, depth, cameras)
         rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": rays}
         (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
         (folder / "report.json").write_text(json.dumps(result.report, indent=1), encoding="utf-8")

@@ -91,7 +91,10 @@ def fuse(
         raise InputError("min_views", f"{min_views} is not within 1 to the {len(surfaces)} frames there are")
     grid = VoxelGrid(voxel_size or VOXEL_SHARE * (surfaces.middle_depth() or 1))
     for frame in range(len(surfaces)):
-        grid.add(frame_cloud(surfaces, frame))
+        cloud = frame_cloud(surfaces, frame)
+        while voxel_size is None and grid.reach(cloud) >= 1:
+            grid.coarsen()
+        grid.add(cloud)
         while len(grid) > max_points:
             if voxel_size is not None:
                 times = np.sqrt(len(grid) / (frame + 1) * len(surfaces) / max_points)
@@ -124,13 +127,24 @@ class VoxelGrid:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def reach(self, cloud: PointCloud) -> float:
+        """How far out the points lie; from 1 on the grid does not hold them."""
+        return float(np.abs(cloud.positions).max(initial=0)) / (self.size * (_REACH - 1))
+
     def add(self, cloud: PointCloud) -> None:
         """Add a frame's points.
 
         Raises:
             InputError: a point too many voxels away from the origin.
         """
-        keys, inverse = np.unique(self._keys_of(cloud.positions), return_inverse=True)
+        if self.reach(cloud) >= 1:
+            times = np.ceil(10 * self.reach(cloud) + 0.1) / 10
+            raise InputError(
+                "voxel_size",
+                f"is too small for how far the points reach; take it at least {times:g} times as large",
+            )
+        cells = np.floor(cloud.positions / self.size).astype(np.int64)
+        keys, inverse = np.unique(_pack(cells.T), return_inverse=True)
         weights = cloud.confidence
         columns = [weights, *(cloud.positions * weights[:, None]).T, *(cloud.colors * weights[:, None]).T]
         sums = [np.bincount(inverse, column, len(keys)) for column in columns]
@@ -156,17 +170,6 @@ class VoxelGrid:
             np.clip(colors / weight + 0.5, 0, 255).T.astype(np.uint8),
             weight / points,
         )
-
-    def _keys_of(self, positions: np.ndarray) -> np.ndarray:
-        cells = np.floor(positions / self.size)
-        reach = float(np.abs(cells).max(initial=0))
-        if reach >= _REACH:
-            raise InputError(
-                "voxel_size",
-                "is too small for how far the points reach; take it at least "
-                f"{np.ceil(reach / _REACH + 0.1):g} times as large",
-            )
-        return _pack(cells.astype(np.int64).T)
 
     def _merge(self, keys: np.ndarray, sums: np.ndarray) -> None:
         """Add voxels, sorted by key, to those there are."""

@@ -300,7 +300,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
     if moment == "denoising":
         monkeypatch.setattr(cli.Console, "steps", lambda self, name: interrupt)
     else:
-        monkeypatch.setattr("aether.export.write_points", interrupt)
+        monkeypatch.setattr("aether.export.write_scene", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -184,6 +184,14 @@ def test_points_are_bounded():
         fuse(surfaces, 1e-6 * middle)
 
 
+def test_voxels_of_no_given_size_grow_with_how_far_the_points_reach():
+    surfaces = walls()
+    poses = surfaces.cameras.poses.copy()
+    poses[2, 0, 3] = 1e7
+    cloud = fuse(replace(surfaces, cameras=replace(surfaces.cameras, poses=poses)))
+    assert 1 < len(cloud) < 3 * 12 * 16 and np.ptp(cloud.positions[:, 0]) == pytest.approx(1e7, rel=1e-3)
+
+
 def test_cameras_of_another_size_of_the_picture():
     surfaces = walls()
     resized = replace(surfaces, cameras=surfaces.cameras.resized(24, 32))
