@@ -119,6 +119,14 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     model.add_argument("--vae-tiling", action="store_true", help="less memory for the VAE, tile by tile")
     model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
     model.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
+    model.add_argument(
+        "--attention",
+        default="sdpa",
+        choices=("auto", "sdpa", "cudnn", "flash", "flash3", "sage"),
+        help="attention of the transformer: torch's own (sdpa), or a faster one, equal up to rounding (sage: "
+        "to 8 bits); auto: the fastest that runs here and is not rounded to 8 bits",
+    )
+    model.add_argument("--compile", action="store_true", help="compile the transformer's blocks first")
 
     job = command.add_argument_group("job")
     job.add_argument("--steps", type=int, help="denoising steps: 30 to reconstruct (4 is quick), else 50")
@@ -468,7 +476,15 @@ def _prepare_model(
     job.make_generator(model, settings.seed)
     if hero:
         hero.check(model, job.steps_of(task, settings))
+    _optimize(arguments, model)
     return model, settings
+
+
+def _optimize(arguments: argparse.Namespace, model: AetherModel) -> None:
+    if arguments.attention != "sdpa" or arguments.compile:
+        import hero_engine
+
+        hero_engine.optimize(model.transformer, arguments.attention, compile=arguments.compile)
 
 
 def _say_model(console: Console, model: AetherModel) -> None:

@@ -18,6 +18,7 @@ from aether.export import write_video
 from aether.loading import save_prompt_embeds
 from aether.metrics import psnr
 from aether.miniature import build, random_scene, render
+from hero_engine.backends import BACKENDS
 
 SMALL = ["--size", "32x48", "--steps", "7", "--device", "cpu"]
 FILES = {"rgb.mp4", "depth.mp4", "depth.npz", "cameras.json", "scene.ply", "contact.png", "report.json"}
@@ -81,6 +82,20 @@ def test_hero_with_every_step_full_changes_nothing(plain, tmp_path):
     assert run("reconstruct", "synthetic:3", *SMALL, "--interval", "1", out=tmp_path / "out") == 0
     assert np.array_equal(disparity_of(tmp_path / "out"), disparity_of(plain))
     assert report_of(tmp_path / "out")["hero"]["cached_steps"] == 0
+
+
+def test_the_fastest_attention_of_a_cpu_changes_nothing(plain, tmp_path):
+    out = tmp_path / "out"
+    chosen = ["--attention", "auto", "--hero", "off"]
+    assert run("reconstruct", "synthetic:3", *SMALL, *chosen, out=out) == 0
+    assert np.array_equal(disparity_of(out), disparity_of(plain))
+
+
+def test_the_attentions_are_the_engines():
+    arguments = cli.build_parser().parse_args(["reconstruct", "clip.mp4", "--out", "out"])
+    assert arguments.attention == "sdpa" and not arguments.compile
+    for name in ("auto", *BACKENDS):
+        cli.build_parser().parse_args(["reconstruct", "clip.mp4", "--out", "out", "--attention", name])
 
 
 def test_seeds(plain, tmp_path):
@@ -232,6 +247,7 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("guidance", "reconstruct synthetic --guidance 3"),
         ("seed", "reconstruct synthetic --seed -1"),
         ("device", "reconstruct synthetic --device nonsense"),
+        ("attention", "reconstruct synthetic --device cpu --attention flash"),
         ("source", "reconstruct synthetic --model {tmp}/nowhere"),
         ("transformer", "reconstruct synthetic --model {tmp}"),
         ("preset", "reconstruct synthetic --hero fastest"),
