@@ -23,7 +23,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +31,8 @@ from typing import Any
 import numpy as np
 
 from . import camera_glb
-from .errors import InputError
+from .arrays import read_npy, read_npz
+from .errors import InputError, reading
 from .export import cameras_json, check_rate, new_folder
 from .geometry import FLIP, Cameras, cameras_from_fov, finite_array, from_quaternions, to_quaternions
 
@@ -54,6 +54,10 @@ class CameraFile:
     cameras: Cameras
     fps: float | None = None
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.fps is not None:
+            check_rate(self.fps)
 
 
 @dataclass(frozen=True)
@@ -126,23 +130,11 @@ def read_cameras(path: str | Path, lens: Lens | None = None) -> CameraFile:
     path, lens = Path(path), lens or Lens()
     if path.is_dir():
         path = _main_file(path)
-    readers = {
-        ".json": _read_json,
-        ".txt": _read_text,
-        ".glb": _read_glb,
-        ".npz": _read_npz,
-        ".npy": _read_npz,
-    }
-    reader = readers.get(path.suffix.lower())
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError("file", f"{path.name} is not one of {', '.join(readers)}")
-    try:
+        raise InputError("file", f"{path.name} is not one of {', '.join(SUFFIXES)}")
+    with reading("file", f"{path.name} cannot be read as a camera path"):
         found = reader(path, lens)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, struct.error) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError("file", f"{path.name} cannot be read as a camera path ({reason})") from error
     if len(found.cameras) < 2:
         raise InputError("poses", f"{path.name} has a single pose; a path needs at least 2")
     return found
@@ -190,14 +182,14 @@ def _read_json(path: Path, lens: Lens) -> CameraFile:
 
 
 def _read_npz(path: Path, lens: Lens) -> CameraFile:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return _from_arrays({"poses": loaded}, lens)
-    with loaded:
-        if "poses" not in loaded:
-            raise InputError("poses", f"{path.name} holds {', '.join(loaded) or 'nothing'}, but no poses")
-        names = ("poses", "intrinsics", "height", "width", "fps")
-        return _from_arrays({name: loaded[name] for name in names if name in loaded}, lens)
+    loaded = read_npz(path, "file", ("poses", "intrinsics", "height", "width", "fps"))
+    if "poses" not in loaded:
+        raise InputError("poses", f"{path.name} holds {', '.join(loaded) or 'none of ours'}, but no poses")
+    return _from_arrays(loaded, lens)
+
+
+def _read_npy(path: Path, lens: Lens) -> CameraFile:
+    return _from_arrays({"poses": read_npy(path, "file")}, lens)
 
 
 def _from_arrays(found: Mapping[str, Any], lens: Lens) -> CameraFile:
@@ -213,7 +205,7 @@ def _from_arrays(found: Mapping[str, Any], lens: Lens) -> CameraFile:
 def _floats(value: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(name, "are not numbers, or not of one shape") from None
 
 
@@ -347,7 +339,7 @@ def _read_nerfstudio(document: dict[str, Any], lens: Lens) -> CameraFile:
     applied = np.eye(4)
     applied[:3] = _floats(document.get("applied_transform", applied[:3]), "applied_transform")
     poses = np.linalg.inv(applied) @ matrices @ FLIP
-    fps = document.get("aether_fps")
+    fps = None if document.get("aether_fps") is None else float(document["aether_fps"])
     settings = [document | frame for frame in frames]
     sizes = {(int(one.get("h", lens.height)), int(one.get("w", lens.width))) for one in settings}
     if len(sizes) > 1:
@@ -404,6 +396,6 @@ FORMATS: dict[str, tuple[str, Callable[[Cameras, float], bytes | dict[str, str]]
     "glb": (".glb", camera_glb.encode),
 }
 """Name to ending and writer."""
-_READERS = {".json": _read_json, ".txt": _read_text, ".glb": _read_glb, ".npz": _read_npz, ".npy": _read_npz}
+_READERS = {".json": _read_json, ".txt": _read_text, ".glb": _read_glb, ".npz": _read_npz, ".npy": _read_npy}
 SUFFIXES = tuple(_READERS)
 """Endings of the files that :func:`read_cameras` takes."""

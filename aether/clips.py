@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RATE_TOLERANCE = 0.07
 """A rate this close to one of Aether's is taken frame for frame: 25 as 24, 16 as 15."""
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+# Not all that Pillow knows: for EPS it would start another program, Ghostscript.
+_PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "PPM", "AVIF", "GIF")
 LEFT_OUT = "are left out"
 """How the note of a clip ends that is longer than what is used of it."""
 _BT709 = 1  # FFmpeg's number for it
@@ -465,13 +467,21 @@ def _open_picture(path: Path, name: str) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_picture_formats()) as picture:
             picture = ImageOps.exif_transpose(picture)
             if picture.mode.startswith("I") or picture.mode == "F":
                 return _from_deep(np.asarray(picture))
             return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(name, f"{path} cannot be read as a picture ({error})") from error
+
+
+def _picture_formats() -> list[str]:
+    """Those of `_PICTURE_FORMATS` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in _PICTURE_FORMATS if name in Image.OPEN]
 
 
 def _from_deep(grey: np.ndarray) -> Image:

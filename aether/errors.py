@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 200  # characters of another library's message, which may quote the file
+
 
 class InputError(ValueError):
     """A value that cannot be used, with the name of the field it came in.
@@ -17,6 +22,28 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """So that it can be sent from another process."""
         return type(self), (self.field, self._message)
+
+
+@contextmanager
+def reading(field: str, problem: str) -> Iterator[None]:
+    """Around the parsing of a file that somebody else made: whatever a parser stumbles over is an InputError.
+
+    Parsers of damaged files raise nearly everything (struct.error, RecursionError, zlib.error, OverflowError,
+    ...), none of which a caller could act on. A missing package stays an ImportError.
+
+    Args:
+        problem: what the error says, before the parser's own words.
+
+    Raises:
+        InputError: any other exception, which stays attached as its cause.
+    """
+    try:
+        yield
+    except (InputError, ImportError):
+        raise
+    except Exception as error:
+        words = str(error).partition("\n")[0][:_LONGEST]
+        raise InputError(field, f"{problem} ({type(error).__name__}: {words})") from error
 
 
 class SamplingStopped(RuntimeError):

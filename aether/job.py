@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from . import metrics, trajectory
+from .arrays import read_npy
 from .camera_files import SUFFIXES, CameraFile, read_cameras
 from .clips import read_clip, read_image
 from .errors import InputError
-from .geometry import Cameras, disparity_to_depth
+from .geometry import Cameras, disparity_to_depth, finite_array
 from .latents import Decoded, decode
 from .model import AetherModel
 from .raymap import to_cameras
@@ -187,17 +188,13 @@ def read_raymap(path: str) -> np.ndarray:
     """A camera condition (F, 6, h, w) from a .npy file; its shape is checked against the clip later.
 
     Raises:
-        InputError: the file is missing or holds no such array. Pickled arrays are refused.
+        InputError: the file is missing or holds no such array, NaN or infinities. Pickled arrays are refused.
     """
-    try:
-        with open(path, "rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError("raymap", f"{path} cannot be read as a .npy array ({error})") from error
+    array = read_npy(path, "raymap")
     if array.ndim != 4 or array.dtype.kind not in "fiu":
         found = f"{path} holds {array.dtype} {array.shape}"
         raise InputError("raymap", f"{found}; it must be (frames, 6, height / 8, width / 8) floats")
-    return array.astype(np.float32)
+    return finite_array(array.astype(np.float32), "raymap", (None,) * 4)
 
 
 def read_path(camera: str, frames: int, fps: float) -> CameraFile:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, reading
 from .hub import Progress, existing, resolve
 from .model import FRAMES, AetherModel
 from .prompt import (
@@ -51,6 +51,8 @@ VAE_CONFIG = {"scaling_factor": 0.7, "invert_scale_latents": True}
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
+_MOST_TIMESTEPS = 100_000
+_LAYER_COUNTS = {"num_layers", "layers_per_block"}
 _PREFIXES = ("transformer.", "model.diffusion_model.", "diffusion_model.")
 _PATCH_WEIGHT = "patch_embed.proj.weight"
 
@@ -268,7 +270,13 @@ def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):
     if config_file is not None and Path(config_file).is_file():
         content = read_json(Path(config_file), "scheduler")
         settings = {key: value for key, value in content.items() if not key.startswith("_")}
-    return kinds[kind].from_config(settings)
+    with reading("scheduler", f"{config_file} describes no noise schedule that can be used"):
+        if not 1 <= settings.get("num_train_timesteps", 1000) <= _MOST_TIMESTEPS:
+            raise ValueError(f"num_train_timesteps is not from 1 to {_MOST_TIMESTEPS}")
+        scheduler = kinds[kind].from_config(settings)
+        if not torch.isfinite(scheduler.alphas_cumprod).all():
+            raise ValueError("NaN or infinite values come of it")
+    return scheduler
 
 
 def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.device:
@@ -309,16 +317,17 @@ def _plain_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
 
 def _build(cls, config, names, field, where, device, dtype):
     """An instance of ``cls`` with the weights of the files in ``names`` (file to names to new names)."""
-    try:
-        with torch.device("meta"):
-            module = cls.from_config(config)
-    except (TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
-        raise InputError(field, f"the config of {where} cannot be used ({error})") from error
     found = {
         new: shape
         for file, renamed in names.items()
         for new, shape in ((renamed[old], shape) for old, shape in read_header(file, field).items())
     }
+    with reading(field, f"the config of {where} cannot be used"):
+        for key in _LAYER_COUNTS & config.keys():
+            if config[key] > len(found):
+                raise ValueError(f"{config[key]} {key}, and {len(found)} tensors")
+        with torch.device("meta"):
+            module = cls.from_config(config)
     wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     check_keys(found, wanted, where, field)
     if any(key not in wanted for key, _ in module.named_buffers()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .errors import InputError
+from .errors import InputError, reading
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -27,8 +27,9 @@ def weight_files(folder: Path, field: str) -> list[Path]:
     """
     index = folder / f"{WEIGHTS}.index.json"
     if index.is_file():
-        names = sorted(set(read_json(index, field).get("weight_map", {}).values()))
-        missing = [name for name in names if not (folder / Path(name).name).is_file()]
+        with reading(field, f"{index} is no index of weight files"):
+            names = sorted({str(name) for name in read_json(index, field)["weight_map"].values()})
+            missing = [name for name in names if not (folder / Path(name).name).is_file()]
         if missing or not names:
             raise InputError(
                 field, f"{folder} lacks {_some(missing) or 'files in its index'}; download it again"
@@ -136,12 +137,10 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def read_json(file: Path, field: str) -> dict:
-    try:
+    if not file.is_file():
+        raise InputError(field, f"{file} does not exist; the download is incomplete")
+    with reading(field, f"{file} cannot be read as JSON; download it again"):
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(field, f"{file} does not exist; the download is incomplete") from None
-    except (OSError, ValueError) as error:
-        raise InputError(field, f"{file} cannot be read as JSON ({error}); download it again") from error
     if not isinstance(content, dict):
         raise InputError(field, f"{file} is not a JSON object; download it again")
     return content

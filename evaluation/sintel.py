@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from aether.errors import InputError
+from aether.geometry import finite_array
 
-from .sources import checked_poses
+from .sources import about, checked_poses
 
 POSE_SEQUENCES = (
     *("alley_2", "ambush_4", "ambush_5", "ambush_6", "cave_2", "cave_4", "market_2", "market_5", "market_6"),
@@ -118,7 +119,9 @@ def read_cam(path: Path) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.frombuffer(content, "<f8")
     to_camera = np.vstack([numbers[9:].reshape(3, 4), [0, 0, 0, 1]])
     to_camera = checked_poses(to_camera[None], path)[0]
-    return numbers[:9].reshape(3, 3).copy(), np.linalg.inv(to_camera)
+    with about(path):
+        intrinsics = finite_array(numbers[:9].reshape(3, 3), "intrinsics", (3, 3))
+    return intrinsics.copy(), np.linalg.inv(to_camera)
 
 
 def _tagged(path: Path) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from aether.arrays import read_npz
 from aether.clips import check_frames, read_every_frame
-from aether.errors import InputError
+from aether.errors import InputError, reading
+from aether.export import check_rate
 from aether.geometry import Cameras, finite_array
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class ArrayFile:
 
     def fps(self) -> float:
         fps = self._get("fps")
-        return 12.0 if fps is None else float(fps)
+        return 12.0 if fps is None else checked_rate(fps, self.path)
 
     def depth(self, far: float | None = None) -> np.ndarray:
         return depth_of(self._get("depth"), self._get("disparity"), far, self.path)
@@ -125,7 +126,7 @@ class RunFolder:
         return len(self._cameras), self._cameras.height, self._cameras.width
 
     def fps(self) -> float:
-        return float(self._document["fps"])
+        return checked_rate(self._document.get("fps"), self.path / "cameras.json")
 
     def depth(self, far: float | None = None) -> np.ndarray:
         arrays = read_arrays(self._file("depth.npz"), "depth", "disparity")
@@ -151,20 +152,16 @@ class RunFolder:
     @cached_property
     def _document(self) -> dict[str, Any]:
         path = self._file("cameras.json")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError("cameras", f"{path} is not JSON ({error})") from error
+        with reading("cameras", f"{path} is not JSON of cameras"):
+            return dict(json.loads(path.read_text(encoding="utf-8")))
 
     @cached_property
     def _cameras(self) -> Cameras:
         path, document = self.path / "cameras.json", self._document
-        try:
+        with about(path), reading("cameras", "holds no cameras as aether writes them"):
             frames = document["frames"]
             arrays = [np.array([frame[name] for frame in frames]) for name in ("pose", "intrinsics")]
-            return Cameras(*arrays, document["height"], document["width"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError("cameras", f"{path} holds no cameras as aether writes them ({error})") from error
+            return Cameras(*arrays, int(document["height"]), int(document["width"]))
 
 
 class SyntheticScene:
@@ -268,11 +265,7 @@ def read_arrays(path: Path, *names: str, field: str = "predictions") -> dict[str
     Raises:
         InputError: not a .npz file, damaged, or an array of Python objects.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names if name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(field, f"{path} cannot be read as .npz ({error})") from error
+    return read_npz(path, field, names)
 
 
 def depth_of(
@@ -313,6 +306,18 @@ def checked_poses(poses: Any, origin: Any) -> np.ndarray:
     with about(origin):
         array = finite_array(poses, "poses", (None, 4, 4))
         return Cameras(array, np.broadcast_to(np.eye(3), (len(array), 3, 3)), 1, 1).poses
+
+
+def checked_rate(fps: Any, origin: Any) -> float:
+    """Frames per second.
+
+    Raises:
+        InputError: not one number, or not a positive one.
+    """
+    with about(origin):
+        rate = float(finite_array(fps, "fps", ()))
+        check_rate(rate)
+        return rate
 
 
 @contextmanager

@@ -337,6 +337,8 @@ def test_unreadable_files(tmp_path):
     (tmp_path / "folder" / "a.png").write_text("no")
     (tmp_path / "folder" / "b.png").write_text("no")
     fails("a.png cannot be read as a picture", tmp_path / "folder")
+    (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    fails("cannot be read as a picture", tmp_path / "a.eps", read_image)  # Ghostscript would run it
 
 
 def test_sound_alone_is_not_a_clip(tmp_path):

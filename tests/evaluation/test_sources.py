@@ -103,9 +103,11 @@ def test_run_folder(run_folder):
 
 def test_bad_run_folders_are_refused(run_folder):
     cameras = run_folder.path / "cameras.json"
-    for content in ("{", "[]", '{"frames": [], "width": 3, "height": 3}', '{"frames": [{"pose": 1}]}'):
+    for content in ("{", "[]", '{"frames": [{"pose": 1}]}'):
         cameras.write_text(content)
         refused("cameras", RunFolder(run_folder.path).poses)
+    cameras.write_text('{"frames": [], "width": 3, "height": 3}')
+    refused("poses", RunFolder(run_folder.path).poses)
     cameras.unlink()
     refused("predictions", RunFolder(run_folder.path).poses)
 

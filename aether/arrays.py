@@ -1,0 +1,66 @@
+"""Arrays from .npy and .npz files that somebody else made.
+
+No Python objects, and no more memory than the file gives reason for: a header's shape must fit the bytes that
+are there, and a packed array may not unpack to more than 64 MB and 200 times its size, as bombs do.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from .errors import reading
+
+LARGEST_UNASKED = 2**26
+LARGEST_RATIO = 200
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_npy(path: str | Path, field: str) -> np.ndarray:
+    """The array of a .npy file.
+
+    Raises:
+        InputError: another kind of file, a damaged one, an array of objects.
+    """
+    with reading(field, f"{path} cannot be read as a .npy array"), open(path, "rb") as file:
+        return _read(file, Path(path).stat().st_size)
+
+
+def read_npz(path: str | Path, field: str, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Those of the named arrays (default: all) that a .npz file has.
+
+    Raises:
+        InputError: as for :func:`read_npy`, or an array that is larger than its file gives reason for.
+    """
+    with reading(field, f"{path} cannot be read as .npz"), zipfile.ZipFile(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        wanted = members if names is None else [name for name in names if name in members]
+        return {name: _read_member(archive, members[name]) for name in wanted}
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    if member.file_size > max(LARGEST_UNASKED, LARGEST_RATIO * member.compress_size):
+        raise ValueError(
+            f"{member.filename} would unpack from {member.compress_size} to {member.file_size} bytes"
+        )
+    with archive.open(member) as stream:
+        return _read(stream, member.file_size)
+
+
+def _read(stream: IO[bytes], size: int) -> np.ndarray:
+    version = np.lib.format.read_magic(stream)
+    if version not in _HEADERS:
+        raise ValueError(f"version {version} of the format is not read")
+    shape, by_column, dtype = _HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are pickles")
+    expected = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or expected != size - stream.tell():
+        raise ValueError(f"{shape} of {dtype} is not what its {size - stream.tell()} bytes are")
+    values = np.frombuffer(stream.read(expected), dtype)
+    return values.reshape(shape, order="F" if by_column else "C").copy()

@@ -1,0 +1,355 @@
+"""Feeds damaged files to every reader, in a process of its own whose memory is limited.
+
+    python -m tests.reliability.fuzz_worker COUNT [READER ...]
+    python -m tests.reliability.fuzz_worker 1 READER --only 4711
+
+A line of JSON per reader: how many inputs it refused and read, the failures, the slowest, the memory it took.
+Every input hangs on the reader's name and its own number alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from .damage import damaged
+
+SECONDS = 10.0
+"""No input may take more seconds of a processor than this; seconds of a clock hang on what else runs."""
+MEMORY = 2**30
+"""No reader may take more bytes than this: a file of a few kB must not fill the machine."""
+_FAILURES_SHOWN = 5
+
+warnings.simplefilter("ignore")  # of damaged numbers, which is what this is about
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader with good files for it.
+
+    Attributes:
+        files: name to content.
+        read: is given the folder that holds them; raises InputError, or returns something.
+        check: fails where that is not right.
+        share: of the inputs asked for that are tried, below 1 where one takes long.
+    """
+
+    files: dict[str, bytes]
+    read: Callable[[Path], Any]
+    check: Callable[[Any], bool]
+    share: float = 1.0
+
+
+class Hang(BaseException):
+    """An input took too long."""
+
+
+def _ring(*_: Any) -> None:
+    raise Hang
+
+
+def _vm_data() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmData:")[1].split()[0]) * 1024
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def fuzz(name: str, reader: Reader, numbers: range, folder: Path) -> dict[str, Any]:
+    """Feed it the damaged files of these numbers."""
+    from aether.errors import InputError
+
+    for file, content in reader.files.items():
+        (folder / file).write_bytes(content)
+    assert reader.check(reader.read(folder)), f"{name}: the good file is not read"
+    counts, failures, slowest, before = {"refused": 0, "read": 0}, [], 0.0, _peak()
+    limit = _vm_data() + MEMORY
+    for number in numbers:
+        rng = Random(f"{name} {number}")
+        file = rng.choice(list(reader.files))
+        (folder / file).write_bytes(damaged(file, reader.files[file], rng))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        start = time.process_time()
+        try:
+            result = reader.read(folder)
+            outcome = "read" if reader.check(result) else "a wrong result"
+        except InputError as error:
+            outcome = "refused" if error.field and len(str(error)) > len(error.field) + 5 else "no message"
+        except Hang:
+            outcome = f"over {SECONDS} s"
+        except BaseException as error:  # whatever it is, it is a finding
+            outcome = "".join(traceback.format_exception(error, limit=-4))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            resource.setrlimit(resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        slowest = max(slowest, time.process_time() - start)
+        if outcome in counts:
+            counts[outcome] += 1
+        else:
+            failures.append(f"--only {number} ({file}): {outcome}")
+        (folder / file).write_bytes(reader.files[file])
+    return {
+        "reader": name,
+        **counts,
+        "failed": len(failures),
+        "failures": failures[:_FAILURES_SHOWN],
+        "slowest": round(slowest, 3),
+        "megabytes": (_peak() - before) // 2**20,
+    }
+
+
+def _cameras() -> dict[str, Reader]:
+    from aether.camera_files import FORMATS, read_cameras, write_cameras
+    from aether.trajectory import preset
+
+    path = preset("orbit left", 0.5, frames=5, fps=12)
+    made = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in FORMATS:
+            written = write_cameras(Path(scratch) / name, path, 12, name)
+            files = sorted(written.iterdir()) if written.is_dir() else [written]
+            made[name] = {file.name: file.read_bytes() for file in files if file.name != "points3D.txt"}
+        arrays = {"poses": path.poses, "intrinsics": path.intrinsics, "height": 48, "width": 64, "fps": 12.0}
+        np.savez(Path(scratch) / "cameras.npz", **arrays)
+        np.save(Path(scratch) / "poses.npy", path.poses)
+        for name in ("cameras.npz", "poses.npy"):
+            made[name] = {name: (Path(scratch) / name).read_bytes()}
+    poses = json.dumps({"poses": path.poses.tolist(), "fps": 12}).encode()
+    made["poses.json"] = {"poses.json": poses}
+
+    def right(found: Any) -> bool:
+        rate = found.fps is None or 0 < found.fps < np.inf
+        return rate and len(found.cameras) >= 2 and bool(np.isfinite(found.cameras.fov_x).all())
+
+    def reader(files: dict[str, bytes]) -> Reader:
+        name = "images.txt" if "images.txt" in files else next(iter(files))
+        return Reader(files, lambda folder: read_cameras(folder / name), right)
+
+    return {f"camera {name}": reader(files) for name, files in made.items()}
+
+
+def _arrays() -> dict[str, Reader]:
+    from aether.job import read_raymap
+    from evaluation.sintel import read_cam, read_dpt
+    from evaluation.sources import ArrayFile, RunFolder
+
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(1, 5, (3, 8, 12)).astype(np.float32)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    frames = [{"pose": np.eye(4).tolist(), "intrinsics": [[9, 0, 6], [0, 9, 4], [0, 0, 1]]} for _ in poses]
+    document = {"frames": frames, "height": 8, "width": 12, "fps": 12}
+    raymap = rng.normal(size=(3, 6, 1, 2)).astype(np.float32)
+    tag = struct.pack("<f", 202021.25)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "result.npz"
+        rgb = rng.uniform(size=(3, 8, 12, 3)).astype(np.float32)
+        np.savez(file, depth=depth, disparity=1 / depth, rgb=rgb, raymap=raymap, poses=poses, fps=12.0)
+        result = file.read_bytes()
+        np.save(Path(scratch) / "raymap.npy", raymap)
+        stored = (Path(scratch) / "raymap.npy").read_bytes()
+
+    def everything(source: Any) -> list[Any]:
+        return [source.size(), source.fps(), source.depth(), source.depth(100.0), source.poses()]
+
+    def right(found: list[Any]) -> bool:
+        size, fps, depth, far, poses = found
+        usual = len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size)
+        return (
+            usual
+            and np.isfinite(fps)
+            and fps > 0
+            and depth.ndim == far.ndim == 3
+            and poses.shape[1:] == (4, 4)
+        )
+
+    def streams(folder: Path) -> Any:
+        return ArrayFile(folder / "result.npz").streams()
+
+    numbers = np.concatenate([np.array(frames[0]["intrinsics"], float).ravel(), np.eye(4)[:3].ravel()])
+    return {
+        "evaluation npz": Reader(
+            {"result.npz": result}, lambda folder: everything(ArrayFile(folder / "result.npz")), right
+        ),
+        "evaluation streams": Reader({"result.npz": result}, streams, lambda found: found is not None),
+        "evaluation run": Reader(
+            {"depth.npz": result, "cameras.json": json.dumps(document).encode()},
+            lambda folder: everything(RunFolder(folder)),
+            right,
+        ),
+        "sintel dpt": Reader(
+            {"a.dpt": tag + struct.pack("<ii", 12, 8) + depth[0].astype("<f4").tobytes()},
+            lambda folder: read_dpt(folder / "a.dpt"),
+            lambda found: found.ndim == 2 and found.size > 0,
+        ),
+        "sintel cam": Reader(
+            {"a.cam": tag + numbers.astype("<f8").tobytes()},
+            lambda folder: read_cam(folder / "a.cam"),
+            lambda found: bool(np.isfinite(found[0]).all() and np.isfinite(found[1]).all()),
+        ),
+        "raymap npy": Reader(
+            {"raymap.npy": stored},
+            lambda folder: read_raymap(str(folder / "raymap.npy")),
+            lambda found: found.ndim == 4 and bool(np.isfinite(found).all()),
+        ),
+    }
+
+
+def _weights() -> dict[str, Reader]:
+    import torch
+    from safetensors.torch import save
+
+    from aether.errors import InputError
+    from aether.latents import Decoded
+    from aether.loading import load_transformer, make_scheduler
+    from aether.prompt import load_prompt_embeds
+    from aether.weights import read_header
+    from aether.window_store import WindowStore
+
+    from ..hero_engine.models import scheduler, tiny_transformer
+
+    model = tiny_transformer(1, width=32)
+    state = save({key: value.contiguous() for key, value in model.state_dict().items()})
+    small = save({"a": torch.randn(4, 4), "b": torch.randn(2, 3, 4)})
+    embeds = save({"prompt_embeds": torch.randn(1, 6, 16)})
+    config = {"_class_name": type(model).__name__, **model.config}
+    config = {key: value for key, value in config.items() if key[0] != "_" or key == "_class_name"}
+    schedule = {key: value for key, value in scheduler().config.items() if not key.startswith("_")}
+    weights = "diffusion_pytorch_model.safetensors"
+    index = {"weight_map": {key: weights for key in model.state_dict()}}
+
+    def tensors_of(module: Any) -> bool:
+        return sorted(module.state_dict()) == sorted(model.state_dict())
+
+    with tempfile.TemporaryDirectory() as scratch:
+        store = WindowStore(Path(scratch), {})
+        arrays = [np.zeros(shape, np.float32) for shape in ((3, 8, 12, 3), (3, 8, 12), (3, 6, 1, 2))]
+        store.save(0, Decoded(*arrays), {"seconds": {}})
+        name, window = store.path(0).name, store.path(0).read_bytes()
+
+    def finished(folder: Path) -> set[int]:
+        kept = WindowStore(folder / "store", {})
+        kept.folder.mkdir(parents=True, exist_ok=True)
+        kept.path(0).write_bytes((folder / name).read_bytes())
+        if kept.finished(1, (3, 8, 12)):
+            return {0}
+        raise InputError("window", "is not taken for finished")
+
+    return {
+        "safetensors header": Reader(
+            {"a.safetensors": small},
+            lambda folder: read_header(folder / "a.safetensors", "weights"),
+            lambda shapes: all(len(shape) < 65 for shape in shapes.values()),
+        ),
+        "prompt embeds": Reader(
+            {"prompt.safetensors": embeds},
+            lambda folder: load_prompt_embeds(folder / "prompt.safetensors"),
+            lambda found: found.ndim == 3 and bool(torch.isfinite(found).all()),
+        ),
+        "scheduler config": Reader(
+            {"scheduler_config.json": json.dumps(schedule).encode()},
+            lambda folder: make_scheduler("dpm", folder / "scheduler_config.json"),
+            lambda found: bool(torch.isfinite(found.alphas_cumprod).all()),
+        ),
+        "transformer file": Reader(
+            {"model.safetensors": state},
+            lambda folder: load_transformer(folder / "model.safetensors"),
+            tensors_of,
+        ),
+        "transformer folder": Reader(
+            {
+                "config.json": json.dumps(config).encode(),
+                weights: state,
+                f"{weights}.index.json": json.dumps(index).encode(),
+            },
+            lambda folder: load_transformer(folder),
+            tensors_of,
+        ),
+        "window of a long run": Reader({name: window}, finished, bool),
+    }
+
+
+def _pictures() -> dict[str, Reader]:
+    from io import BytesIO
+
+    from PIL import Image
+
+    from aether.clips import read_clip, read_every_frame, read_image
+    from aether.export import write_video
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    pictures = {}
+    for ending in ("png", "jpeg", "webp", "tiff", "bmp", "ppm"):
+        stream = BytesIO()
+        Image.fromarray(pixels).save(stream, ending)
+        pictures[f"a.{ending}"] = stream.getvalue()
+    with tempfile.TemporaryDirectory() as scratch:
+        frames = np.linspace(0, 1, 20 * 32 * 48 * 3, dtype=np.float32).reshape(20, 32, 48, 3)
+        for ending in ("mp4", "mkv"):
+            write_video(Path(scratch) / f"a.{ending}", frames, 12)
+        videos = {name: (Path(scratch) / name).read_bytes() for name in ("a.mp4", "a.mkv")}
+
+    def still(found: Any) -> bool:
+        return found.pixels.ndim == 3 and bool(np.isfinite(found.pixels).all())
+
+    def clip(found: Any) -> bool:
+        return len(found.frames) in (17, 25, 33, 41) and bool(np.isfinite(found.frames).all())
+
+    readers = {
+        f"picture {name}": Reader({name: content}, lambda folder, name=name: read_image(folder / name), still)
+        for name, content in pictures.items()
+    }
+    for name, content in videos.items():
+        readers[f"video {name}"] = Reader(
+            {name: content}, lambda folder, name=name: read_clip(folder / name, size=(16, 16)), clip, 0.2
+        )
+    readers["every frame"] = Reader(
+        {"a.mp4": videos["a.mp4"]},
+        lambda folder: read_every_frame(folder / "a.mp4"),
+        lambda found: found.ndim == 4 and len(found) > 0,
+        0.2,
+    )
+    return readers
+
+
+GROUPS = (_cameras, _arrays, _weights, _pictures)
+
+
+def main(count: int, names: list[str], only: int | None = None) -> None:
+    signal.signal(signal.SIGPROF, _ring)
+    readers = {name: reader for group in GROUPS for name, reader in group().items()}
+    print(json.dumps({"readers": list(readers)}), flush=True)
+    for name in names or readers:
+        print(json.dumps({"begun": name}), flush=True)
+        share = max(1, round(count * readers[name].share))
+        numbers = range(share) if only is None else range(only, only + 1)
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(fuzz(name, readers[name], numbers, Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    given = sys.argv[1:]
+    chosen = None
+    if "--only" in given:
+        at = given.index("--only")
+        chosen, given = int(given[at + 1]), given[:at]
+    main(int(given[0]), given[1:], chosen)
