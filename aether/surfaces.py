@@ -28,14 +28,14 @@ NOTHING_LEFT = (
 class Surfaces:
     """A clip's surfaces, a frame at a time.
 
-    ``depth``, ``rgb`` and ``mask`` are arrays, tensors, or anything with a shape that gives a frame when
+    ``depth``, ``image`` and ``mask`` are arrays, tensors, or anything with a shape that gives a frame when
     indexed with its number; frames are checked when they are asked for.
 
     Args:
         depth: (F, H, W) along z, positive.
-        rgb: (F, H, W, 3) in [0, 1].
+        image: (F, H, W, 3) in [0, 1].
         cameras: F cameras; of another size of the same picture they are scaled to this one.
-        mask: (F, H, W) or (1, H, W); pixels at or below 0.5 are left out.
+        mask: (F, H, W) or (1, H, W); pixels above 0.5 are left out.
         far: pixels of this depth and beyond are left out.
         edges: pixels whose 3x3 neighbourhood spans this share of their depth are left out; 0 keeps all.
 
@@ -44,7 +44,7 @@ class Surfaces:
     """
 
     depth: Any
-    rgb: Any
+    image: Any
     cameras: Cameras
     mask: Any = None
     far: float = FAR
@@ -57,10 +57,10 @@ class Surfaces:
                 "depth", f"has shape {tuple(self.depth.shape)}; it must be (frames, height, width)"
             )
         frames, height, width = self.depth.shape
-        if tuple(self.rgb.shape) != (frames, height, width, 3):
+        if tuple(self.image.shape) != (frames, height, width, 3):
             raise InputError(
-                "rgb",
-                f"has shape {tuple(self.rgb.shape)}; this depth takes ({frames}, {height}, {width}, 3)",
+                "image",
+                f"has shape {tuple(self.image.shape)}; this depth takes ({frames}, {height}, {width}, 3)",
             )
         if self.mask is not None and tuple(self.mask.shape) not in (
             (frames, height, width),
@@ -93,8 +93,8 @@ class Surfaces:
 
     def colors_of(self, frame: int) -> np.ndarray:
         """(H, W, 3) uint8."""
-        rgb = finite_array(self.rgb[frame], f"rgb (frame {frame})", (*self.size, 3))
-        return (np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8)
+        image = finite_array(self.image[frame], f"image (frame {frame})", (*self.size, 3))
+        return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def confidence_of(self, frame: int) -> np.ndarray:
         """(H, W) float32 in [0, 1]: 0 for what is left out, else how far from a jump of the depth."""
@@ -104,7 +104,7 @@ class Surfaces:
         if self.mask is not None:
             number = frame if self.mask.shape[0] > 1 else 0
             mask = finite_array(self.mask[number], f"mask (frame {number})", self.size)
-            confidence[mask <= 0.5] = 0
+            confidence[mask > 0.5] = 0
         return confidence
 
     def points_of(self, frame: int) -> np.ndarray:

@@ -45,7 +45,7 @@ def render_to(path: str, scene: Scene) -> None:
     poses = clip.poses.copy()
     poses[:, :3, 3] /= near
     np.savez(
-        path, rgb=clip.rgb, depth=clip.depth / near, mask=~clip.sky, poses=poses,
+        path, rgb=clip.rgb, depth=clip.depth / near, mask=clip.sky, poses=poses,
         intrinsics=clip.intrinsics, near=near,
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ def world(seed: int, moving: bool = False) -> SimpleNamespace:
     poses = clip.poses.copy()
     poses[:, :3, 3] /= near
     cameras = Cameras(poses, clip.intrinsics, HEIGHT, WIDTH)
-    surfaces = Surfaces(clip.depth / near, clip.rgb, cameras, ~clip.sky)
+    surfaces = Surfaces(clip.depth / near, clip.rgb, cameras, clip.sky)
 
     def distances(points: np.ndarray, times: list[float]) -> np.ndarray:
         """To the nearest surface at any of the times, as a share of the scene's depth."""
@@ -98,7 +98,7 @@ def test_a_frames_pixels():
     surfaces = walls(edges=0)
     cloud = frame_cloud(surfaces, -1)
     np.testing.assert_allclose(cloud.positions, point_map(surfaces.depth, surfaces.cameras)[2].reshape(-1, 3))
-    assert (cloud.colors == (surfaces.rgb[2] * 255).reshape(-1, 3)).all()
+    assert (cloud.colors == (surfaces.image[2] * 255).reshape(-1, 3)).all()
     assert (cloud.confidence == 1).all()
 
 
@@ -108,8 +108,8 @@ def test_edges_far_and_mask_leave_pixels_out():
     assert len(frame_cloud(walls(), 0)) == everything - (6 * 8 - 2 * 4)
     assert len(frame_cloud(walls(edges=5), 0)) == everything
     assert len(frame_cloud(walls(far=4, edges=0), 0)) == 4 * 6
-    mask = np.zeros((1, 12, 16))
-    mask[0, :, :3] = 1
+    mask = np.ones((1, 12, 16))
+    mask[0, :, :3] = 0
     assert len(frame_cloud(walls(mask=mask, edges=0), 2)) == 12 * 3
 
 
@@ -313,11 +313,11 @@ def with_value(name: str, number: float):
         (spoiled(depth=with_value("depth", np.inf)), r"depth \(frame 1\): holds NaN or infinite"),
         (spoiled(depth=with_value("depth", 0)), r"depth \(frame 1\): holds zero"),
         (spoiled(depth=lambda s: s.depth[0]), r"depth: has shape \(12, 16\)"),
-        (spoiled(depth=lambda s: s.depth[:2]), "rgb: has shape .* this depth takes"),
-        (spoiled(rgb=with_value("rgb", np.nan)), r"rgb \(frame 1\): holds NaN"),
+        (spoiled(depth=lambda s: s.depth[:2]), "image: has shape .* this depth takes"),
+        (spoiled(image=with_value("image", np.nan)), r"image \(frame 1\): holds NaN"),
         (spoiled(cameras=lambda s: s.cameras.select(slice(2))), "cameras: there are 2 for 3 frames"),
         (spoiled(cameras=lambda s: s.cameras.resized(12, 12)), "cameras: .* one of them was cropped"),
-        (spoiled(mask=lambda s: np.ones((2, 12, 16))), "mask: has shape"),
+        (spoiled(mask=lambda s: np.zeros((2, 12, 16))), "mask: has shape"),
         (spoiled(mask=lambda s: np.full((1, 12, 16), np.nan)), r"mask \(frame 0\): holds NaN"),
         (spoiled(far=lambda s: 0.0), "far: 0.0 must be a positive depth"),
         (spoiled(far=lambda s: float("nan")), "far: nan"),
@@ -332,7 +332,7 @@ def with_value(name: str, number: float):
         (lambda: frame_mesh(walls(), -2), "frame: -2"),
         (lambda: frame_mesh(walls(), 0, 0), "step: 0 must be at least 1"),
         (lambda: frame_mesh(walls(far=0.5), 0), "frame: 0: nothing is left"),
-        (lambda: cloud_glb(fuse(walls(mask=np.zeros((3, 12, 16))))), "points: nothing is left"),
+        (lambda: cloud_glb(fuse(walls(mask=np.ones((3, 12, 16))))), "points: nothing is left"),
     ],
 )
 def test_bad_input_is_refused(make, words):

@@ -1,0 +1,241 @@
+"""Aether Point Cloud and Aether Mesh: depth, video and cameras as 3D files for core's viewers and others."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import Types, io
+
+from ..aether.errors import InputError
+from ..aether.mesh import cloud_glb, frame_mesh, mesh_glb
+from ..aether.point_cloud import frame_cloud, fuse, write_ply
+from ..aether.surfaces import EDGES, FAR, NOTHING_LEFT, Surfaces
+from .messages import show_text
+from .types import CameraPath, CamerasValue
+
+FUSED, ONE_FRAME = "fused", "one frame"
+Y_UP, Y_DOWN = "y up", "y down"
+
+
+def clip_inputs() -> list[Any]:
+    """What every node here takes: a clip's depth, pictures and cameras."""
+    return [
+        io.Image.Input("depth", tooltip="The depth of Aether Depth: its second output, not the picture."),
+        io.Image.Input("image", tooltip="The video of the same run, for the colors."),
+        CameraPath.Input("cameras", tooltip="Of Aether Cameras, for the same run; smoothed ones work too."),
+    ]
+
+
+def choice_inputs() -> list[Any]:
+    """Which pixels count."""
+    return [
+        io.Float.Input(
+            "far",
+            default=FAR,
+            min=0.1,
+            max=1000.0,
+            step=1.0,
+            tooltip="What is at this depth or beyond is left out, such as the sky. 1 is the nearest depth of "
+            "the clip.",
+        ),
+        io.Float.Input(
+            "edges",
+            default=EDGES,
+            min=0.0,
+            max=10.0,
+            step=0.01,
+            tooltip="Pixels around which depth jumps by this share of it are left out: they hang between two "
+            "surfaces. Smaller cuts more, 0 nothing.",
+        ),
+    ]
+
+
+def mask_input() -> Any:
+    return io.Mask.Input(
+        "mask",
+        optional=True,
+        tooltip="White is left out, such as people who walk through. One picture, or one per frame.",
+    )
+
+
+def surfaces_of(
+    depth: torch.Tensor,
+    image: torch.Tensor,
+    cameras: CamerasValue,
+    far: float,
+    edges: float,
+    mask: torch.Tensor | None,
+) -> Surfaces:
+    """What the inputs show.
+
+    Raises:
+        InputError: a picture in place of depth; what `Surfaces` refuses.
+    """
+    if not (depth[..., :1] == depth).all() or not depth.max() > 1:
+        raise InputError(
+            "depth",
+            "is a picture of depth, not depth: it has colors, or nothing beyond 1; connect the depth of "
+            "Aether Depth",
+        )
+    return Surfaces(depth[..., 0], image[..., :3], cameras["cameras"], mask, far, edges)
+
+
+class AetherPointCloud(io.ComfyNode):
+    """All frames' surfaces as points."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherPointCloud",
+            display_name="Aether Point Cloud",
+            category="Aether/geometry",
+            description="Puts all frames together in space: a colored point cloud for Preview Point Cloud.",
+            search_aliases=["ply", "pointcloud", "3d reconstruction", "video to 3d", "fuse depth", "voxel"],
+            inputs=[
+                *clip_inputs(),
+                io.Combo.Input(
+                    "points",
+                    options=[FUSED, ONE_FRAME],
+                    default=FUSED,
+                    tooltip="fused: all frames, one point per voxel. one frame: all pixels of one frame.",
+                ),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=-1,
+                    max=100_000,
+                    tooltip="For one frame: which one, counted from 0; -1 is the last.",
+                ),
+                io.Float.Input(
+                    "voxel_size",
+                    default=0.5,
+                    min=0.01,
+                    max=100.0,
+                    step=0.05,
+                    tooltip="For fused: how far points are apart, in percent of the scene's middle depth. "
+                    "Larger means fewer points.",
+                ),
+                io.Int.Input(
+                    "min_views",
+                    default=1,
+                    min=1,
+                    max=100_000,
+                    tooltip="For fused: a point stays if so many frames saw it. Takes out noise and what "
+                    "moves, best with voxels of 1 or 2 percent.",
+                ),
+                *choice_inputs(),
+                io.Combo.Input(
+                    "axes",
+                    options=[Y_UP, Y_DOWN],
+                    default=Y_UP,
+                    advanced=True,
+                    tooltip="Of the PLY. y up: for viewers and beside a GLB camera. y down: beside cameras "
+                    "saved as json, colmap or tum.",
+                ),
+                mask_input(),
+            ],
+            outputs=[
+                io.File3DPLY.Output(
+                    "ply", display_name="ply", tooltip="For Preview Point Cloud and Save Point Cloud."
+                ),
+                io.File3DGLB.Output(
+                    "glb", display_name="glb", tooltip="The same points for Preview 3D and Save 3D; y up."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        depth: torch.Tensor,
+        image: torch.Tensor,
+        cameras: CamerasValue,
+        points: str,
+        frame: int,
+        voxel_size: float,
+        min_views: int,
+        far: float,
+        edges: float,
+        axes: str,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        if not (np.isfinite(voxel_size) and voxel_size > 0):
+            raise InputError("voxel_size", f"{voxel_size} must be a positive number of percent")
+        surfaces = surfaces_of(depth, image, cameras, far, edges, mask)
+        if points == ONE_FRAME:
+            cloud = frame_cloud(surfaces, frame)
+        else:
+            middle = surfaces.middle_depth()
+            if middle is None:
+                raise InputError("points", NOTHING_LEFT)
+            bar = comfy.utils.ProgressBar(len(surfaces))
+            size = voxel_size / 100 * middle
+            cloud = fuse(surfaces, size, min_views=min_views, progress=bar.update_absolute)
+        glb = cloud_glb(cloud)
+        ply = BytesIO()
+        write_ply(ply, cloud.to_gltf() if axes == Y_UP else cloud)
+        show_text(cls.hidden.unique_id, f"{len(cloud):,} points, {len(ply.getvalue()) / 1e6:.1f} MB")
+        return io.NodeOutput(Types.File3D(ply, "ply"), Types.File3D(BytesIO(glb), "glb"))
+
+
+class AetherMesh(io.ComfyNode):
+    """One frame's surface."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherMesh",
+            display_name="Aether Mesh",
+            category="Aether/geometry",
+            description="One frame as a mesh with the picture on it, cut at edges: a GLB for Preview 3D.",
+            search_aliases=["glb", "depth to mesh", "2.5d", "camera projection", "relief", "parallax"],
+            inputs=[
+                *clip_inputs(),
+                io.Int.Input(
+                    "frame",
+                    default=0,
+                    min=-1,
+                    max=100_000,
+                    tooltip="Which one, counted from 0; -1 is the last.",
+                ),
+                io.Int.Input(
+                    "step",
+                    default=2,
+                    min=1,
+                    max=16,
+                    tooltip="Every so many pixels are a corner. 1 is all of the depth, larger makes a "
+                    "lighter mesh; the picture stays sharp.",
+                ),
+                *choice_inputs(),
+                mask_input(),
+            ],
+            outputs=[
+                io.File3DGLB.Output("glb", display_name="glb", tooltip="For Preview 3D, Save 3D and Blender.")
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        depth: torch.Tensor,
+        image: torch.Tensor,
+        cameras: CamerasValue,
+        frame: int,
+        step: int,
+        far: float,
+        edges: float,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        mesh = frame_mesh(surfaces_of(depth, image, cameras, far, edges, mask), frame, step)
+        data = mesh_glb(mesh)
+        show_text(cls.hidden.unique_id, f"{len(mesh.faces):,} triangles, {len(data) / 1e6:.1f} MB")
+        return io.NodeOutput(Types.File3D(BytesIO(data), "glb"))
+
+
+NODES: list[type[Any]] = [AetherPointCloud, AetherMesh]
