@@ -1,4 +1,4 @@
-"""The command line: `python -m evaluation depth | pose | fidelity | vbench`."""
+"""The command line: `python -m evaluation depth | pose | fidelity | vbench | world | ...`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from aether.errors import InputError
 from aether.metrics import ALIGNMENTS
 
 from . import sintel
+from .compare.command import add_compare
 from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out
@@ -48,6 +49,17 @@ _FIDELITY_COLUMNS = (
     Column("disparity_lpips", "LPIPS", ".4f"),
     Column("raymap_psnr", "raymap PSNR", ".2f"),
 )
+_WORLD_COLUMNS = (
+    Column("vae_psnr", "VAE", ".2f"),
+    Column("abs_rel", "Abs Rel"),
+    Column("delta1", "delta1"),
+    Column("rpe_rot", "RPE rot"),
+    Column("prediction_first", "predict: first", ".2f"),
+    Column("prediction_path", "path"),
+    Column("planning_first", "plan: first", ".2f"),
+    Column("planning_last", "last", ".2f"),
+    Column("planning_path", "path"),
+)
 _LOSSY = (
     "RGB of run folders is read from rgb.mp4, whose compression counts too; `python -m aether compare` "
     "measures what was decoded"
@@ -69,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(table.text())
         if arguments.out:
             table.write(arguments.out, overwrite=arguments.overwrite)
-    except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted; {str(stopped) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
     except (ImportError, OSError, ValueError) as error:
         # As in aether.cli: InputError is a ValueError that names its field; others are bugs.
@@ -120,6 +132,15 @@ def build_parser() -> argparse.ArgumentParser:
     vbench.add_argument("videos", help="a video, a run folder of aether, or a folder of either")
     vbench.add_argument("--pairs", help="folder of first and last frames: PSNR of the videos' ends too")
     vbench.add_argument("--device", default="cuda", help="default: cuda")
+
+    world = _command(commands, "world", _world, "how well a model knows the synthetic world: held-out scenes")
+    world.add_argument("--model", default="miniature", help="miniature, or whatever `python -m aether` takes")
+    world.add_argument("--scenes", type=int, default=8, metavar="N", help="seeds 0 to N - 1; default: 8")
+    world.add_argument(
+        "--steps", type=int, help="for each task; default: 30, and 50 for prediction and planning"
+    )
+
+    add_compare(commands)
     return parser
 
 
@@ -202,6 +223,40 @@ def _fidelity(arguments: argparse.Namespace) -> Table:
     compressed = any(source.crops for source in (*plain.values(), *other.values()))
     packages = ("numpy", "scikit-image", *(["lpips"] if lpips else []))
     return Table("fidelity", columns, rows, notes=[_LOSSY] if compressed else [], packages=packages)
+
+
+def _world(arguments: argparse.Namespace) -> Table:
+    from aether.tasks import TASKS
+
+    from .compare.work import loader_of
+    from .world import DEEPEST, average, held_out, score_clip
+
+    if arguments.scenes < 1:
+        raise InputError("scenes", f"{arguments.scenes} is not a number from 1")
+    model = loader_of(arguments.model)()
+    steps = {name: arguments.steps or (30 if name == "reconstruction" else 50) for name in TASKS}
+    rows = []
+    for seed, clip in held_out(range(arguments.scenes)):
+        rows.append({"name": f"scene {seed}", **score_clip(model, clip, steps)})
+        print(f"scene {seed} done", file=sys.stderr)
+    return Table(
+        "world",
+        _WORLD_COLUMNS,
+        rows,
+        average(rows),
+        {
+            "model": model.name,
+            "trained": model.trained,
+            "steps": steps,
+            "deepest": DEEPEST,
+            "align": "median",
+        },
+        [
+            "VAE, first and last picture: PSNR in dB; RPE rot in degrees; path: correlation of the camera's "
+            "way with the one asked for"
+        ],
+        ("numpy", "torch", "diffusers", "evo"),
+    )
 
 
 def _vbench(arguments: argparse.Namespace) -> Table:

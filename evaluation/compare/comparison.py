@@ -1,0 +1,228 @@
+"""A whole comparison, or a whole search: from arguments to files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from aether.errors import InputError
+from aether.model import AetherModel
+
+from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
+from .journal import Journal, write_whole
+from .report import command_line, csv_text, frontier_png, machine, markdown, versions
+from .runs import PLAIN, Group
+from .search import Budget, affordable, candidates, rungs, search, settings_document
+from .summary import rows_of
+from .work import Record, Task, estimated_seconds, loader_of, record_key, seconds_of_one, unfinished, work_off
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for.
+
+    Attributes:
+        folder: where runs and results go; None for asking what it would take.
+        source: "miniature", or what ``aether.loading.load`` takes.
+        scenes: seeds of the synthetic world.
+        tasks: name to steps.
+        methods: only these; None for all.
+        settings: file with a search's settings; None for the fixed selection.
+        minutes: that a search may take.
+    """
+
+    folder: Path | None
+    source: str
+    scenes: list[int]
+    tasks: dict[str, int]
+    samplers: list[str]
+    targets: list[float]
+    methods: list[str] | None
+    settings: str | None
+    workers: int
+    minutes: float
+
+    def groups(self) -> list[Group]:
+        """Each scene, task and sampler."""
+        return [
+            Group(scene, task, sampler, steps)
+            for sampler in self.samplers
+            for scene in self.scenes
+            for task, steps in self.tasks.items()
+        ]
+
+    def wants(self, contender: Contender) -> bool:
+        return self.methods is None or contender.method in self.methods
+
+
+def compare(plan: Plan, dry_run: bool) -> str:
+    """Make the runs that are missing, write results.md, results.csv and frontier.png, and return the first.
+
+    Args:
+        dry_run: only say how many runs there are and how long they take.
+    """
+    loader = loader_of(plan.source)
+    model = loader()
+    chosen = _chosen(plan, model)
+    tasks: list[Task] = [(group, chosen[group.sampler]) for group in plan.groups()]
+    if dry_run:
+        return _said(plan, model, tasks)
+    journal = Journal(plan.folder / "runs.jsonl", _setup(model))
+    left = sum(1 + len(contenders) for _, contenders in unfinished(tasks, journal.records))
+    with _interruptible(journal):
+        work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
+    rows = rows_of(_of(tasks, journal.records))
+    text = markdown(rows, _header(plan, model), plan.targets)
+    write_whole(plan.folder / "results.md", text)
+    write_whole(plan.folder / "results.csv", csv_text(rows))
+    write_whole(plan.folder / "frontier.png", frontier_png(rows))
+    return text
+
+
+def _chosen(plan: Plan, model: AetherModel) -> dict[str, list[Contender]]:
+    """The contenders of each sampler."""
+    if plan.settings is None:
+        selection = default_contenders(shape_of(model), list(plan.tasks.values()), plan.targets)
+        found = dict.fromkeys(plan.samplers, selection)
+    else:
+        found = read_settings(plan.settings)
+    for sampler in plan.samplers:
+        if sampler not in found:
+            raise InputError("settings", f"{plan.settings} has none for the {sampler} sampler")
+    return {sampler: [one for one in found[sampler] if plan.wants(one)] for sampler in plan.samplers}
+
+
+def _said(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
+    shape = shape_of(model)
+    costs = {group.task: seconds_of_one(model, group) for group, _ in tasks[: len(plan.tasks)]}
+
+    def speedup(contender: Contender, steps: int) -> float:
+        fixed = {"interval", "warmup"} <= set(contender.settings)
+        return predicted_speedup(contender, shape, [steps]) if fixed else min(plan.targets)
+
+    minutes = estimated_seconds(tasks, costs, speedup) / 60
+    runs = sum(1 + len(contenders) for _, contenders in tasks)
+    return (
+        f"{runs} runs: {len(tasks)} unaccelerated ones ({len(plan.scenes)} scenes, {len(plan.tasks)} tasks, "
+        f"{len(plan.samplers)} samplers), the others with {len(tasks[0][1])} settings or so each; about "
+        f"{minutes / plan.workers:.0f} minutes with {plan.workers} workers, as fast as the machine is now"
+    )
+
+
+def _of(tasks: Sequence[Task], records: Sequence[Record]) -> list[Record]:
+    """The records of the tasks, in their order: a file may hold more."""
+    found = {record_key(record): record for record in records}
+    plain = {"method": PLAIN, "settings": {}}
+    return [
+        found[record_key({**asdict(group), **one})]
+        for group, contenders in tasks
+        for one in (plain, *map(asdict, contenders))
+    ]
+
+
+def find_settings(plan: Plan, dry_run: bool) -> str:
+    """Search, write settings.json, and return what is in it as text.
+
+    Args:
+        dry_run: only say how many settings the time allows.
+    """
+    loader = loader_of(plan.source)
+    model = loader()
+    always, more = candidates(shape_of(model), list(plan.tasks.values()), plan.targets)
+    always, more = ([one for one in found if plan.wants(one)] for found in (always, more))
+    # A run takes about what a speed in the middle of the targets leaves of it.
+    usual = sorted(plan.targets)[len(plan.targets) // 2]
+    groups = plan.groups()[: len(plan.tasks)]
+    costs = {g.task: g.steps * seconds_of_one(model, g)["forward"] / usual for g in groups}
+    budget = Budget(plan.minutes, plan.workers, costs)
+    if dry_run:
+        room = affordable(budget, rungs(plan.scenes, plan.tasks, costs), len(plan.samplers))
+        return (
+            f"{len(always) + len(more)} settings can be tried with each sampler, {len(always)} always are; "
+            f"{plan.minutes:g} minutes with {plan.workers} workers allow about {room}"
+        )
+    journal = Journal(plan.folder / "search.jsonl", _setup(model))
+    with _interruptible(journal):
+        found = search(
+            journal,
+            loader,
+            always=always,
+            more=more,
+            tasks=plan.tasks,
+            scenes=plan.scenes,
+            targets=plan.targets,
+            budget=budget,
+            samplers=plan.samplers,
+            progress=_progress(None),
+            say=lambda text: print(text, file=sys.stderr),
+        )
+    document = {**_header(plan, model), **settings_document(found)}
+    write_whole(plan.folder / "settings.json", json.dumps(document, indent=1) + "\n")
+    lines = [f"{sampler}: {one.label}: {one.title}" for sampler, kept in found.items() for one in kept]
+    return "\n".join([*lines, f"written to {plan.folder / 'settings.json'}"])
+
+
+def _setup(model: AetherModel) -> dict[str, Any]:
+    """What all runs of a file have in common; times of two machines cannot be put in one table."""
+    return {"weights": _weights(model), "machine": machine(), "versions": versions()}
+
+
+def _weights(model: AetherModel) -> str:
+    digest = hashlib.sha256()
+    for part in (model.transformer, model.vae):
+        for name, value in sorted(part.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+    trained = "trained" if model.trained else "untrained: quality means nothing"
+    return f"{model.name} ({trained}), sha256 {digest.hexdigest()[:16]}"
+
+
+def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
+    setup = _setup(model)
+    height, width = model.default_size
+    scenes = ", ".join(map(str, plan.scenes))
+    return {
+        "command": f"`{command_line()}`",
+        "weights": setup["weights"],
+        "machine": f"{setup['machine']}, {plan.workers} processes of one thread",
+        "versions": ", ".join(f"{name} {version}" for name, version in setup["versions"].items()),
+        "clips": f"{model.default_frames} frames of {height} x {width}, scenes {scenes}",
+        "steps": ", ".join(f"{task} {steps}" for task, steps in plan.tasks.items()),
+    }
+
+
+def _progress(total: int | None) -> Callable[[Record], None]:
+    begin, count = time.monotonic(), 0
+
+    def tell(record: Record) -> None:
+        nonlocal count
+        count += 1
+        which = f"{record['task']}, scene {record['scene']}, {record['sampler']}"
+        done = f"{count}" if total is None else f"{count}/{total}"
+        what = record["method"] if record["method"] == PLAIN else _described(record)
+        print(f"[{done}, {time.monotonic() - begin:.0f} s] {which}: {what}", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _described(record: Record) -> str:
+    contender = Contender(record["method"], record["settings"])
+    if record.get("failed"):
+        return f"{contender.label} ({contender.title}) failed: {record['failed']}"
+    return f"{contender.label} ({contender.title}) {record['flops_speedup']:.2f}x"
+
+
+@contextmanager
+def _interruptible(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = len(journal.records)
+        raise KeyboardInterrupt(f"{kept} runs are kept; the same command goes on with the others") from None

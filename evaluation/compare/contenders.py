@@ -1,0 +1,233 @@
+"""What takes part in a comparison: a method and its settings."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from aether.errors import InputError
+from aether.latents import latent_frames
+from aether.model import AetherModel
+from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig, MethodConfig, hero_session
+from hero_engine.cost import ModelShape, predict
+
+from .packages import PACKAGES, Occasion
+
+HERO = "HERO"
+SAMPLERS = ("reference", "deterministic")
+TARGETS = (1.5, 1.75, 2.0, 2.5)
+"""Speed-ups by FLOPs at which the methods are compared."""
+TOLERANCE = 0.98
+"""A setting reaches a target from this share of it on: steps are whole numbers."""
+INTERVALS = (2, 3, 4, 5, 6)
+WARMUPS = tuple(round(0.01 * percent, 2) for percent in range(90, 3, -1))
+"""Shares of the steps, most first."""
+ALWAYS = 1e6
+"""A threshold that is never reached: the interval alone decides."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One method with one choice of settings, ready for JSON.
+
+    Attributes:
+        method: a key of ``hero_engine.METHODS`` or of ``PACKAGES``.
+        settings: the fields of the method's settings that differ from its defaults.
+    """
+
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS and self.method not in PACKAGES:
+            known = ", ".join([*METHODS, *PACKAGES])
+            raise InputError("settings", f"{self.method!r} is not a method; it must be one of {known}")
+        if not isinstance(self.settings, dict):
+            raise InputError("settings", f"those of {self.method} must be an object of names and values")
+
+    @property
+    def label(self) -> str:
+        """The method, for people. The orders of TaylorSeer are methods of their own."""
+        if self.method in PACKAGES:
+            return PACKAGES[self.method].label
+        order = f" {self.settings.get('order', 1)}" if self.method == "taylorseer" else ""
+        return METHODS[self.method].name + order
+
+    @property
+    def title(self) -> str:
+        """The settings, for people."""
+        return ", ".join(f"{name} {_shown(value)}" for name, value in self.settings.items()) or "defaults"
+
+    @property
+    def key(self) -> str:
+        """The same text for the same contender."""
+        return json.dumps([self.method, self.settings], sort_keys=True)
+
+    def config(self) -> MethodConfig | None:
+        """The settings of one of the engine's methods; None for another package's.
+
+        Raises:
+            InputError: the method has no such setting, or not with this value.
+        """
+        if self.method in PACKAGES:
+            return None
+        try:
+            return METHODS[self.method](**self.settings)
+        except (ConfigError, TypeError) as error:
+            raise InputError("settings", f"{self.label}: {error}") from error
+
+    def session(self, transformer: Any, occasion: Occasion) -> AbstractContextManager[Any]:
+        """The method on a transformer. Gives the run of the engine's methods, whose report tells more."""
+        if self.method in PACKAGES:
+            return PACKAGES[self.method].session(transformer, self.settings, occasion)
+        return hero_session(transformer, self.config(), occasion.steps)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "fora": {},
+    "taylorseer": {"order": 1},
+    "taylorseer 2": {"order": 2},
+    "toca": {"ratio": 0.1},
+    "duca": {"ratio": 0.1},
+    "worldcache": {"threshold": ALWAYS},
+}
+"""The engine's other methods and what is set in them besides interval and warm-up."""
+
+TRUER = {"context": "cached_kv", "forecast": "fitted", "text": "omit"}
+"""What the findings say is truest of HERO."""
+
+LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
+    "hero": tuple(
+        {**TRUER, "interval": 6, "warmup": 0.1, "threshold": threshold} for threshold in (0.05, 0.1, 0.2, 0.4)
+    ),
+    "worldcache": tuple(
+        {"interval": interval, "warmup": 0.2, "threshold": threshold}
+        for interval in (3, 5)
+        for threshold in (0.05, 0.2, 0.8)
+    ),
+}
+"""Settings of the engine's adaptive methods: how fast they are shows when they run."""
+
+HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "context": ("selected", "cached_kv"),
+    "forecast": ("linear", "fitted"),
+    "text": ("omit", "refresh"),
+    "tau": (0.25, 0.5, 0.75),
+    "ratio": (1 / 6, 1 / 3),
+}
+"""What the search tries of HERO's settings, besides interval, warm-up and threshold."""
+
+
+def fitted(
+    method: str, settings: dict[str, Any], target: float, shape: ModelShape, steps: Sequence[int]
+) -> Iterator[Contender]:
+    """A method's fixed schedules that reach a target by as little as they can, one an interval.
+
+    For each interval, the longest warm-up with which the mean share of the FLOPs over runs of ``steps`` steps
+    reaches 1 / target.
+    """
+    for interval in INTERVALS:
+        for warmup in WARMUPS:
+            contender = Contender(method, {**settings, "interval": interval, "warmup": warmup})
+            if predicted_speedup(contender, shape, steps) >= target * TOLERANCE:
+                yield contender
+                break
+
+
+def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[int]) -> float:
+    """By FLOPs, before anything runs, at equal weight of runs of each number of steps."""
+    if (config := contender.config()) is not None:
+        shares = [run.flops / run.unaccelerated_flops for run in (predict(config, shape, n) for n in steps)]
+    else:
+        shares = [PACKAGES[contender.method].share(contender.settings, shape, n) for n in steps]
+    return len(shares) / sum(shares)
+
+
+def engine_families() -> Iterator[tuple[str, dict[str, Any]]]:
+    """(method, settings) of FAMILIES."""
+    for name, settings in FAMILIES.items():
+        yield name.split()[0], settings
+
+
+def shape_of(model: AetherModel) -> ModelShape:
+    """The transformer's dimensions at the model's own size."""
+    from hero_engine.cogvideox import CogVideoXAdapter
+
+    height, width = (side // model.spatial_scale for side in model.default_size)
+    channels = model.out_channels + model.condition_channels
+    latent = torch.empty(
+        1, latent_frames(model, model.default_frames), channels, height, width, device="meta"
+    )
+    call = CogVideoXAdapter(model.transformer).read_call((latent, model.prompt_embeds, 0), {})
+    return call.shape
+
+
+def default_contenders(
+    shape: ModelShape, steps: Sequence[int], targets: Sequence[float] = TARGETS
+) -> list[Contender]:
+    """A selection that needs no search: of every method, for every target, the smallest interval that reaches
+    it; of HERO the paper's presets, the paper's form and the one with cached keys and fitted forecast."""
+    found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
+    families = [("hero", {"text": "omit"}), ("hero", TRUER), *engine_families()]
+    for target in targets:
+        for method, settings in families:
+            found += list(fitted(method, settings, target, shape, steps))[:1]
+        for method, package in PACKAGES.items():
+            if package.fixed:
+                found += list(fitted(method, package.fixed, target, shape, steps))[:1]
+    for method, package in PACKAGES.items():
+        found += [Contender(method, settings) for settings in package.ladder[::2]]
+    return unique(found)
+
+
+def _differing(config: HeroConfig) -> dict[str, Any]:
+    usual = vars(HeroConfig())
+    changed = {name: value for name, value in vars(config).items() if value != usual[name]}
+    return {"interval": config.interval, "warmup": config.warmup, **changed}
+
+
+def unique(contenders: Sequence[Contender]) -> list[Contender]:
+    """Without repetitions, in their order."""
+    return list({contender.key: contender for contender in contenders}.values())
+
+
+def read_settings(path: str | Path) -> dict[str, list[Contender]]:
+    """The contenders of each sampler, from a file that the search wrote.
+
+    Raises:
+        InputError: field "settings".
+    """
+    try:
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = {
+            sampler: [Contender(entry["method"], entry["settings"]) for entry in document[sampler]]
+            for sampler in SAMPLERS
+            if sampler in document
+        }
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "settings", f"{path} is not a file of settings as the search writes it ({error})"
+        ) from error
+    for contender in (contender for contenders in found.values() for contender in contenders):
+        contender.config()
+    return found
+
+
+def reaches(speedup: float, target: float) -> bool:
+    """Whether a speed-up counts for a target."""
+    return math.isfinite(speedup) and speedup >= target * TOLERANCE

@@ -1,0 +1,226 @@
+"""The settings with which each method is truest at each speed, by successive halving on scenes of its own."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hero_engine.cost import ModelShape
+
+from .contenders import (
+    HERO_OPTIONS,
+    LADDERS,
+    PACKAGES,
+    SAMPLERS,
+    Contender,
+    default_contenders,
+    engine_families,
+    fitted,
+    reaches,
+    unique,
+)
+from .journal import Journal
+from .runs import Group
+from .summary import Row, rows_of
+from .work import Loader, Record, Task, work_off
+
+KEPT = 3
+"""One in so many goes on to the next rung."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the search may cost.
+
+    Attributes:
+        minutes: of wall time.
+        workers: processes.
+        seconds: of one run of a contender, by task; see ``work.estimated_seconds``.
+    """
+
+    minutes: float
+    workers: int
+    seconds: dict[str, float]
+
+
+def candidates(
+    shape: ModelShape, steps: Sequence[int], targets: Sequence[float], seed: int = 0
+) -> tuple[list[Contender], list[Contender]]:
+    """What is tried: (settings that always are, HERO's other settings in random order).
+
+    The first holds every schedule of the other methods, and of HERO what a comparison takes without a search.
+    """
+    always = list(default_contenders(shape, steps, targets))
+    more: list[Contender] = []
+    for target in targets:
+        for method, settings in engine_families():
+            always += fitted(method, settings, target, shape, steps)
+        always += fitted("toca", {"ratio": 0.3}, target, shape, steps)
+        for method, package in PACKAGES.items():
+            if package.fixed:
+                always += fitted(method, package.fixed, target, shape, steps)
+        for values in itertools.product(*HERO_OPTIONS.values()):
+            more += fitted("hero", dict(zip(HERO_OPTIONS, values, strict=True)), target, shape, steps)
+    for method, package in PACKAGES.items():
+        always += [Contender(method, settings) for settings in package.ladder]
+    always += [Contender(method, settings) for method, ladder in LADDERS.items() for settings in ladder]
+    always = unique(always)
+    known = {contender.key for contender in always}
+    more = [contender for contender in unique(more) if contender.key not in known]
+    random.Random(seed).shuffle(more)
+    return always, more
+
+
+Run = tuple[int, str]
+"""Scene and task."""
+
+
+def rungs(scenes: Sequence[int], tasks: dict[str, int], seconds: dict[str, float]) -> list[list[Run]]:
+    """What each rung adds: the first scene task by task, cheap ones first, then scene by scene."""
+    order = sorted(tasks, key=lambda task: seconds[task])
+    return [[(scenes[0], task)] for task in order] + [
+        [(scene, task) for task in order] for scene in scenes[1:]
+    ]
+
+
+def affordable(budget: Budget, ladder: Sequence[Sequence[Run]], samplers: int) -> int:
+    """How many candidates a sampler may begin with, so that all rungs fit into the budget."""
+    each = sum(
+        sum(budget.seconds[task] for _, task in rung) / KEPT**number for number, rung in enumerate(ladder)
+    )
+    return int(60 * budget.minutes * budget.workers / (samplers * each))
+
+
+def search(
+    journal: Journal,
+    loader: Loader,
+    *,
+    always: Sequence[Contender],
+    more: Sequence[Contender],
+    tasks: dict[str, int],
+    scenes: Sequence[int],
+    targets: Sequence[float],
+    budget: Budget,
+    samplers: Sequence[str] = SAMPLERS,
+    progress: Callable[[Record], None] = lambda record: None,
+    say: Callable[[str], None] = print,
+) -> dict[str, list[Contender]]:
+    """Find, for each sampler, each method's truest settings at each target.
+
+    Args:
+        always, more: see :func:`candidates`.
+        tasks: name to steps.
+
+    Returns:
+        sampler to its contenders, see :func:`survivors`.
+    """
+    until = time.monotonic() + 60 * budget.minutes
+    ladder = rungs(scenes, tasks, budget.seconds)
+    room = affordable(budget, ladder, len(samplers))
+    if room < len(always):
+        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
+    chosen = [*always, *more[: max(0, room - len(always))]]
+    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
+    alive = dict.fromkeys(samplers, chosen)
+    done: list[Run] = []
+
+    def run(rung: Sequence[Run]) -> None:
+        work: list[Task] = [
+            (Group(scene, task, sampler, tasks[task]), alive[sampler])
+            for sampler in samplers
+            for scene, task in rung
+        ]
+        work_off(work, journal, loader, workers=budget.workers, brief=True, until=until, progress=progress)
+
+    def rows(sampler: str) -> list[Row]:
+        return _rows(journal.records, sampler, done, tasks, alive[sampler])
+
+    for number, rung in enumerate(ladder, 1):
+        run(rung)
+        done += rung
+        if number == 1:
+            alive = {s: unique([*alive[s], *between(rows(s), targets)]) for s in samplers}
+            run(rung)
+        if any(len(rows(sampler)) < len(alive[sampler]) for sampler in samplers):
+            say(f"the time was up before rung {number} of {len(ladder)} was through")
+            # What only some have run cannot be compared; of the first rung, there is nothing else.
+            done = done[: -len(rung)] or done
+            break
+        if number < len(ladder):
+            alive = {sampler: survivors(rows(sampler), targets, KEPT) for sampler in samplers}
+        left = ", ".join(f"{len(alive[sampler])} ({sampler})" for sampler in samplers)
+        say(f"rung {number} of {len(ladder)} is through; left: {left}")
+    return {sampler: survivors(rows(sampler), targets, None) for sampler in samplers}
+
+
+def _rows(
+    records: Sequence[Record],
+    sampler: str,
+    done: Sequence[Run],
+    tasks: dict[str, int],
+    alive: Sequence[Contender],
+) -> list[Row]:
+    keys = {contender.key for contender in alive}
+    wanted = [
+        record
+        for record in records
+        if record["sampler"] == sampler
+        and (record["scene"], record["task"]) in done
+        and record["steps"] == tasks[record["task"]]
+        and Contender(record["method"], record["settings"]).key in keys
+    ]
+    return rows_of(wanted, runs=len(done))
+
+
+def between(rows: Sequence[Row], targets: Sequence[float]) -> list[Contender]:
+    """Thresholds that lie between those that were tried, where a target does: by the logarithm of the
+    threshold against the speed."""
+    found = []
+    for low, high in itertools.permutations([row for row in rows if row.counts], 2):
+        a, b = low.contender, high.contender
+        if a.method != b.method or {**a.settings, "threshold": 0} != {**b.settings, "threshold": 0}:
+            continue
+        for target in targets:
+            if reaches(low.flops_speedup, target) or not reaches(high.flops_speedup, 1.05 * target):
+                continue
+            share = (target - low.flops_speedup) / (high.flops_speedup - low.flops_speedup)
+            start, end = a.settings["threshold"], b.settings["threshold"]
+            threshold = float(f"{start * (end / start) ** share:.3g}")
+            found.append(Contender(a.method, {**a.settings, "threshold": threshold}))
+    return unique(found)
+
+
+def survivors(rows: Sequence[Row], targets: Sequence[float], share: int | None) -> list[Contender]:
+    """Of each method and target the truest settings that are fast enough.
+
+    A method that is slower than every target keeps its fastest setting, one of which nothing worked its
+    first, so that the table has a row of either.
+
+    Args:
+        share: one in so many is kept, at least one; None keeps the truest alone.
+    """
+    left: list[Contender] = []
+    for label in dict.fromkeys(row.label for row in rows):
+        own = [row for row in rows if row.label == label]
+        working = [row for row in own if row.counts]
+        kept: list[Row] = []
+        for target in targets:
+            fast = sorted((r for r in working if reaches(r.flops_speedup, target)), key=lambda r: r.error)
+            kept += fast[: math.ceil(len(fast) / share) if share else 1]
+        if not kept:
+            kept = [max(working, key=lambda row: row.flops_speedup)] if working else own[:1]
+        left += [row.contender for row in kept]
+    return unique(left)
+
+
+def settings_document(found: dict[str, list[Contender]]) -> dict[str, Any]:
+    """What ``contenders.read_settings`` reads."""
+    return {
+        sampler: [{"method": one.method, "settings": one.settings} for one in contenders]
+        for sampler, contenders in found.items()
+    }

@@ -1,0 +1,196 @@
+"""Many runs: what is still to do, in how many processes, and how long it will take."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from aether.latents import decode
+from aether.model import AetherModel
+
+from .contenders import Contender
+from .journal import Journal
+from .meter import EVERY
+from .runs import PLAIN, Group, guided, run_group, sampled
+
+Task = tuple[Group, list[Contender]]
+Loader = Callable[[], AetherModel]
+"""Gives a worker its model; a function or partial that can be pickled."""
+Record = dict[str, Any]
+
+
+def record_key(record: Record) -> str:
+    """Which run a record is of."""
+    return json.dumps([record[name] for name in _KEY], sort_keys=True)
+
+
+_KEY = ("scene", "task", "sampler", "steps", "method", "settings")
+
+
+def unfinished(tasks: Sequence[Task], records: Sequence[Record], *, brief: bool = False) -> list[Task]:
+    """What of the tasks has no record, the longest first, so that no worker is left with one at the end.
+
+    Args:
+        brief: see :func:`~evaluation.compare.runs.run_group`; the unaccelerated run then has no record.
+    """
+    done = {record_key(record) for record in records}
+    left = []
+    for group, contenders in tasks:
+        missing = [one for one in contenders if record_key({**asdict(group), **asdict(one)}) not in done]
+        plain = record_key({**asdict(group), "method": PLAIN, "settings": {}})
+        if missing or (not brief and plain not in done):
+            left.append((group, missing))
+    return sorted(left, key=lambda task: -_forwards(task[0]) * (1 + len(task[1])))
+
+
+def work_off(
+    tasks: Sequence[Task],
+    journal: Journal,
+    loader: Loader,
+    *,
+    workers: int = 1,
+    brief: bool = False,
+    until: float = float("inf"),
+    progress: Callable[[Record], None] = lambda record: None,
+) -> None:
+    """Make the runs that the journal lacks and write each down as it ends.
+
+    Args:
+        workers: processes of one thread each; with 1, this process does the work.
+        until: no run is begun after this time of ``time.monotonic``.
+        progress: is told of every record.
+    """
+    known = {record_key(record) for record in journal.records}
+    records = _records(unfinished(tasks, journal.records, brief=brief), loader, workers, brief, until)
+    for record in records:
+        if record_key(record) not in known:
+            journal.add(record)
+            progress(record)
+
+
+def _records(
+    tasks: Sequence[Task], loader: Loader, workers: int, brief: bool, until: float
+) -> Iterator[Record]:
+    if workers == 1:
+        model = loader() if tasks else None
+        for task in tasks:
+            yield from _run(model, task, brief, until)
+        return
+    context = multiprocessing.get_context("spawn")
+    records = context.Queue()
+    workers = min(workers, len(tasks))
+    waiting = context.Queue()
+    for task in [*tasks, *[None] * workers]:
+        waiting.put(task)
+    processes = [
+        context.Process(target=_worker, args=(loader, waiting, records, brief, until), daemon=True)
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        while workers:
+            try:
+                found = records.get(timeout=5)
+            except queue.Empty:
+                if any(process.exitcode for process in processes):
+                    raise RuntimeError("a worker was killed, perhaps for want of memory") from None
+                continue
+            if found is None:
+                workers -= 1
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                yield found
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _worker(loader: Loader, waiting: Any, records: Any, brief: bool, until: float) -> None:
+    torch.set_num_threads(1)
+    # Ctrl-C reaches all processes; the one that started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        model = loader()
+        while (task := waiting.get()) is not None:
+            for record in _run(model, task, brief, until):
+                records.put(record)
+        records.put(None)
+    except Exception as error:  # noqa: BLE001 (raised again where the records are read)
+        records.put(error)
+
+
+def _run(model: AetherModel, task: Task, brief: bool, until: float) -> Iterator[Record]:
+    if time.monotonic() >= until:
+        return
+    for record in run_group(model, *task, brief=brief):
+        yield record
+        if time.monotonic() >= until:
+            return
+
+
+def _forwards(group: Group) -> int:
+    return group.steps * (2 if guided(group.task) else 1)
+
+
+def seconds_of_one(model: AetherModel, group: Group) -> dict[str, float]:
+    """Time a forward of a group's unaccelerated run, and decoding: "forward", "decode"."""
+    latents: list[torch.Tensor] = []
+    times = []
+    for steps in (1, 3):
+        begin = time.perf_counter()
+        latents.append(sampled(model, group, steps))
+        times.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    decode(model, latents[-1])
+    return {"forward": (times[1] - times[0]) / 2, "decode": time.perf_counter() - begin}
+
+
+def estimated_seconds(
+    tasks: Sequence[Task],
+    costs: dict[str, dict[str, float]],
+    speedup: Callable[[Contender, int], float],
+    *,
+    brief: bool = False,
+) -> float:
+    """Of one process.
+
+    Args:
+        costs: :func:`seconds_of_one` by task name.
+        speedup: of a contender in a run of so many steps.
+    """
+    total = 0.0
+    for group, contenders in tasks:
+        cost = costs[group.task]
+        beside, after = (0.0, 0.0) if brief else (1 / EVERY, cost["decode"])
+        steps = [1.0] + [1 / speedup(contender, group.steps) + beside for contender in contenders]
+        total += sum(group.steps * share * cost["forward"] + after for share in steps)
+    return total
+
+
+def load_miniature() -> AetherModel:
+    from aether.miniature import build
+
+    return build()
+
+
+def load_other(source: str) -> AetherModel:
+    from aether.loading import load
+
+    return load(source, dtype=torch.float32)
+
+
+def loader_of(source: str) -> Loader:
+    """For "miniature", or what ``aether.loading.load`` takes."""
+    return load_miniature if source == "miniature" else partial(load_other, source)

@@ -1,0 +1,409 @@
+"""`python -m evaluation compare` on a tiny model, and its reckoning on made-up numbers."""
+
+import json
+import math
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import torch
+
+from aether.errors import InputError
+from evaluation import cli
+from evaluation.compare import comparison, contenders, runs, search, summary, work
+from evaluation.compare.contenders import Contender
+from evaluation.compare.journal import Journal
+from evaluation.compare.meter import Meter, counted, held_bytes, shared_copy
+from evaluation.compare.packages import PACKAGES, Occasion
+from evaluation.compare.report import csv_text, frontier_png, markdown, undominated
+from tests.aether import tiny
+
+pytest.importorskip("evo")
+pytest.importorskip("skimage")
+
+FORA = Contender("fora", {"interval": 2, "warmup": 0.25})
+GROUP = runs.Group(scene=1, task="planning", sampler="reference", steps=6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny.model()
+
+
+@pytest.fixture
+def on_tiny(monkeypatch):
+    monkeypatch.setattr(comparison, "loader_of", lambda source: tiny.model)
+
+
+def one_of(package: str) -> Contender:
+    known = PACKAGES[package]
+    return Contender(
+        package, {**known.fixed, "interval": 2, "warmup": 0.25} if known.fixed else known.ladder[-1]
+    )
+
+
+@pytest.mark.parametrize("sampler", contenders.SAMPLERS)
+def test_a_run_is_measured(model, sampler):
+    group = replace(GROUP, task="reconstruction", sampler=sampler)
+    everything = Contender("hero", {"interval": 1})
+    plain, fora, full = runs.run_group(model, group, [FORA, everything])
+    assert plain["method"] == runs.PLAIN and "latent" not in plain
+    assert plain["depth"]["abs_rel"] > 0 and plain["pose"]["rpe_rot"] > 0
+    # Warm-up of 2 of 6 steps, then every other: 4 full.
+    assert 1.3 < fora["flops_speedup"] < 1.35
+    assert fora["bytes"] > 0 and fora["wall_speedup"] > 0 and fora["seconds"] > 0
+    assert all(0 < error < 1 for error in fora["latent"].values())
+    assert 10 < fora["fidelity"]["rgb_psnr"] < 100 and 0 < fora["fidelity"]["disparity_ssim"] <= 1
+    # With every step full nothing may differ, noise included.
+    assert full["latent"] == dict.fromkeys(runs.STREAMS, 0.0) and full["fidelity"]["rgb_psnr"] == math.inf
+    assert full["depth"] == plain["depth"]
+    json.dumps([plain, fora, full])
+
+
+def test_the_samplers_differ(model):
+    stochastic, deterministic = (runs.with_sampler(model, name).scheduler for name in contenders.SAMPLERS)
+    assert type(stochastic).__name__ == "CogVideoXDPMScheduler"
+    assert type(deterministic).__name__ == "CogVideoXDDIMScheduler"
+    assert deterministic.config.snr_shift_scale == model.scheduler.config.snr_shift_scale
+
+
+@pytest.mark.parametrize("task", ["reconstruction", "planning"])
+@pytest.mark.parametrize("package", PACKAGES)
+def test_other_packages_run_and_leave_no_trace(model, package, task):
+    if package.startswith("cache-dit"):
+        pytest.importorskip("cache_dit")
+    before = set(vars(model.transformer))
+    group = replace(GROUP, task=task)
+    (record,) = runs.run_group(model, group, [one_of(package)], brief=True)
+    assert record.get("failed") is None
+    # First-block cache may find nothing to skip in a model of random weights.
+    assert (
+        record["flops_speedup"] >= 0.99
+        if package == "diffusers-first-block"
+        else record["flops_speedup"] > 1.05
+    )
+    assert set(vars(model.transformer)) == before
+
+
+def test_a_missing_package_is_a_row_that_says_so(model, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "cache_dit", None)
+    (record,) = runs.run_group(model, GROUP, [one_of("cache-dit")], brief=True)
+    assert "pip install" in record["failed"]
+    (row,) = summary.rows_of([record])
+    assert not row.counts and "failed: ImportError" in markdown([row], {}, [1.5])
+
+
+def test_counted_flops_are_the_engines(model):
+    with counted(model.transformer) as plain:
+        runs.sampled(model, GROUP, 6)
+    copy_ = shared_copy(model.transformer)
+    for module, original in zip(copy_.parameters(), model.transformer.parameters(), strict=True):
+        assert module is original
+    # `sampled` makes its own copy, whose layers keep the watchers of the original.
+    assert plain.flops > 0
+    generator = torch.Generator().manual_seed(1)
+    world = runs._world(model, 1)
+    conditions = runs._conditions(model, GROUP, world, generator)
+    fast = shared_copy(model.transformer)
+    occasion = Occasion(6, True, lambda: 0.0)
+    with counted(fast) as counter, FORA.session(fast, occasion) as run:
+        runs._sample(model, Meter(fast), conditions, GROUP, generator.get_state())
+    assert plain.flops / counter.flops == pytest.approx(run.report.predicted_speedup, rel=0.01)
+
+
+def test_held_bytes_are_those_of_hooks(model):
+    fast = shared_copy(model.transformer)
+    assert held_bytes(fast) == 0
+    fast.transformer_blocks[0].kept = {"a": [torch.zeros(10), torch.zeros(4)]}
+    fast.transformer_blocks[1].view = fast.transformer_blocks[0].kept["a"][0][:2]
+    assert held_bytes(fast) == 56
+
+
+def broken(kind):
+    @contextmanager
+    def session(transformer, settings, occasion):
+        if kind == "raises":
+            raise ZeroDivisionError("on purpose")
+        handle = transformer.proj_out.register_forward_hook(lambda module, inputs, output: output * math.nan)
+        yield
+        handle.remove()
+
+    return replace(PACKAGES["cache-dit"], label=f"broken {kind}", session=session)
+
+
+@pytest.mark.parametrize("kind, reason", [("raises", "on purpose"), ("nan", "NaN or infinite")])
+def test_what_fails_is_a_row_that_says_why(model, monkeypatch, kind, reason):
+    monkeypatch.setitem(PACKAGES, "broken", broken(kind))
+    records = list(runs.run_group(model, GROUP, [Contender("broken"), FORA], brief=True))
+    assert reason in records[0]["failed"] and "latent" not in records[0]
+    assert "failed" not in records[1]
+    row = summary.rows_of(records)[0]
+    assert math.isnan(row.error) and not row.counts
+    text = markdown(summary.rows_of(records), {}, [1.25])
+    assert reason in text and "not compared, since no setting of theirs ran: broken" in text
+
+
+def test_an_unaccelerated_run_of_nan_is_an_error(model):
+    spoilt = replace(model, prompt_embeds=model.prompt_embeds * math.nan)
+    with pytest.raises(InputError, match="^model: .*planning"):
+        next(runs.run_group(spoilt, GROUP, []))
+
+
+def test_journal_drops_a_line_that_was_cut_off(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    journal = Journal(path, {"weights": "a"})
+    for number in range(3):
+        journal.add({"number": number, "psnr": math.inf})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    again = Journal(path, {"weights": "a"})
+    assert [record["number"] for record in again.records] == [0, 1]
+    again.add({"number": 2, "psnr": math.inf})
+    assert path.read_bytes() == whole
+    with pytest.raises(InputError, match="^out: .*weights differ"):
+        Journal(path, {"weights": "b"})
+    path.write_bytes(whole.replace(b'"number": 0', b'"number"', 1))
+    with pytest.raises(InputError, match="^out: .*line 2"):
+        Journal(path, {"weights": "a"})
+
+
+def test_work_goes_on_where_it_stopped(tmp_path):
+    tasks = [(replace(GROUP, steps=4), [FORA, Contender("hero", {"warmup": 2})])]
+    path = tmp_path / "runs.jsonl"
+    work.work_off(tasks, Journal(path, {}), tiny.model, brief=True)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3
+    path.write_text("\n".join(lines[:2]) + "\n" + lines[2][:20])
+    told = []
+    journal = Journal(path, {})
+    work.work_off(tasks, journal, tiny.model, brief=True, progress=told.append)
+    assert [record["method"] for record in told] == ["hero"]
+    assert path.read_text().splitlines()[2] == lines[2]
+    assert work.unfinished(tasks, journal.records, brief=True) == []
+    assert work.unfinished(tasks, journal.records) == [(tasks[0][0], [])]
+
+
+def test_workers_give_what_one_process_gives(tmp_path):
+    tasks = [(replace(GROUP, steps=3, scene=scene), [FORA]) for scene in (1, 2)]
+    found = []
+    for workers in (1, 2):
+        journal = Journal(tmp_path / f"{workers}.jsonl", {})
+        work.work_off(tasks, journal, tiny.model, workers=workers, brief=True)
+        found.append(sorted(journal.records, key=work.record_key))
+    assert found[0] == found[1] and len(found[0]) == 2
+
+
+def row(method, settings, speed, error, sampler="reference"):
+    return summary.Row(
+        sampler,
+        Contender(method, settings),
+        1,
+        flops_speedup=speed,
+        wall_speedup=speed,
+        error=error,
+        by_task={"planning": error},
+        by_stream=dict.fromkeys(runs.STREAMS, error),
+    )
+
+
+MADE_UP = [
+    row("hero", {"tau": 0.5}, 1.8, 0.030),
+    row("hero", {"tau": 0.25}, 2.1, 0.050),
+    row("fora", {}, 1.76, 0.031),
+    row("taylorseer", {"order": 2}, 2.05, 0.040),
+    row("taylorseer", {"order": 1}, 1.6, 0.020),
+]
+
+
+def test_yes_and_no():
+    slow, fast = summary.verdicts(MADE_UP, [1.75, 2.0])
+    assert slow.holds and slow.hero.error == 0.030
+    assert [other.label for other in slow.others] == ["FORA", "TaylorSeer 2"]
+    assert slow.line().startswith("yes: 1.75x, reference sampler: HERO (tau 0.5) 0.0300; next FORA")
+    assert slow.slow == ("TaylorSeer 1",)
+    assert not fast.holds
+    assert fast.line().startswith("no: 2x") and "truer: TaylorSeer 2" in fast.line()
+    text = summary.claim([slow, fast])
+    assert "as every other method: no (1 of 2)" in text
+    assert "as every other method: yes (1 of 1)" in summary.claim([slow])
+    # An equal error is at least as true; a faster setting counts for a slower target.
+    (tie,) = summary.verdicts([row("hero", {}, 3.0, 0.04), row("fora", {}, 2.0, 0.04)], [1.5])
+    assert tie.holds
+    (none,) = summary.verdicts([row("hero", {}, 1.4, 0.01), row("fora", {}, 2.0, 0.04)], [1.5])
+    assert not none.holds and none.line().startswith("no: 1.5x") and "no setting of HERO" in none.line()
+    assert "no (0 of 0)" in summary.claim([])
+
+
+def test_averages_weigh_tasks_alike():
+    def record(task, speed, error, scene=0):
+        group = runs.Group(scene, task, "reference", 4)
+        latent = {"rgb": error, "disparity": 2 * error, "raymap": 3 * error}
+        return {**runs._identity(group, FORA), "flops_speedup": speed, "latent": latent}
+
+    (found,) = summary.rows_of([record("planning", 2.0, 0.1), record("reconstruction", 1.0, 0.3)])
+    assert found.flops_speedup == pytest.approx(4 / 3)
+    assert found.error == pytest.approx(0.4) and found.by_stream["raymap"] == pytest.approx(0.6)
+    assert found.by_task == pytest.approx({"planning": 0.2, "reconstruction": 0.6})
+    assert math.isnan(found.wall_speedup)
+    assert summary.rows_of([record("planning", 2.0, 0.1)], runs=2) == []
+
+
+def test_the_report_shows_all_rows():
+    failed = summary.Row("reference", Contender("duca"), 1, failed="RuntimeError: a | b")
+    text = markdown([*MADE_UP, failed], {"machine": "a desk"}, [1.75, 2.0])
+    assert "- machine: a desk" in text and "**failed: RuntimeError: a / b**" in text
+    assert (
+        "- no: 2x, reference sampler" in text and "| 2x | TaylorSeer 1 | none is this fast | - | - |" in text
+    )
+    lines = csv_text([*MADE_UP, failed]).splitlines()
+    assert len(lines) == 7 and lines[0].startswith("sampler,method,settings,runs,failed,flops_speedup")
+    assert frontier_png([*MADE_UP, failed])[:4] == b"\x89PNG"
+    assert undominated([(1, 0.1), (2, 0.05), (3, 0.3), (2.5, 0.4)]) == [(2, 0.05), (3, 0.3)]
+
+
+def test_default_settings_reach_their_targets(model):
+    shape, steps = contenders.shape_of(model), [30, 50]
+    found = contenders.default_contenders(shape, steps)
+    assert {one.method for one in found} == {*contenders.METHODS, *PACKAGES}
+    assert {"TaylorSeer 1", "TaylorSeer 2"} <= {one.label for one in found}
+    for target in contenders.TARGETS:
+        for label in ("HERO", "FORA", "TaylorSeer 1", "WorldCache"):
+            speeds = [
+                contenders.predicted_speedup(one, shape, steps)
+                for one in found
+                if one.label == label and {"interval", "warmup"} <= set(one.settings)
+            ]
+            assert any(target * 0.98 <= speed < target * 1.15 for speed in speeds), (label, target)
+
+
+def test_survivors_and_thresholds_between():
+    ladder = [row("worldcache", {"threshold": t}, s, e) for t, s, e in ((0.1, 1.2, 0.01), (0.4, 3.0, 0.3))]
+    kept = search.survivors([*MADE_UP, *ladder], [1.75, 2.0], None)
+    assert [(one.label, one.title) for one in kept] == [
+        ("HERO", "tau 0.5"),
+        ("HERO", "tau 0.25"),
+        ("FORA", "defaults"),
+        ("TaylorSeer 2", "order 2"),
+        ("TaylorSeer 1", "order 1"),  # slower than both: shown all the same
+        ("WorldCache", "threshold 0.4"),
+    ]
+    (between,) = search.between(ladder, [1.75])
+    assert 0.1 < between.settings["threshold"] < 0.4
+    assert search.between(MADE_UP, [1.75]) == []
+
+
+def test_search_finds_the_truest(tmp_path):
+    budget = search.Budget(minutes=5, workers=1, seconds={"reconstruction": 1, "planning": 2})
+    always = [FORA, Contender("hero", {"interval": 2, "warmup": 0.25}), Contender("hero", {"interval": 1})]
+    said = []
+    found = search.search(
+        Journal(tmp_path / "search.jsonl", {}),
+        tiny.model,
+        always=always,
+        more=[],
+        tasks={"reconstruction": 6, "planning": 6},
+        scenes=[100],
+        targets=[1.3],
+        budget=budget,
+        samplers=["deterministic"],
+        say=said.append,
+    )
+    assert found == {"deterministic": always[:2]}
+    assert "rung 2 of 2 is through" in said[-1]
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps(search.settings_document(found)))
+    assert contenders.read_settings(path) == found
+    for wrong in ('{"reference": [{"method": "magic", "settings": {}}]}', '{"reference": 3}', "x"):
+        path.write_text(wrong)
+        with pytest.raises(InputError, match="^settings: "):
+            contenders.read_settings(path)
+    path.write_text('{"reference": [{"method": "fora", "settings": {"interval": 0}}]}')
+    with pytest.raises(InputError, match="^settings: FORA: interval"):
+        contenders.read_settings(path)
+
+
+def run(*arguments):
+    return cli.main(["compare", *map(str, arguments)])
+
+
+SMALL = ["--scenes", "1", "--tasks", "planning", "--steps", "4", "--methods", "fora", "--targets", "1.25"]
+
+
+def test_the_command(on_tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(*SMALL, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("4 runs: 2 unaccelerated ones")
+    assert run(*SMALL, "--out", out) == 0
+    printed = capsys.readouterr().out
+    assert "no: 1.25x, reference sampler: no setting of HERO is this fast." in printed
+    assert (
+        "### deterministic sampler" in printed and "sha256" in printed and "python -m evaluation" in printed
+    )
+    assert (out / "results.md").read_text().strip() == printed.strip()
+    assert len((out / "results.csv").read_text().splitlines()) == 5
+    assert (out / "frontier.png").read_bytes()[:4] == b"\x89PNG"
+    before = (out / "runs.jsonl").read_bytes()
+    assert run(*SMALL, "--out", out) == 0
+    assert (out / "runs.jsonl").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == [
+        "frontier.png",
+        "results.csv",
+        "results.md",
+        "runs.jsonl",
+    ]
+
+
+def test_interrupted_keeps_what_there_is(on_tiny, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def stop(*arguments, **settings):
+        yield from list(original(*arguments, **settings))[:1]
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    original = work.run_group
+    monkeypatch.setattr(work, "run_group", stop)
+    assert run(*SMALL, "--out", tmp_path / "out") == 130
+    assert "1 runs are kept" in capsys.readouterr().err and calls
+    assert not (tmp_path / "out" / "results.md").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(comparison, "loader_of", lambda source: tiny.model)
+    assert run(*SMALL, "--out", tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize(
+    "field, arguments",
+    [
+        ("out", []),
+        ("tasks", ["--tasks", "dreaming"]),
+        ("samplers", ["--samplers", "euler"]),
+        ("methods", ["--methods", "magic"]),
+        ("scenes", ["--scenes", "one"]),
+        ("scenes", ["--scenes", "-1"]),
+        ("targets", ["--targets", "nan"]),
+        ("targets", ["--targets", "1"]),
+        ("steps", ["--steps", "1"]),
+        ("workers", ["--workers", "0"]),
+        ("minutes", ["--search", "--minutes", "nan"]),
+        ("settings", ["--settings", "nowhere.json"]),
+    ],
+)
+def test_bad_arguments(on_tiny, field, arguments, tmp_path, capsys):
+    out = [] if field == "out" else ["--out", tmp_path / "out"]
+    assert run(*out, *arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: {field}: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_search_command(on_tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    small = ["--scenes", "100", "--tasks", "reconstruction", "--steps", "6", "--methods", "fora,hero"]
+    search_only = [*small, "--samplers", "deterministic", "--targets", "1.3", "--search", "--minutes", "0.05"]
+    assert run(*search_only, "--dry-run") == 0
+    assert "settings can be tried" in capsys.readouterr().out
+    assert run(*search_only, "--out", out) == 0
+    assert "deterministic: FORA: interval" in capsys.readouterr().out
+    assert {one.label for one in contenders.read_settings(out / "settings.json")["deterministic"]} == {
+        "FORA",
+        "HERO",
+    }
