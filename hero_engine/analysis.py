@@ -18,9 +18,9 @@ from .checks import integer
 from .config import HeroConfig, ResolvedConfig
 from .errors import ConfigError
 from .flops import ModelShape, Work, full_step
-from .residuals import held_bytes
 from .schedule import Schedule
 from .settings import MethodConfig
+from .storage import held_bytes
 
 if TYPE_CHECKING:
     from .adapter import ModelAdapter

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTEXTS = ("selected", "cached_kv")
 FORECASTS = ("linear", "fitted")
 TEXTS = ("refresh", "omit")
+STORAGES = ("model", "float8", "host")
 
 
 def _patch(value: Any) -> tuple[int, int, int]:
@@ -65,6 +66,10 @@ class HeroConfig(MethodConfig):
             to what the forecast missed; holds one more hidden state.
         text: ``"refresh"`` runs the text tokens through the shallow blocks along with the selected video
             tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs count.
+        storage: how features wait between steps. ``"model"``: on the device, in the model's dtype.
+            ``"float8"``: there in half the memory (of bfloat16), numbers rounded to three bits of mantissa,
+            with one scale per token. ``"host"``: exact, in the computer's own memory, and on the device only
+            while a step reads them.
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
@@ -82,6 +87,7 @@ class HeroConfig(MethodConfig):
     context: str = "selected"
     forecast: str = "linear"
     text: str = "refresh"
+    storage: str = "model"
 
     def __post_init__(self) -> None:
         self._set(
@@ -95,6 +101,7 @@ class HeroConfig(MethodConfig):
             context=choice("context", self.context, CONTEXTS),
             forecast=choice("forecast", self.forecast, FORECASTS),
             text=choice("text", self.text, TEXTS),
+            storage=choice("storage", self.storage, STORAGES),
         )
         self._tokens_per_patch()
 
@@ -176,6 +183,13 @@ class HeroConfig(MethodConfig):
         if self.context == "cached_kv":
             tokens += 2 * counts.tau * shape.tokens
         return tokens * shape.width
+
+    def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
+        """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale."""
+        if self.storage != "float8":
+            return super().cached_bytes(shape, counts, element_bytes)
+        tokens = self.cached_numbers(shape, counts) // shape.width
+        return tokens * (shape.width + element_bytes)
 
     def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""

@@ -45,7 +45,7 @@ def cached_bytes(
     shape: ModelShape, config: MethodConfig, counts: Counts, batch: int, element_bytes: int
 ) -> int:
     """Bytes of cached features, at most."""
-    return config.cached_numbers(shape, counts) * batch * element_bytes
+    return config.cached_bytes(shape, counts, element_bytes) * batch
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .residuals import held_bytes
+from .storage import held_bytes
 
 
 def curvature(slope: Tensor, change: Tensor, streams: Sequence[int]) -> Tensor:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .residuals import held_bytes
+from .storage import held_bytes
 
 
 class TaylorFeature:

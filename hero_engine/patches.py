@@ -103,3 +103,43 @@ class PatchSampler:
         mean_age = self._age.gather(1, slots).flatten()[self._given].mean()
         self._age.scatter_(1, slots, 0.0)
         return self._members.gather(1, slots).flatten()[self._given], mean_age
+
+
+class SharedDraws:
+    """One draw a step for all branches of a run, also where some of them sit a step out.
+
+    Guidance subtracts one branch from the other; tokens refreshed in one only would show up multiplied by
+    its scale.
+
+    Args:
+        sampler: draws.
+    """
+
+    def __init__(self, sampler: PatchSampler):
+        self._sampler = sampler
+        self._step = -1
+        self._drawn: tuple[Tensor, Tensor]
+        self._elapsed: tuple[Tensor, int]
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor]:
+        """See :meth:`PatchSampler.draw`; the same for everyone who asks in step number `step`."""
+        if step != self._step:
+            self._step = step
+            self._drawn = self._sampler.draw()
+        return self._drawn
+
+    def reset(self, step: int) -> tuple[Tensor, int]:
+        """In step number `step` all tokens are computed, by every branch that takes part.
+
+        Returns:
+            mean number of steps since the tokens were last computed, and steps since all of them were.
+        """
+        if step != self._step:
+            self._step = step
+            self._elapsed = self.elapsed()
+            self._sampler.reset()
+        return self._elapsed
+
+    def elapsed(self) -> tuple[Tensor, int]:
+        """The same, where one branch alone computes all tokens."""
+        return self._sampler.mean_age() + 1, self._sampler.steps_since_reset + 1

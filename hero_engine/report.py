@@ -117,6 +117,21 @@ class RunReport:
         return self.steps - self.full_steps
 
     @property
+    def half_steps(self) -> int:
+        """Steps that a named branch sat out, as guidance of scale 1 has no use for the unconditional one."""
+        # ComfyUI's batches are named by all their members.
+        members = [
+            {name for record in records if "call " not in record.branch for name in record.branch.split()}
+            for records in self._steps().values()
+        ]
+        return sum(names < set().union(*members) for names in members)
+
+    @property
+    def memory_failures(self) -> int:
+        """Forwards that were computed without anything cached because memory had run out."""
+        return sum(record.reason is Reason.MEMORY for record in self.records)
+
+    @property
     def tokens_refreshed(self) -> float:
         """Share of the video tokens computed in the blocks that run, over all forwards (0 to 1)."""
         return sum(r.refreshed for r in self.records) / max(1, sum(r.tokens for r in self.records))
@@ -166,6 +181,8 @@ class RunReport:
 
     def _why_nothing(self) -> str:
         reasons = {record.reason for record in self.records}
+        if Reason.MEMORY in reasons:
+            return "there was no memory for it"
         if self.config.interval == 1:
             return "interval is 1: every step is full"
         if reasons == {Reason.WARMUP}:
@@ -177,15 +194,23 @@ class RunReport:
     def summary(self) -> str:
         """A few lines for a person."""
         counts = f"{self.full_steps} full / {self.cached_steps} cached steps"
+        if self.half_steps:
+            counts += f", {self.half_steps} of them with one branch left out"
         if self.nothing_reused:
             return f"{self.config.name}: {counts}. Nothing was reused: {self._why_nothing()}."
-        return (
+        where = {"model": "", "float8": " in float8", "host": " on the host"}[self.config.storage]
+        lines = [
             f"{self.config.name}: {counts}, {self.measured_speedup:.2f}x measured in the model "
-            f"({self.predicted_speedup:.2f}x by FLOPs), {self.bytes_cached / 1e6:.1f} MB cached.\n"
+            f"({self.predicted_speedup:.2f}x by FLOPs), {self.bytes_cached / 1e6:.1f} MB cached{where}.",
             f"A cached step took {self.measured_cached_share:.3f} of a full one; "
             f"{100 * self.tokens_refreshed:.0f} % of the tokens were computed in "
-            f"{self.config.computed(self.shape, self.counts)}."
-        )
+            f"{self.config.computed(self.shape, self.counts)}.",
+        ]
+        if self.memory_failures:
+            lines.append(
+                f"Memory ran out: the caches were freed, {self.memory_failures} forwards computed without."
+            )
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
@@ -198,6 +223,8 @@ class RunReport:
             "steps": self.steps,
             "full_steps": self.full_steps,
             "cached_steps": self.cached_steps,
+            "half_steps": self.half_steps,
+            "memory_failures": self.memory_failures,
             "nothing_reused": self.nothing_reused,
             "tokens_refreshed": self.tokens_refreshed,
             "bytes_cached": self.bytes_cached,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .patches import PatchSampler
+from .storage import STORES, Store
 
 
 def relative_change(new: Tensor, old: Tensor) -> Tensor:
@@ -20,22 +20,30 @@ def relative_change(new: Tensor, old: Tensor) -> Tensor:
     return change / torch.linalg.vector_norm(old, dtype=torch.float32)
 
 
-def held_bytes(*tensors: Tensor | None) -> int:
-    """Bytes of the tensors that are there."""
-    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
-
-
 class ShallowResidual:
-    """S, what the first tau blocks add: (batch, tokens, width)."""
+    """S, what the first tau blocks add: (batch, tokens, width).
 
-    def __init__(self) -> None:
-        self.value: Tensor | None = None
+    Args:
+        store: the kind of store it waits in.
+    """
+
+    def __init__(self, store: type[Store] = Store) -> None:
+        self._value = store()
+
+    @property
+    def value(self) -> Tensor:
+        """S. Not to be written to."""
+        return self._value.read()
+
+    def prefetch(self) -> None:
+        """It will be read soon."""
+        self._value.prefetch()
 
     def replace(self, before: Tensor, after: Tensor) -> Tensor | None:
         """A full step: recompute S of every token. Returns its relative change, None the first time."""
         new = after - before
-        change = None if self.value is None else relative_change(new, self.value)
-        self.value = new
+        change = relative_change(new, self.value) if self._value.filled else None
+        self._value.put(new)
         return change
 
     def refresh(self, index: Tensor, before: Tensor, after: Tensor) -> Tensor:
@@ -50,29 +58,43 @@ class ShallowResidual:
         """
         new = after - before
         change = relative_change(new, self.value.index_select(1, index))
-        self.value.index_copy_(1, index, new)
+        self._value.write(index, new)
         return change
+
+    def add_to(self, stream: Tensor) -> Tensor:
+        """stream + S, a tensor of its own."""
+        total = stream + self.value
+        self._value.release()
+        return total
 
     @property
     def bytes(self) -> int:
-        return held_bytes(self.value)
+        return self._value.bytes
 
 
 class LinearForecast:
     """The paper's linear extrapolation: D(t) = D + (t - t_1) (D - D_0) / (t_1 - t_0).
 
     With one full step behind it, D is reused.
+
+    Args:
+        store: the kind of store that D and its slope wait in.
     """
 
-    def __init__(self) -> None:
-        self._value: Tensor | None = None
-        self._slope: Tensor | None = None
+    def __init__(self, store: type[Store] = Store) -> None:
+        self._value = store()
+        self._slope = store()
         self._time = 0.0
 
     @property
     def ready(self) -> bool:
         """Whether a full step has been observed."""
-        return self._value is not None
+        return self._value.filled
+
+    def prefetch(self) -> None:
+        """It will be added soon."""
+        self._value.prefetch()
+        self._slope.prefetch()
 
     def observe(self, before: Tensor, after: Tensor, time: float) -> Tensor | None:
         """A full step at `time`: take D = after - before, each (batch, tokens, width).
@@ -84,22 +106,26 @@ class LinearForecast:
         missed = None
         if self.ready:
             gap = time - self._time
-            forecast = self._value if self._slope is None else self._value + self._slope * gap
+            old = self._value.read()
+            forecast = old + self._slope.read() * gap if self._slope.filled else old
             missed = relative_change(forecast, value)
-            self._slope = (value - self._value) / gap
-        self._value, self._time = value, time
+            self._slope.put((value - old) / gap)
+        self._value.put(value)
+        self._time = time
         return missed
 
     def add_to(self, stream: Tensor, time: float) -> Tensor:
         """Add the forecast of D at `time` to the stream, in place."""
-        stream += self._value
-        if self._slope is not None:
-            stream.add_(self._slope, alpha=time - self._time)
+        stream += self._value.read()
+        self._value.release()
+        if self._slope.filled:
+            stream.add_(self._slope.read(), alpha=time - self._time)
+            self._slope.release()
         return stream
 
     @property
     def bytes(self) -> int:
-        return held_bytes(self._value, self._slope)
+        return self._value.bytes + self._slope.bytes
 
 
 class FittedForecast:
@@ -109,15 +135,18 @@ class FittedForecast:
     step (a, b) are the least-squares solution for the slope that came, from moments averaged with weight
     `memory` over the full steps so far, with a small ridge: near reuse (0, 0) where features jitter,
     near the paper's (1, 0) where they are smooth.
+
+    Args:
+        store: the kind of store that D and the slopes wait in.
     """
 
     memory = 0.5
     ridge = 1e-3
 
-    def __init__(self) -> None:
-        self._value: Tensor | None = None
-        self._slope: Tensor | None = None
-        self._earlier: Tensor | None = None
+    def __init__(self, store: type[Store] = Store) -> None:
+        self._value = store()
+        self._slope = store()
+        self._earlier = store()
         self._time = 0.0
         self._moments: Tensor | None = None
         self._weights: Tensor | None = None
@@ -125,23 +154,32 @@ class FittedForecast:
     @property
     def ready(self) -> bool:
         """Whether a full step has been observed."""
-        return self._value is not None
+        return self._value.filled
+
+    def prefetch(self) -> None:
+        """It will be added soon."""
+        for store in (self._value, self._slope, self._earlier):
+            store.prefetch()
 
     def observe(self, before: Tensor, after: Tensor, time: float) -> Tensor | None:
         """See :meth:`LinearForecast.observe`."""
         value = after - before
         missed = None
         if self.ready:
-            missed = relative_change(self.add_to(torch.zeros_like(value), time), value)
-            slope = (value - self._value) / (time - self._time)
-            if self._slope is not None:
+            missed = relative_change(self._forecast(torch.zeros_like(value), time), value)
+            slope = (value - self._value.read()) / (time - self._time)
+            if self._slope.filled:
                 self._fit(slope)
-            self._slope, self._earlier = slope, self._slope
-        self._value, self._time = value, time
+            # The store that held v is the one for the new u.
+            self._slope, self._earlier = self._earlier, self._slope
+            self._slope.put(slope)
+        self._value.put(value)
+        self._time = time
+        self._release()
         return missed
 
     def _fit(self, target: Tensor) -> None:
-        regressors = [self._slope] if self._earlier is None else [self._slope, self._earlier]
+        regressors = [store.read() for store in (self._slope, self._earlier) if store.filled]
         # Row 0 holds products with u, row 1 with v; columns: u, v, target.
         moments = torch.zeros(2, 3, device=target.device)
         for i, left in enumerate(regressors):
@@ -159,17 +197,26 @@ class FittedForecast:
 
     def add_to(self, stream: Tensor, time: float) -> Tensor:
         """Add the forecast of D at `time` to the stream, in place."""
-        stream += self._value
+        self._forecast(stream, time)
+        self._release()
+        return stream
+
+    def _forecast(self, stream: Tensor, time: float) -> Tensor:
+        stream += self._value.read()
         if self._weights is not None:
             a, b = self._weights * (time - self._time)
-            stream.addcmul_(self._slope, a)
-            if self._earlier is not None:
-                stream.addcmul_(self._earlier, b)
+            stream.addcmul_(self._slope.read(), a)
+            if self._earlier.filled:
+                stream.addcmul_(self._earlier.read(), b)
         return stream
+
+    def _release(self) -> None:
+        for store in (self._value, self._slope, self._earlier):
+            store.release()
 
     @property
     def bytes(self) -> int:
-        return held_bytes(self._value, self._slope, self._earlier)
+        return self._value.bytes + self._slope.bytes + self._earlier.bytes
 
 
 FORECAST_CLASSES = {"linear": LinearForecast, "fitted": FittedForecast}
@@ -182,25 +229,36 @@ def _compact(tensor: Tensor) -> Tensor:
 
 
 class KeyValues:
-    """Keys and values of all tokens of each shallow block, for ``context="cached_kv"``."""
+    """Keys and values of all tokens of each shallow block, for ``context="cached_kv"``.
 
-    def __init__(self) -> None:
-        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+    Args:
+        store: the kind of store they wait in.
+    """
+
+    def __init__(self, store: type[Store] = Store) -> None:
+        self._store = store
+        self._held: dict[int, tuple[Store, Store]] = {}
 
     def replace(self, block: int, keys: Tensor, values: Tensor) -> None:
         """A full step: keep those of block number `block`, (batch, tokens, ...)."""
-        self._held[block] = (_compact(keys), _compact(values))
+        held = self._held.setdefault(block, (self._store(), self._store()))
+        for store, tensor in zip(held, (keys, values), strict=True):
+            store.put(_compact(tensor))
 
     def refresh(self, block: int, rows: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """A cached step: write the rows that were computed; returns those of all tokens."""
-        held = self._held[block]
-        for whole, part in zip(held, (keys, values), strict=True):
-            whole.index_copy_(1, rows, part)
-        return held
+        for store in self._held.get(block + 1, ()):
+            store.prefetch()
+        whole = []
+        for store, part in zip(self._held[block], (keys, values), strict=True):
+            store.write(rows, part)
+            whole.append(store.read())
+            store.release()
+        return whole[0], whole[1]
 
     @property
     def bytes(self) -> int:
-        return held_bytes(*(t for pair in self._held.values() for t in pair))
+        return sum(store.bytes for pair in self._held.values() for store in pair)
 
 
 class BranchCache:
@@ -208,20 +266,25 @@ class BranchCache:
 
     Args:
         forecast: ``"linear"`` or ``"fitted"``.
-        sampler: the branch's token sampler.
+        storage: ``"model"``, ``"float8"`` or ``"host"``.
 
     Attributes:
         missed_per_step: what the forecast missed at the last full step, per step of its gap (relative).
     """
 
-    def __init__(self, forecast: str, sampler: PatchSampler):
-        self.sampler = sampler
-        self.shallow = ShallowResidual()
-        self.deep = FORECAST_CLASSES[forecast]()
-        self.keyvalues = KeyValues()
+    def __init__(self, forecast: str, storage: str = "model"):
+        store = STORES[storage]
+        self.shallow = ShallowResidual(store)
+        self.deep = FORECAST_CLASSES[forecast](store)
+        self.keyvalues = KeyValues(store)
         self.missed_per_step: Tensor | float = 0.0
+
+    def prefetch(self) -> None:
+        """A cached step begins."""
+        self.shallow.prefetch()
+        self.deep.prefetch()
 
     @property
     def bytes(self) -> int:
-        """Bytes of the cached features (the sampler's few counters are not counted)."""
+        """Bytes of the cached features, wherever they are."""
         return self.shallow.bytes + self.deep.bytes + self.keyvalues.bytes

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +21,20 @@ from .report import RunReport, StepRecord
 from .schedule import Reason
 from .settings import MethodConfig
 
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 2
+"""How often caching may run out of memory before a pass goes on without."""
+
+
+@dataclass
+class _Held:
+    """A branch, what its cache fits, and the number of full steps of the run up to its latest."""
+
+    signature: Hashable
+    branch: Branch
+    full: int = 0
+
 
 class HeroRun:
     """The state of a method on one model. Made by ``hero_session`` and ``apply_hero``.
@@ -27,7 +43,11 @@ class HeroRun:
     and everything starts afresh. Several calls at one timestep are the branches of a step (conditional and
     unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
     name given with :meth:`branch` and their order under that name (samplers of higher order ask twice at one
-    timestep). The branches of a step are full or cached together.
+    timestep). The branches of a step are full or cached together. A branch may sit steps out, as guidance of
+    scale 1 has no use for the unconditional one; where it missed too much, the step it comes back in is full.
+
+    Where memory runs out in a step, everything cached is freed and the step is computed without. A second
+    failure in a pass ends caching for the rest of it, and one without anything cached is the caller's.
 
     Attributes:
         config: the settings, HERO's or those of another method.
@@ -47,11 +67,14 @@ class HeroRun:
     def reset(self) -> None:
         """Forget everything cached; the next step is the first of a new pass, as in a fresh run."""
         self._schedule = self.config.schedule(self._counts)
-        self._branches: dict[str, tuple[Hashable, Branch]] = {}
+        self._branches: dict[str, _Held] = {}
+        self.method.forget()
         self._timestep = math.inf
         self._moment = Moment(-1, 0)
         self._calls: Counter[Hashable] = Counter()
         self._planned = Reason.WARMUP
+        self._full_steps = 0
+        self._memory_failures = 0
         self._rates: list[LateScalar] = []
         self._current: Step | None = None
         self._in_pass = False
@@ -70,7 +93,7 @@ class HeroRun:
     @property
     def cached_bytes(self) -> int:
         """Bytes held now by cached features."""
-        return sum(branch.bytes for _, branch in self._branches.values())
+        return sum(held.branch.bytes for held in self._branches.values())
 
     def attach(self) -> AbstractContextManager[None]:
         """What the method puts on the model besides the wrappers of :meth:`forward_model` and its like."""
@@ -90,17 +113,35 @@ class HeroRun:
         call = self._adapter.read_call(args, kwargs)
         self._enter_step(call)
         name = self._name_call()
-        branch, reason = self._branch_for(name, call)
         watch = Stopwatch(call.device)
+        if self._memory_failures < _ATTEMPTS:
+            try:
+                step, reason = self._begin(name, call)
+                return self._run(step, original, args, kwargs, (name, call, reason, watch))
+            except torch.cuda.OutOfMemoryError:
+                self._memory_failures += 1
+                self._branches.clear()
+            # Out here, because the error's traceback has held the failed attempt's tensors until now.
+            log.warning("out of memory: what was cached is freed, and the step computed without it")
+        step = Step(self._adapter, call.shape.video_tokens)
+        return self._run(step, original, args, kwargs, (name, call, Reason.MEMORY, watch))
+
+    def _begin(self, name: str, call: ModelCall) -> tuple[Step, Reason]:
+        """What this call does, and why."""
+        held, reason = self._branch_for(name, call)
+        if not reason.full:
+            return held.branch.cached_step(call, self._moment), reason
+        held.full = self._full_steps
+        return held.branch.full_step(call, self._moment), reason
+
+    def _run(self, step: Step, original: Forward, args: tuple, kwargs: dict[str, Any], record: tuple) -> Any:
+        self._current = step
         try:
-            begin = branch.full_step if reason.full else branch.cached_step
-            self._current = begin(call, self._moment)
-            result = self._current.forward(original, args, kwargs)
-            watch.stop()
-            self._record(name, call, reason, watch)
+            result = step.forward(original, args, kwargs)
+            self._record(step, *record)
         except BaseException:
             # Half-written features must never be reused.
-            self._branches.pop(name, None)
+            self._branches.pop(record[0], None)
             raise
         finally:
             self._current = None
@@ -140,6 +181,7 @@ class HeroRun:
         self._rates = []
         age = 0 if self._planned.full else self._moment.age + 1
         self._moment = Moment(self._moment.number + 1, age)
+        self._full_steps += self._planned.full
 
     def _name_call(self) -> str:
         """The branch of this call."""
@@ -154,16 +196,29 @@ class HeroRun:
         # torch's maximum, because that of a NaN is NaN.
         return float(torch.tensor([rate.read() for rate in self._rates]).max()) if self._rates else math.nan
 
-    def _branch_for(self, name: str, call: ModelCall) -> tuple[Branch, Reason]:
-        signature, branch = self._branches.get(name, (None, None))
-        if branch is None or signature != call.signature:
-            branch = self.method.branch(call)
-            self._branches[name] = (call.signature, branch)
-            return branch, self._planned if self._planned.full else Reason.NO_CACHE
-        return branch, self._planned if self._planned.full or branch.ready else Reason.NO_CACHE
+    def _branch_for(self, name: str, call: ModelCall) -> tuple[_Held, Reason]:
+        held = self._branches.get(name)
+        if new := held is None or held.signature != call.signature:
+            held = self._branches[name] = _Held(call.signature, self.method.branch(call))
+        if self._planned.full:
+            return held, self._planned
+        if new or not held.branch.ready:
+            return held, Reason.NO_CACHE
+        if self._full_steps - held.full <= self.method.patience:
+            return held, self._planned
+        if sum(self._calls.values()) == 1:
+            self._promote()
+        return held, Reason.STALE
 
-    def _record(self, name: str, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
-        step = self._current
+    def _promote(self) -> None:
+        """No branch has run in this step yet: all of them run in full, as guidance takes their difference."""
+        self._planned = Reason.STALE
+        self._schedule.promote()
+        self._moment = Moment(self._moment.number, 0)
+        self._full_steps += 1
+
+    def _record(self, step: Step, name: str, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
+        watch.stop()
         rate = step.finish()
         if rate is not None and self._schedule.adaptive:
             self._rates.append(LateScalar(rate))

@@ -14,6 +14,8 @@ class Reason(str, Enum):
     THRESHOLD = "threshold"
     LAST = "last step"
     NO_CACHE = "nothing cached"
+    STALE = "left out before"
+    MEMORY = "out of memory"
     CACHED = "cached"
 
     @property
@@ -65,6 +67,11 @@ class Schedule:
             self._accumulated = 0.0
         self._step += 1
         return reason
+
+    def promote(self) -> None:
+        """The step just decided runs in full, whatever was said."""
+        self._last_full = self._step - 1
+        self._accumulated = 0.0
 
     def _decide(self, rate: float) -> Reason:
         if self._step < self.warmup:

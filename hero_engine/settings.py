@@ -42,12 +42,15 @@ class MethodConfig(ABC):
         interval: at least one full step in every `interval` steps after the warm-up.
         warmup: leading full steps; an int counts steps, a float is a share of the run's.
         threshold: 0, or the bound that an adaptive method keeps; see its own settings.
+        storage: where and how features are kept between steps: "model" (on the device, as they are), or what
+            a method's own settings know.
     """
 
     name: ClassVar[str]
     interval: int
     warmup: int | float
     threshold: float = 0.0
+    storage: str = "model"
 
     def _set(self, **checked: Any) -> None:
         """Store checked values in the frozen instance."""
@@ -92,6 +95,10 @@ class MethodConfig(ABC):
     @abstractmethod
     def cached_numbers(self, shape: ModelShape, counts: Counts) -> int:
         """How many numbers are cached at batch 1, at most."""
+
+    def cached_bytes(self, shape: ModelShape, counts: Counts, element_bytes: int) -> int:
+        """Bytes of what is cached at batch 1, at most, with `element_bytes` to a number of the model."""
+        return self.cached_numbers(shape, counts) * element_bytes
 
     @abstractmethod
     def computed(self, shape: ModelShape, counts: Counts) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -82,12 +82,17 @@ class Branch(Protocol):
 
 
 class Method(Generic[ConfigT]):
-    """A method on one model, for the time of a session. Holds nothing of a run.
+    """A method on one model, for the time of a session.
 
     Args:
         adapter: of the model.
         config, counts: the settings, and what they come to for this model.
+
+    Attributes:
+        patience: full steps that a branch may have sat out, and still be cached on the next.
     """
+
+    patience: ClassVar[int] = 0
 
     def __init__(self, adapter: ModelAdapter, config: ConfigT, counts: Any):
         self.adapter = adapter
@@ -98,6 +103,9 @@ class Method(Generic[ConfigT]):
     def inside_blocks(self) -> bool:
         """Whether :meth:`attach` puts anything inside the blocks; compiled ones then run uncompiled."""
         return False
+
+    def forget(self) -> None:
+        """A pass is over: drop what its branches shared."""
 
     def branch(self, call: ModelCall) -> Branch:
         """A branch with nothing cached.

@@ -8,21 +8,47 @@ Cached step t': the selected tokens run through the tau shallow blocks, S is ref
 from __future__ import annotations
 
 import functools
+from collections.abc import Hashable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..adapter import Attend, BlockCall, Forward, ModelCall, See
+from ..adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
 from ..config import HeroConfig
-from ..patches import PatchSampler
+from ..patches import PatchSampler, SharedDraws
 from ..residuals import BranchCache
+from ..storage import check_storage
 from .base import Method, Moment, Step
 
 
 class Hero(Method[HeroConfig]):
-    """HERO on one model."""
+    """HERO on one model. The branches of a pass share the choice of tokens."""
+
+    # The forecast goes by the timestep, so that it also reaches over a step more.
+    patience = 1
+
+    def __init__(self, adapter: ModelAdapter, config: HeroConfig, counts: Any):
+        super().__init__(adapter, config, counts)
+        self._draws: dict[Hashable, SharedDraws] = {}
+
+    def forget(self) -> None:
+        """See :class:`~hero_engine.methods.base.Method`."""
+        self._draws.clear()
+
+    def draws(self, call: ModelCall) -> SharedDraws:
+        """The choice of tokens for calls of this size."""
+        key = (call.shape.grid, call.device)
+        if key not in self._draws:
+            config = self.config
+            self._draws[key] = SharedDraws(
+                PatchSampler(
+                    call.shape.grid, config.patch, self.counts.tokens_per_patch, config.seed, call.device
+                )
+            )
+        return self._draws[key]
 
     def branch(self, call: ModelCall) -> HeroBranch:
         """See :class:`~hero_engine.methods.base.Method`."""
@@ -46,41 +72,40 @@ class HeroBranch:
     ready = True  # a branch begins with a full step
 
     def __init__(self, method: Hero, call: ModelCall):
-        # One seed for all branches: conditional and unconditional must refresh the same tokens.
-        sampler = PatchSampler(
-            call.shape.grid,
-            method.config.patch,
-            method.counts.tokens_per_patch,
-            method.config.seed,
-            call.device,
-        )
+        check_storage(method.config.storage, call.device)
         self._method = method
-        self._cache = BranchCache(method.config.forecast, sampler)
+        self._draws = method.draws(call)
+        self._cache = BranchCache(method.config.forecast, method.config.storage)
 
     @property
     def bytes(self) -> int:
         return self._cache.bytes
 
     def full_step(self, call: ModelCall, moment: Moment) -> FullStep:
-        return FullStep(self._method, self._cache, call)
+        # The branch alone is full where it had nothing cached: the others have drawn for this step.
+        elapsed = self._draws.elapsed() if moment.age else self._draws.reset(moment.number)
+        return FullStep(self._method, self._cache, call, *elapsed)
 
     def cached_step(self, call: ModelCall, moment: Moment) -> CachedStep:
-        return CachedStep(self._method, self._cache, call)
+        return CachedStep(self._method, self._cache, call, *self._draws.draw(moment.number))
 
 
 class FullStep(Step):
     """All blocks run unmodified on all tokens; the stream is remembered before and after the shallow ones.
 
+    Args:
+        age: mean number of steps since S was last computed.
+        gap: number of steps since the last full one.
+
     Attributes:
         drift: relative change of S since it was cached, None where it was not.
-        age: mean number of steps since S was last computed.
         missed: what the forecast of D missed, relative; None the first time or without deep blocks.
     """
 
-    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall):
+    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall, age: Tensor, gap: int):
         super().__init__(method.adapter, call.shape.video_tokens)
-        self.age: Tensor = cache.sampler.mean_age() + 1
-        self.gap = cache.sampler.steps_since_reset + 1
+        self.age = age
+        self.gap = gap
         self._cache = cache
         self._tau = method.counts.tau
         self._timestep = call.timestep
@@ -99,7 +124,6 @@ class FullStep(Step):
                 self.missed = self._cache.deep.observe(self._before, video, self._timestep)
         if last:
             self._before = None
-            self._cache.sampler.reset()
         return video, text
 
     def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,14 +141,19 @@ class FullStep(Step):
 class CachedStep(Step):
     """Selected tokens run through the shallow blocks; all else comes from the cache.
 
+    Args:
+        index: (selected,) the tokens.
+        age: mean number of steps since those were last computed.
+
     Attributes:
         drift: relative change of S on the selected tokens.
-        age: mean number of steps since those were last computed.
     """
 
-    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall):
-        super().__init__(method.adapter, cache.sampler.tokens)
-        self.index, self.age = cache.sampler.draw()
+    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall, index: Tensor, age: Tensor):
+        super().__init__(method.adapter, len(index))
+        self.index = index
+        self.age = age
+        cache.prefetch()
         self._cache = cache
         self._tau = method.counts.tau
         self._timestep = call.timestep
@@ -164,7 +193,7 @@ class CachedStep(Step):
         """The stream behind the last block."""
         with torch.no_grad():
             self.drift = self._cache.shallow.refresh(self.index, self._selected, refreshed)
-            stream = self._stream + self._cache.shallow.value
+            stream = self._cache.shallow.add_to(self._stream)
             if self._cache.deep.ready:
                 self._cache.deep.add_to(stream, self._timestep)
         self._stream = self._selected = None

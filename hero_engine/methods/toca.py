@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..adapter import FEED_FORWARD, KEYS, MODULES, VALUES, Attend, BlockCall, Forward, ModelCall, See
 from ..baselines import DucaConfig, TocaConfig
-from ..residuals import held_bytes
+from ..storage import held_bytes
 from ..tokens import TokenQueue, key_score, value_score
 from .base import Method, Moment, Step
 from .modules import CachedModules, FullModules, ModulesBranch
