@@ -30,6 +30,9 @@ COMMANDS = {
 RECONSTRUCTION_STEPS = 30
 """As in HERO's tables. The reference's quick setting, 4, leaves nothing to accelerate."""
 
+POST_STEPS = 4
+"""As in Aether's demo."""
+
 _HERO_OPTIONS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text")
 _INTERRUPTED = 130
 _FAILED, _REFUSED = 1, 2
@@ -83,6 +86,15 @@ def build_parser() -> argparse.ArgumentParser:
         _add_common(command)
         if name == "reconstruct":
             _add_windows(command)
+        else:
+            command.add_argument(
+                "--post-reconstruction",
+                type=int,
+                nargs="?",
+                const=POST_STEPS,
+                metavar="STEPS",
+                help="find depth and cameras once more from the finished video, which is better; 4 steps",
+            )
         command.set_defaults(run=_run, command=name)
     command = commands.add_parser(
         "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
@@ -179,6 +191,15 @@ def _add_windows(command: argparse.ArgumentParser) -> None:
         "on where it was",
     )
     windows.add_argument("--stride", type=int, help="frames from one window to the next; 24 of 41")
+    windows.add_argument(
+        "--tiles",
+        action="store_true",
+        help="keep all of a wide or tall picture, in tiles of --size that overlap, instead of cropping it",
+    )
+    windows.add_argument(
+        "--workers", type=int, help="windows on so many workers of Ray (pip install ray); one for each GPU"
+    )
+    windows.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster, such as auto; else this machine")
 
 
 class Console:
@@ -277,6 +298,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     from . import job
     from .clips import LEFT_OUT
     from .export import check_out_dir, write_run
+    from .post_reconstruction import check_steps, post_reconstruct
 
     task, names = COMMANDS[arguments.command]
     sources = {name: getattr(arguments, name) for name in names}
@@ -284,13 +306,22 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     hero = _hero(arguments)
     long = arguments.command == "reconstruct" and _wants_windows(arguments)
     job.check_sources(sources)
+    executor = _executor(arguments) if long else None
+    if executor:  # from here the model travels to the workers
+        arguments.device = "cpu"
     model, settings = _prepare_model(arguments, console, task, hero)
-    if long and _run_windows(arguments, console, model, settings, hero):
+    if long and _run_windows(arguments, console, model, settings, hero, executor):
         return
+    post_steps = getattr(arguments, "post_reconstruction", None)
+    if post_steps is not None:
+        check_steps(model, post_steps)
     inputs = _prepare_inputs(arguments, console, task, sources, model, settings)
     if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):
         console.say("hint: --windows reconstructs the whole clip")
     result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
+    if post_steps is not None:
+        watch = console.steps("reconstructing")
+        result = post_reconstruct(model, inputs, result, settings, steps=post_steps, callback=watch)
     console.stage("writing")
     files = write_run(
         arguments.out,
@@ -316,8 +347,9 @@ def _wants_windows(arguments: argparse.Namespace) -> bool:
     from . import job
 
     if not arguments.windows:
-        if arguments.stride is not None:
-            raise InputError("stride", "is for --windows, which is not given")
+        for option in ("stride", "tiles", "workers", "ray"):
+            if getattr(arguments, option) not in (None, False):
+                raise InputError(option, "is for --windows, which is not given")
         return False
     if job.SYNTHETIC.fullmatch(arguments.video):
         raise InputError("video", "a rendered clip always fits into one window; leave --windows out")
@@ -327,8 +359,27 @@ def _wants_windows(arguments: argparse.Namespace) -> bool:
     return True
 
 
+def _executor(arguments: argparse.Namespace) -> Executor | None:
+    """Ray's workers where they are asked for."""
+    if arguments.workers is None and arguments.ray is None:
+        return None
+    if arguments.compile:
+        raise InputError("compile", "cannot be used with --workers: a compiled model cannot be sent to them")
+    from .ray_windows import RayWindows
+
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if arguments.ray else _auto_device()
+    return RayWindows(arguments.workers, device=device, address=arguments.ray)
+
+
 def _run_windows(
-    arguments: argparse.Namespace, console: Console, model: AetherModel, settings: Settings, hero: Hero | None
+    arguments: argparse.Namespace,
+    console: Console,
+    model: AetherModel,
+    settings: Settings,
+    hero: Hero | None,
+    executor: Executor | None,
 ) -> bool:
     """Reconstruct a long clip. False where it fits into one window, which makes it a run like any other."""
     from . import job
@@ -340,11 +391,12 @@ def _run_windows(
         arguments.video,
         arguments.fps,
         size=arguments.size or model.default_size,
+        tiled=arguments.tiles,
         length=arguments.frames,
         stride=arguments.stride,
         max_length=model.default_frames,
     )
-    if len(clip.starts) == 1:
+    if len(clip.starts) == 1 and not clip.tiles and not executor:
         return False
     out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
     work = out.with_name(f"{out.name}.windows")
@@ -353,11 +405,15 @@ def _run_windows(
     shape = f"{len(clip)} frames of {width} x {height} at {clip.fps} fps"
     steps = job.steps_of("reconstruction", settings)
     console.say(f"reconstruction: {shape}, {steps} steps, seed {settings.seed}")
-    console.say(f"{len(clip.starts)} windows of {clip.length} frames, kept in {work} until all are done")
+    each = f", each in {len(clip.tiles)} tiles" if clip.tiles else ""
+    console.say(
+        f"{len(clip.starts)} windows of {clip.length} frames{each}, kept in {work} until all are done"
+    )
     for note in clip.notes:
         console.say(f"note: video: {note}")
     try:
-        result = reconstruct(model, clip, settings, work, accelerator=hero, callback=console.windows())
+        watch = console.windows()
+        result = reconstruct(model, clip, settings, work, accelerator=hero, executor=executor, callback=watch)
         if result.resumed:
             console.say(f"{result.resumed} windows were finished before")
         console.stage("writing")

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 import aether.long_clips as long_clips
-from aether.clips import read_clip
+from aether.clips import fit_frames, read_clip
 from aether.errors import InputError
 from aether.export import write_video
-from aether.long_clips import open_clip
+from aether.long_clips import array_clip, open_clip
 
 SIZE = (32, 48)
 
@@ -89,6 +89,50 @@ def test_a_folder(tmp_path):
     assert clip.starts == (0, 3) and "no frame rate" in clip.notes[0]
     assert numbers(dict(clip.windows())[1]) == list(range(3, 20))
     assert len(clip.identity()["files"]) == 20
+
+
+def test_pictures_in_memory():
+    frames = np.random.default_rng(0).random((20, 20, 30, 3), np.float32)
+    clip = array_clip(frames, size=SIZE, length=17)
+    assert (clip.fps, clip.starts, clip.source.label) == (12, (0, 3), "pictures in memory")
+    assert np.array_equal(dict(clip.windows())[1], fit_frames(frames[3:], *SIZE))
+    assert np.array_equal(dict(clip.windows())[0], fit_frames(frames[:17], *SIZE))
+    bytes_ = array_clip(greys(20), 24.0, 12, size=SIZE, length=17)
+    assert bytes_.indices == (*range(0, 20, 2), *[18] * 7) and numbers(dict(bytes_.windows())[0])[:3] == [
+        0,
+        2,
+        4,
+    ]
+    assert clip.identity() == array_clip(frames.copy(), size=SIZE, length=17).identity()
+    assert clip.identity() != array_clip(frames[::-1], size=SIZE, length=17).identity()
+
+
+def test_tiles_keep_the_whole_picture(tmp_path):
+    write_video(tmp_path / "wide.mp4", greys(20, 60, 150), 12)
+    clip = open_clip(tmp_path / "wide.mp4", size=SIZE, tiled=True, length=17)
+    assert clip.size == (32, 80) and clip.model_size == SIZE and clip.tiles.starts == (0, 32)
+    assert dict(clip.windows())[0].shape == (17, 32, 80, 3)
+    plain = open_clip(tmp_path / "wide.mp4", size=SIZE, length=17)
+    assert plain.tiles is None and plain.size == plain.model_size == SIZE
+    assert clip.identity() != plain.identity()
+
+
+@pytest.mark.parametrize(
+    "field, frames, options",
+    [
+        ("video", greys(1), {}),
+        ("video", greys(20)[..., 0], {}),
+        ("video", greys(20) * 1.0, {}),
+        ("fps", greys(20), {"fps": 13}),
+        ("source_fps", greys(20), {"source_fps": float("nan")}),
+        ("source_fps", greys(20), {"source_fps": -1.0}),
+        ("width", greys(20), {"size": (32, 0)}),
+    ],
+)
+def test_bad_pictures_in_memory(field, frames, options):
+    with pytest.raises(InputError) as error:
+        array_clip(frames, **{"size": SIZE, **options})
+    assert error.value.field == field
 
 
 def test_a_short_clip_is_one_window_with_its_last_frame_repeated(tmp_path):

@@ -17,9 +17,10 @@ from aether import cli, job, window_store
 from aether.errors import InputError, SamplingStopped
 from aether.export import write_run, write_video
 from aether.latents import Decoded
-from aether.long_clips import open_clip
+from aether.long_clips import array_clip, open_clip
 from aether.long_run import reconstruct, write_long_run
 from aether.miniature import random_scene, render
+from aether.window_jobs import PlainRun, Window, compute_window
 from aether.window_store import WindowStore
 
 SIZE = (32, 48)
@@ -299,10 +300,45 @@ def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_tiles_on_the_command_line(tmp_path, capsys):
+    """Five thirds of a tile wide, in time one window."""
+    wide = tmp_path / "wide.mp4"
+    write_video(wide, render(random_scene(4), 17, 32, 80, fps=12, samples=1).rgb, 12)
+    assert run(wide, *SMALL, "--windows", "--tiles", out=tmp_path / "out") == 0
+    assert "1 windows of 17 frames, each in 2 tiles" in capsys.readouterr().out
+    with np.load(tmp_path / "out" / "depth.npz") as file:
+        assert file["depth"].shape == (17, 32, 80) and file["raymap"].shape == (17, 6, 4, 10)
+    cameras = json.loads((tmp_path / "out" / "cameras.json").read_text())
+    assert (cameras["height"], cameras["width"]) == (32, 80)
+    (window,) = json.loads((tmp_path / "out" / "report.json").read_text())["windows"]
+    assert [tile["start"] for tile in window["tiles"]] == [0, 32]
+    assert max(tile["disparity_scale"] for tile in window["tiles"]) == 1
+
+
+def test_each_tile_is_a_plain_run(model):
+    """Columns that one tile alone sees are its own, but for the unit; steps of tiles count."""
+    frames = render(random_scene(4), 17, 32, 80, fps=12, samples=1).rgb
+    clip = array_clip(frames, size=SIZE, tiled=True)
+    assert clip.size == (32, 80) and clip.model_size == SIZE
+    (_, whole), seen = next(clip.windows()), []
+    inputs = job.Inputs("reconstruction", {}, {"video": whole}, 17, *clip.size, 12)
+    compute = PlainRun(model, QUICK, Counter())
+    decoded, report = compute_window(compute, Window(0, inputs, clip.tiles), seen.append)
+    alone = replace(inputs, pictures={"video": np.ascontiguousarray(whole[:, :, 32:])}, width=48)
+    plain = job.run(model, alone, QUICK).decoded
+    scale = np.float32(report["tiles"][1]["disparity_scale"])
+    assert np.array_equal(decoded.rgb[:, :, 48:], plain.rgb[:, :, 16:])
+    assert np.allclose(decoded.disparity[:, :, 48:], scale * plain.disparity[:, :, 16:], rtol=1e-5)
+    assert len(seen) == 4 and report["hero"]["steps"] == 4 and report["settings"]["tile"] == [32, 48]
+
+
 @pytest.mark.parametrize(
     "field, options",
     [
         ("stride", "--stride 12"),
+        ("tiles", "--tiles"),
+        ("workers", "--workers 2"),
+        ("ray", "--ray auto"),
         ("stride", "--windows --stride 17"),
         ("stride", "--windows --stride 0"),
         ("frames", "--windows --frames 18"),
