@@ -10,9 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from aether.errors import InputError
 from aether.miniature import build
 from aether.miniature.model import TRANSFORMER
 from aether.miniature.train import autoencoder, data, denoiser, latents
+from aether.miniature.train.__main__ import main
 from aether.tasks import condition
 
 
@@ -149,3 +151,9 @@ def test_denoiser_goes_on_where_it_stopped(
     one, other = load_file(straight), load_file(broken)
     assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
     assert denoiser.load_transformer(straight).proj_out.weight.any()
+
+
+def test_nothing_is_exported_from_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="work: .*autoencoder.safetensors is not there"):
+        main(["--work", str(tmp_path), "--first", "export", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

@@ -15,7 +15,7 @@ from .data import Clips
 from .linear_codec import set_linear_encoder
 from .optimizer import MuonAdamW
 from .parallel import average_gradients, join
-from .state import Average, rate, restore, save
+from .state import Average, averaged, rate, restore, save
 
 LEARNING_RATE = 3e-3
 NOISE = 0.05
@@ -50,9 +50,7 @@ def begin_autoencoder(clips: Clips, file: Path, seed: int = 0) -> None:
 def load_autoencoder(file: Path) -> AutoencoderKLCogVideoX:
     """The VAE of a checkpoint, with averaged weights."""
     vae = AutoencoderKLCogVideoX(**VAE)
-    average = Average(vae, 0.998)
-    restore(file, vae, average, [])
-    vae.load_state_dict(average.weights)
+    vae.load_state_dict(averaged(file))
     return vae.eval().requires_grad_(False)
 
 

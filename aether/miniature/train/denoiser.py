@@ -18,7 +18,7 @@ from ..model import TRANSFORMER
 from .latents import STILLS, LatentClips
 from .optimizer import MuonAdamW
 from .parallel import average_gradients, join
-from .state import Average, rate, restore, save
+from .state import Average, averaged, rate, restore, save
 
 LEARNING_RATE = 1.5e-3
 BATCH = 8
@@ -193,7 +193,5 @@ def random_condition(
 def load_transformer(file: Path) -> CogVideoXTransformer3DModel:
     """The transformer of a checkpoint, with averaged weights."""
     transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
-    average = Average(transformer, 0.998)
-    restore(file, transformer, average, [])
-    transformer.load_state_dict(average.weights)
+    transformer.load_state_dict(averaged(file))
     return transformer.eval().requires_grad_(False)

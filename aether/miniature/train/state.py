@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+
+from ...errors import InputError
 
 WARMUP = 50
 DECAY = 0.3
@@ -50,6 +52,20 @@ def save(
         {key: value.contiguous() for key, value in tensors.items()}, partial, {"step": json.dumps(step)}
     )
     partial.replace(file)
+
+
+def averaged(file: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a checkpoint.
+
+    Raises:
+        InputError: there is none (field "work").
+    """
+    if not file.is_file():
+        raise InputError("work", f"{file} is not there: run the stages before this one first")
+    stored = load_file(file)
+    return {
+        key.removeprefix("average."): value for key, value in stored.items() if key.startswith("average.")
+    }
 
 
 def restore(

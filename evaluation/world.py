@@ -1,0 +1,104 @@
+"""What a model reaches on held-out scenes of the synthetic world, whose truth is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from aether.geometry import disparity_to_depth
+from aether.latents import Decoded, decode, decode_rgb, encode
+from aether.metrics import depth_errors, psnr
+from aether.miniature import WorldClip, random_scene, render
+from aether.model import AetherModel
+from aether.raymap import from_cameras, to_cameras
+from aether.sampling import sample
+from aether.tasks import condition
+
+from .pose import rotation_error
+
+FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
+DEEPEST = 8.0
+"""Depth counts up to this many times the clip's nearest."""
+
+
+def held_out(seeds: range) -> Iterator[tuple[int, WorldClip]]:
+    """Clips as the miniature was trained on, of scenes that it was not (seeds below 10,000)."""
+    for seed in seeds:
+        yield seed, render(random_scene(seed), FRAMES, HEIGHT, WIDTH, FPS, samples=2)
+
+
+def score_clip(model: AetherModel, clip: WorldClip, steps: dict[str, int], seed: int = 0) -> dict[str, float]:
+    """All figures of one clip.
+
+    Args:
+        model: any Aether of 17 frames.
+        clip: from :func:`held_out`.
+        steps: per task; a task that is not in it is left out.
+        seed: of the noise.
+
+    Returns:
+        vae_psnr: RGB encoded and decoded, dB.
+        abs_rel, delta1: reconstruction's depth up to DEEPEST times the nearest, fitted by the median.
+        rpe_rot: reconstruction's rotation error from frame to frame, degrees.
+        prediction_first, planning_first, planning_last: the given pictures in the result, PSNR in dB.
+        prediction_path, planning_path: correlation of the camera's way with the one asked for, see
+            :func:`path_correlation`.
+    """
+    nearest = float(clip.depth.min())
+    raymap = from_cameras(clip.poses, clip.intrinsics, HEIGHT, WIDTH, scale=1 / nearest)
+    found = {"vae_psnr": psnr(_through_vae(model, clip.rgb), clip.rgb)}
+    if "reconstruction" in steps:
+        result = _run(model, "reconstruction", steps, seed, video=clip.rgb)
+        depth = disparity_to_depth(result.disparity)
+        errors = depth_errors(depth, clip.depth, max_depth=DEEPEST * nearest)
+        found |= {"abs_rel": errors.abs_rel, "delta1": errors.delta1}
+        found["rpe_rot"] = rotation_error(_poses(result), clip.poses)
+    if "prediction" in steps:
+        result = _run(model, "prediction", steps, seed, image=clip.rgb[0], raymap=raymap)
+        found["prediction_first"] = psnr(result.rgb[0], clip.rgb[0])
+        found["prediction_path"] = path_correlation(_poses(result), clip.poses)
+    if "planning" in steps:
+        result = _run(model, "planning", steps, seed, image=clip.rgb[0], goal=clip.rgb[-1], raymap=raymap)
+        found["planning_first"] = psnr(result.rgb[0], clip.rgb[0])
+        found["planning_last"] = psnr(result.rgb[-1], clip.rgb[-1])
+        found["planning_path"] = path_correlation(_poses(result), clip.poses)
+    return found
+
+
+def path_correlation(poses: np.ndarray, wanted: np.ndarray) -> float:
+    """Correlation of two ways: of all coordinates of the positions together, each axis about its mean.
+
+    Args:
+        poses, wanted: (F, 4, 4) camera to world, first camera the world.
+
+    Returns:
+        -1 to 1; NaN where one of them stays in one place.
+    """
+    a, b = (path[:, :3, 3] - path[:, :3, 3].mean(axis=0) for path in (poses, wanted))
+    size = np.linalg.norm(a) * np.linalg.norm(b)
+    return float((a * b).sum() / size) if size else float("nan")
+
+
+def _run(model: AetherModel, task: str, steps: dict[str, int], seed: int, **inputs: Any) -> Decoded:
+    generator = torch.Generator(model.device).manual_seed(seed)
+    conditions = condition(model, task, frames=FRAMES, generator=generator, **inputs)
+    return decode(model, sample(model, conditions, steps=steps[task], fps=FPS, generator=generator))
+
+
+def _poses(result: Decoded) -> np.ndarray:
+    return to_cameras(result.raymap, HEIGHT, WIDTH, square_pixels=True).poses
+
+
+def _through_vae(model: AetherModel, rgb: np.ndarray) -> np.ndarray:
+    config = model.vae.config
+    latent = encode(model, torch.from_numpy(rgb), torch.Generator(model.device).manual_seed(0))
+    factor = config.scaling_factor**2 if config.invert_scale_latents else 1.0
+    return decode_rgb(model, latent * factor)
+
+
+def average(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Plain means over the scenes."""
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key != "name"}
