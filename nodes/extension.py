@@ -30,6 +30,8 @@ def make_extension() -> ComfyExtension:
                 hero_analyzer,
                 hero_methods,
                 loaders,
+                long_clip,
+                post_reconstruction,
                 sampler,
                 save_depth,
                 streams,
@@ -39,6 +41,7 @@ def make_extension() -> ComfyExtension:
 
             modules = (
                 loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras, example, camera_path, save_depth, video,
+                long_clip, post_reconstruction,
             )  # fmt: skip
             return [node for module in modules for node in module.NODES]
 

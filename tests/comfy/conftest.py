@@ -88,7 +88,7 @@ class Nodes:
     def __init__(self, part: Any):
         modules = (
             "loaders", "tasks", "hero", "hero_methods", "hero_analyzer", "sampler", "streams", "depth",
-            "cameras", "camera_path", "save_depth", "video",
+            "cameras", "camera_path", "save_depth", "video", "long_clip", "post_reconstruction",
         )  # fmt: skip
         self._classes = {
             node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES

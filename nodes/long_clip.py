@@ -1,0 +1,285 @@
+"""Aether Long Clip: a clip of any length, reconstructed in windows and put back together."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from weakref import WeakKeyDictionary
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import InputImpl, io
+
+from ..aether import job
+from ..aether.geometry import disparity_to_depth
+from ..aether.latents import Decoded
+from ..aether.long_clips import LongClip, array_clip, open_clip
+from ..aether.long_run import TASK, LongResult, reconstruct_windows
+from ..aether.sampling import Callback
+from ..aether.tasks import FRAMES, TASKS
+from ..aether.window_jobs import Outcome, Progress, Serial
+from ..aether.window_store import WindowStore
+from .depth import decode_disparity
+from .hero_reports import box_of
+from .messages import show_text
+from .sampler import SCHEDULERS, sample_latent
+from .streams import AetherSplit
+
+# The reconstruction of a window is what Aether Reconstruct and Aether Sampler do.
+from .tasks import _FPS, _VAE, AUTO, _encode, _form, _renamed, _size, _size_inputs, _size_problem, _video
+from .types import CameraPath, Raymap
+
+_FOLDER = "aether_windows"
+_tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+class AetherLongClip(io.ComfyNode):
+    """A long clip in windows."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherLongClip",
+            display_name="Aether Long Clip",
+            category="Aether",
+            description="Depth and cameras of a video of any length: windows that overlap, put together. A "
+            "run that was stopped goes on from its finished windows.",
+            search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Aether MODEL. HERO Patch begins anew in every window."),
+                _VAE,
+                io.MultiType.Input(
+                    "video",
+                    [io.Image, io.Video],
+                    tooltip="The clip: a VIDEO, or IMAGEs in order. A VIDEO of a file is read window by "
+                    "window.",
+                ),
+                *_size_inputs(),
+                io.Combo.Input(
+                    "frames",
+                    options=[AUTO, *map(str, FRAMES)],
+                    default=AUTO,
+                    tooltip="Length of a window. auto: the model's own, or what a shorter clip fills.",
+                ),
+                io.Int.Input(
+                    "stride",
+                    default=0,
+                    min=0,
+                    max=FRAMES[-1] - 1,
+                    tooltip="Frames from one window to the next. Fewer: steadier and slower. 0: 24 of 41.",
+                ),
+                io.Combo.Input(
+                    "fps",
+                    options=_FPS,
+                    default=AUTO,
+                    tooltip="Frames per second. auto: what suits the video's rate; for IMAGEs 12.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Of the noise, the same for every window.",
+                ),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Of each window. 0: 4."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="dpm",
+                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
+                ),
+                io.Boolean.Input(
+                    "tiles",
+                    default=False,
+                    tooltip="Keep all of a wide or tall picture: it is cut into tiles of width x height that "
+                    "overlap, each a run of its own. Off: what sticks out is cropped.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", display_name="images", tooltip="The clip, as Aether gives it."),
+                io.Image.Output(
+                    "depth",
+                    display_name="depth",
+                    tooltip="Depth as floats, 1 to 1000 in units of the nearest depth, in three equal "
+                    "channels.",
+                ),
+                io.Image.Output(
+                    "disparity",
+                    display_name="disparity",
+                    tooltip="1 / depth as floats, 0 (far) to about 1 (the nearest), in three equal channels.",
+                ),
+                CameraPath.Output(
+                    "cameras",
+                    display_name="cameras",
+                    tooltip="Pose and intrinsics of every frame, all in one world.",
+                ),
+                Raymap.Output(
+                    "raymap", display_name="raymap", tooltip="The same cameras. For Aether Cameras."
+                ),
+                io.Float.Output("fps", display_name="fps", tooltip="The clip's frames per second."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="How the windows were joined, as JSON text."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int, height: int, frames: str, stride: int) -> bool | str:
+        return _size_problem(width, height) or _stride_problem(frames, stride) or True
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        video: Any,
+        width: int,
+        height: int,
+        frames: str,
+        stride: int,
+        fps: str,
+        seed: int,
+        steps: int,
+        scheduler: str,
+        tiles: bool,
+    ) -> io.NodeOutput:
+        form = _form(vae)
+        clip = _open(
+            video,
+            None if fps == AUTO else int(fps),
+            size=_size(form, width, height),
+            tiled=tiles,
+            length=None if frames == AUTO else int(frames),
+            stride=stride or None,
+            max_length=form.default_frames,
+        )
+        settings = {"seed": seed, "steps": steps or TASKS[TASK].default_steps, "scheduler": scheduler}
+        signature = {"clip": clip.identity(), "model": _token(model), "vae": _token(vae), **settings}
+        store = WindowStore(Path(folder_paths.get_temp_directory()) / _FOLDER, signature)
+        with _renamed("out", "temp"):
+            result = reconstruct_windows(
+                clip,
+                _WindowRun(model, vae, settings),
+                store,
+                settings["steps"],
+                executor=Serial(),
+                callback=_Show(cls.hidden.unique_id, model),
+            )
+        show_text(cls.hidden.unique_id, _summary(result))
+        outputs = _outputs(result)
+        store.remove()
+        return io.NodeOutput(*outputs)
+
+
+def _stride_problem(frames: str | None, stride: int | None) -> str | None:
+    """Linked values are not known yet and come as None."""
+    if not stride or frames in (None, AUTO) or stride < int(frames):
+        return None
+    return f"stride: {stride} leaves no overlap between windows of {frames} frames; give less, or 0"
+
+
+def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
+    """A VIDEO that is a whole file is read window by window; of others all frames are at hand already."""
+    if isinstance(video, InputImpl.VideoFromFile) and not any(video.get_active_trim_window()):
+        source = video.get_stream_source()
+        if isinstance(source, str):
+            return open_clip(source, fps, **settings)
+    pixels, rate = _video(video)
+    return array_clip(pixels, rate, fps, **settings)
+
+
+def _token(socket: Any) -> str:
+    """Names a MODEL or VAE with all that is patched onto it, for as long as it lives.
+
+    ComfyUI hands out the same object as long as nothing before it has changed.
+    """
+    return _tokens.setdefault(socket, uuid4().hex)
+
+
+class _WindowRun:
+    """What Aether Reconstruct, Aether Sampler and Aether Split do, for one window."""
+
+    def __init__(self, model: Any, vae: Any, settings: dict[str, Any]):
+        self._model, self._vae, self._settings = model, vae, settings
+
+    def __call__(self, inputs: job.Inputs, callback: Callback) -> Outcome:
+        start = time.perf_counter()
+        size = inputs.height, inputs.width
+        conditioning = _encode(
+            _form(self._vae), self._vae, TASK, inputs.pictures, None, inputs.frames, size, inputs.fps,
+            self._settings["seed"],
+        )  # fmt: skip
+        latent = sample_latent(self._model, *conditioning.args, **self._settings, callback=callback)
+        rgb, disparity, raymap = AetherSplit.execute(latent).args
+        decoded = Decoded(
+            self._vae.decode(rgb["samples"])[0].float().cpu().numpy(),
+            decode_disparity(self._vae, disparity["samples"]),
+            raymap["raymap"].numpy(),
+        )
+        box = box_of(self._model)
+        report = {
+            "settings": {**self._settings, "fps": inputs.fps},
+            "seconds": {"window": time.perf_counter() - start},
+            "hero": box and box.find(latent["samples"]).to_dict(),
+        }
+        return decoded, report
+
+
+class _Show:
+    """Progress over all windows, with core's preview; ends the run when ComfyUI is asked to."""
+
+    def __init__(self, node_id: str | None, model: Any):
+        self._node_id, self._model, self._show = node_id, model, None
+
+    def __call__(self, progress: Progress) -> None:
+        import comfy.model_management
+        import latent_preview
+
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if progress.step is None:
+            resumed = f", {progress.resumed} done before" if progress.resumed else ""
+            show_text(self._node_id, f"window {progress.window + 1} of {progress.windows}{resumed}")
+            return
+        self._show = self._show or latent_preview.prepare_callback(self._model, progress.total)
+        predicted, latent = (x.transpose(1, 2) for x in (progress.step.predicted, progress.step.latent))
+        self._show(progress.done - 1, predicted, latent, progress.total)
+
+
+def _summary(result: LongResult) -> str:
+    clip = result.clip
+    parts = f"{len(clip.starts)} windows of {clip.length}"
+    if clip.tiles:
+        parts += f", each in {len(clip.tiles)} tiles"
+    made = f"{len(clip)} frames of {clip.size[0]} x {clip.size[1]} (height x width), {clip.fps} a second"
+    return "\n".join([f"{made}: {parts}", *result.report["notes"]])
+
+
+def _outputs(result: LongResult) -> tuple[Any, ...]:
+    images = torch.empty(result.rgb.shape, dtype=torch.float32)
+    for target, frame in zip(images, result.rgb, strict=True):
+        target[:] = torch.from_numpy(frame)
+    disparity = np.stack(list(result.disparity))
+    cameras, fps = result.merge.cameras, result.clip.fps
+    return (
+        images.div_(255),
+        _image(disparity_to_depth(disparity)),
+        _image(disparity),
+        {"cameras": cameras, "fps": fps},
+        {"raymap": torch.from_numpy(np.stack(list(result.raymap))), "fps": fps},
+        float(fps),
+        json.dumps(result.report, indent=1),
+    )
+
+
+def _image(values: np.ndarray) -> torch.Tensor:
+    """(F, H, W) in three equal channels."""
+    return torch.from_numpy(values)[..., None].repeat(1, 1, 1, 3)
+
+
+NODES: list[type[Any]] = [AetherLongClip]

@@ -1,0 +1,76 @@
+"""Aether Post-Reconstruct: depth and cameras of a generated clip, found once more from its colors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from .sampler import SCHEDULERS, sample_latent
+from .streams import AetherSplit
+
+# The conditioning is Aether Reconstruct's.
+from .tasks import _VAE, _encode, _form
+from .types import latent_fps
+
+
+class AetherPostReconstruct(io.ComfyNode):
+    """A predicted or planned clip, reconstructed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="AetherPostReconstruct",
+            display_name="Aether Post-Reconstruct",
+            category="Aether",
+            description="Finds depth and cameras of a predicted or planned clip once more from its "
+            "colors, as the authors do for better geometry. The colors stay.",
+            search_aliases=["post reconstruction", "refine depth", "better geometry", "refine cameras"],
+            inputs=[
+                io.Model.Input("model", tooltip="An Aether MODEL; the one of the sampler, or without HERO."),
+                _VAE,
+                io.Latent.Input("latent", tooltip="What Aether Sampler made of Aether Predict or Plan."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    control_after_generate=io.ControlAfterGenerate.fixed,
+                    tooltip="Of the noise.",
+                ),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: 4, as the authors take."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="dpm",
+                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "latent",
+                    display_name="latent",
+                    tooltip="The same video with new depth and cameras. For Aether Split.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Any, vae: Any, latent: dict[str, Any], seed: int, steps: int, scheduler: str
+    ) -> io.NodeOutput:
+        rgb = AetherSplit.execute(latent)[0]["samples"]
+        images = vae.decode(rgb)[0].float().cpu().numpy()
+        frames, *size = images.shape[:3]
+        conditioning = _encode(
+            _form(vae), vae, "reconstruction", {"video": images}, None, frames, tuple(size),
+            latent_fps(latent), seed,
+        )  # fmt: skip
+        again = sample_latent(model, *conditioning.args, seed, steps, scheduler=scheduler)
+        channels = rgb.shape[1]
+        samples = torch.cat([latent["samples"][:, :channels], again["samples"][:, channels:]], dim=1)
+        return io.NodeOutput({**again, "samples": samples})
+
+
+NODES: list[type[Any]] = [AetherPostReconstruct]
