@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from comfy.ldm.modules import attention as core
+
+from ..hero_engine.joint_attention import JointAttention
 
 _PACKAGES = {"flash": "flash-attn", "sage": "sageattention"}
 _AVAILABLE = {"flash": core.FLASH_ATTENTION_IS_AVAILABLE, "sage": core.SAGE_ATTENTION_IS_AVAILABLE}
@@ -40,7 +41,7 @@ def _function(choice: str) -> Callable[..., torch.Tensor] | None:
     return _FUNCTIONS.get(choice)
 
 
-class CoreAttention:
+class CoreAttention(JointAttention):
     """CogVideoX's joint attention of text and video, its heart one of core's functions.
 
     Args:
@@ -49,29 +50,12 @@ class CoreAttention:
     """
 
     def __init__(self, function: Callable[..., torch.Tensor]):
+        super().__init__()
         self._function = function
 
-    def __call__(
-        self,
-        attn: torch.nn.Module,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        image_rotary_emb: Any = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        from diffusers.models.embeddings import apply_rotary_emb
-
-        text = encoder_hidden_states.shape[1]
-        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
-        query, key, value = (
-            project(tokens).unflatten(2, (attn.heads, -1)).transpose(1, 2)
-            for project in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        query = query if attn.norm_q is None else attn.norm_q(query)
-        key = key if attn.norm_k is None else attn.norm_k(key)
-        if image_rotary_emb is not None:
-            query[:, :, text:] = apply_rotary_emb(query[:, :, text:], image_rotary_emb)
-            key[:, :, text:] = apply_rotary_emb(key[:, :, text:], image_rotary_emb)
-        out = self._function(query, key, value, attn.heads, mask=attention_mask, skip_reshape=True)
-        out = attn.to_out[1](attn.to_out[0](out))
-        return out[:, text:], out[:, :text]
+    def attend(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """See the class it extends."""
+        heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return self._function(*heads_first, query.shape[2], mask=mask, skip_reshape=True)

@@ -1,0 +1,277 @@
+"""Speed of HERO and its peers, side by side in one run: every step of all of them in turn.
+
+    python -m benchmarks.speed                      on a GPU at Aether's true size, else "medium" on the CPU
+    python -m benchmarks.speed --size small --steps 50 --only untouched "HERO paper"
+    python -m benchmarks.speed --compile --out results.md
+
+Each contender denoises with a model of its own (the weights are shared), so that a stall of the machine meets
+all of them alike. "Clock" is wall time, the scheduler included; "CPU time" that of the one thread which does
+the work, the less noisy figure on a busy machine. On a GPU every step is waited for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from hero_engine.backends import BACKENDS, trouble_with
+from hero_engine.cost import cached_step_flops, full_step_flops
+from hero_engine.joint_attention import JointAttention
+
+from .contenders import Attached, Contender, contenders, more_contenders
+from .sizes import SIZES, Denoising, Size, build_model, twin
+
+BASE = "untouched"
+
+
+@dataclass
+class Times:
+    """Of one contender's steps, over all rounds.
+
+    Attributes:
+        full: of each step, whether it was a full one.
+        clock, cpu: its seconds by the clock and of this thread.
+        cached_bytes: held by caches, None where that is not known.
+        peak_bytes: of the device's memory, None on the CPU.
+    """
+
+    full: list[bool] = field(default_factory=list)
+    clock: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    cached_bytes: int | None = None
+    peak_bytes: int | None = None
+
+    def median(self, seconds: list[float], full: bool) -> float | None:
+        """Median of the full or of the cached steps; None where there are none."""
+        chosen = [s for s, kind in zip(seconds, self.full, strict=True) if kind is full]
+        return statistics.median(chosen) if chosen else None
+
+    def share(self, seconds: list[float]) -> float | None:
+        """Cached over full step, by medians."""
+        cached, full = self.median(seconds, False), self.median(seconds, True)
+        return None if cached is None or not full else cached / full
+
+    def typical(self, seconds: list[float]) -> float:
+        """Seconds of all steps where each takes the median of its kind."""
+        kinds = {kind: self.median(seconds, kind) for kind in set(self.full)}
+        return sum(kinds[kind] for kind in self.full)
+
+
+def stopwatch(device: torch.device) -> Callable[[], tuple[float, float]]:
+    """A function that waits for the device and tells (clock, CPU time of this thread)."""
+
+    def now() -> tuple[float, float]:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter(), time.thread_time()
+
+    return now
+
+
+def take_step(attached: Attached, run: Denoising, number: int) -> None:
+    with attached.around():
+        run.step(number)
+
+
+@torch.no_grad()
+def race(
+    named: dict[str, Contender], size: Size, steps: int, rounds: int, rehearsal: int, device: torch.device
+) -> dict[str, Times]:
+    """Measure all contenders side by side."""
+    now, times = stopwatch(device), {name: Times() for name in named}
+    model = build_model(size, device)
+    for _ in range(rounds):
+        with ExitStack() as stack:
+            runs = {}
+            for name, contender in named.items():
+                own = twin(model)
+                attached = stack.enter_context(contender.attach(own, steps))
+                for number in range(rehearsal if contender.repeatable else 0):
+                    take_step(attached, Denoising(own, size, steps, device), number)
+                runs[name] = attached, Denoising(own, size, steps, device)
+            for number in range(steps):
+                for name, (attached, run) in runs.items():
+                    clock, cpu = now()
+                    take_step(attached, run, number)
+                    end_clock, end_cpu = now()
+                    times[name].clock.append(end_clock - clock)
+                    times[name].cpu.append(end_cpu - cpu)
+                    times[name].full.append(attached.full())
+            for name, (attached, _) in runs.items():
+                if attached.run is not None:
+                    times[name].cached_bytes = attached.run.report.bytes_cached
+    if device.type == "cuda":
+        for name, contender in named.items():
+            times[name].peak_bytes = peak_memory(model, contender, size, steps, device)
+    return times
+
+
+def peak_memory(model, contender: Contender, size: Size, steps: int, device: torch.device) -> int:
+    """Most bytes of the device in use while a contender takes its first steps, alone."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    own = twin(model)
+    with contender.attach(own, steps) as attached:
+        run = Denoising(own, size, steps, device)
+        for number in range(min(steps, 14)):
+            take_step(attached, run, number)
+    return torch.cuda.max_memory_allocated(device)
+
+
+@torch.no_grad()
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of a large product of square matrices, the best of ten."""
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    now, best = stopwatch(device), float("inf")
+    for _ in range(10):
+        start, _ = now()
+        left @ right
+        best = min(best, now()[0] - start)
+    return 2 * side**3 / best
+
+
+@torch.no_grad()
+def attention_rates(size: Size, device: torch.device) -> dict[str, float | str]:
+    """FLOP/s of each attention backend on a full step's sequence, or why it does not run."""
+    shape, now = size.shape, stopwatch(device)
+    tokens = torch.randn(3, size.batch, shape.tokens, size.heads, size.head_width, device=device)
+    query, key, value = tokens.to(size.dtype)
+    found: dict[str, float | str] = {}
+    for name, backend in BACKENDS.items():
+        trouble = trouble_with(name, device, size.dtype, size.head_width)
+        if trouble is not None:
+            found[name] = trouble
+            continue
+        seconds = []
+        for _ in range(6):
+            start, _ = now()
+            JointAttention(backend).attend(query, key, value, None)
+            seconds.append(now()[0] - start)
+        found[name] = 4 * size.batch * shape.tokens**2 * shape.width / statistics.median(seconds[1:])
+    return found
+
+
+def table(named: dict[str, Contender], times: dict[str, Times], size: Size, steps: int, rate: float) -> str:
+    """The results as a Markdown table."""
+    base, shape = times[BASE], size.shape
+    lines = [
+        "| method | full of "
+        f"{steps} | full step | cached step | cached / full: clock | CPU time | by FLOPs "
+        "| end to end: clock, sum | clock, medians | CPU time | bound | cached | peak | matrix rate |",
+        "|---|" + "---|" * 13,
+    ]
+    for name, own in times.items():
+        config = named[name].config
+        full = sum(own.full) / (len(own.full) / steps)
+        flops = None
+        if config is not None:
+            flops = cached_step_flops(shape, config, config.resolve(shape.blocks, steps)) / full_step_flops(
+                shape
+            )
+        full_seconds = own.median(own.clock, True)
+        cells = [
+            name,
+            f"{full:g}",
+            _text(full_seconds, "{:.3f} s"),
+            _text(own.median(own.clock, False), "{:.4f} s"),
+            _text(own.share(own.clock), "{:.4f}"),
+            _text(own.share(own.cpu), "{:.4f}"),
+            _text(flops, "{:.4f}"),
+            f"{sum(base.clock) / sum(own.clock):.3f}x",
+            f"{base.typical(base.clock) / own.typical(own.clock):.3f}x",
+            f"{sum(base.cpu) / sum(own.cpu):.3f}x",
+            _text(steps / full if full else None, "{:.2f}x"),
+            _text(own.cached_bytes, "{:.3f} GB", 1e-9),
+            _text(own.peak_bytes, "{:.1f} GB", 1e-9),
+            _text(
+                full_seconds and size.batch * full_step_flops(shape) / full_seconds / rate, "{:.1f} %", 100
+            ),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _text(value: float | None, pattern: str, scale: float = 1) -> str:
+    return "" if value is None else pattern.format(scale * value)
+
+
+def machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default="cuda" if cuda else "cpu", help="where (a GPU where there is one)"
+    )
+    parser.add_argument("--size", choices=SIZES, help="of the model (aether on a GPU, else medium)")
+    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each contender (1)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders beside untouched; 'all': all")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--attention", default="auto", help="of the optimized contenders (auto)")
+    parser.add_argument("--compile", action="store_true", help="compile the optimized contenders' blocks")
+    parser.add_argument("--fuse-qkv", action="store_true", help="fuse their projections")
+    parser.add_argument("--out", type=Path, help="write the results there as well")
+    arguments = parser.parse_args(argv)
+    arguments.size = arguments.size or ("aether" if arguments.device.startswith("cuda") else "medium")
+    return arguments
+
+
+def choose(only: list[str] | None, optimizations: dict) -> dict[str, Contender]:
+    """The contenders of this run."""
+    usual = contenders(optimizations)
+    every = {**usual, **more_contenders()}
+    if only is None:
+        return usual
+    if only == ["all"]:
+        return every
+    unknown = [name for name in only if name not in every]
+    if unknown:
+        raise SystemExit(f"error: --only: {unknown[0]!r} is not one of {', '.join(every)}")
+    return {name: every[name] for name in (BASE, *dict.fromkeys(n for n in only if n != BASE))}
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(argv)
+    torch.set_num_threads(arguments.threads)
+    size, device = SIZES[arguments.size], torch.device(arguments.device)
+    named = choose(
+        arguments.only,
+        {"attention": arguments.attention, "compile": arguments.compile, "fuse_qkv": arguments.fuse_qkv},
+    )
+    rate = matrix_rate(device, size.dtype)
+    # Kernels are chosen, and blocks compiled, before anything is timed; the presets' first cached steps are
+    # their fifth and eleventh.
+    rehearsal = 13 if device.type == "cuda" or arguments.compile else 1
+    times = race(named, size, arguments.steps, arguments.rounds, min(rehearsal, arguments.steps), device)
+    text = [
+        f"{machine(device)}; {size}; {arguments.rounds} round(s); matrix rate {rate / 1e12:.3g} TFLOP/s",
+        "",
+        table(named, times, size, arguments.steps, rate),
+    ]
+    if device.type == "cuda":
+        text += ["", "| attention | TFLOP/s |", "|---|---|"]
+        for name, found in attention_rates(size, device).items():
+            text.append(f"| {name} | {found if isinstance(found, str) else f'{found / 1e12:.0f}'} |")
+    print("\n".join(text))
+    if arguments.out:
+        arguments.out.write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
