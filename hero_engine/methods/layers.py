@@ -1,9 +1,11 @@
-"""The layer analysis on a model: every step runs in full, and the states between the blocks are looked at."""
+"""The layer analysis on a model: every step runs in full, and the states between the blocks are looked at. On
+steps that HERO would cache, its refresh runs beside the step."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from ..adapter import BlockCall, Forward, ModelCall
 from ..analysis import LayerAnalysis, LayerMotion, LayersConfig
 from ..errors import ConfigError
+from ..patches import PatchSampler
 from ..schedule import Schedule
 from .base import Method, Moment, Step
 
@@ -27,7 +30,7 @@ class Layers(Method[LayersConfig]):
 
     def branch(self, call: ModelCall) -> LayersBranch:
         """See :class:`~hero_engine.methods.base.Method`."""
-        return LayersBranch(self)
+        return LayersBranch(self, call)
 
     def enter(self, call: ModelCall, moment: Moment) -> Tensor:
         """A forward begins; the first of a pass empties the sums.
@@ -53,10 +56,7 @@ class Layers(Method[LayersConfig]):
 
     def motion(self) -> LayerMotion:
         """For a new branch."""
-        hero = self.config.hero
-        frames, rows, columns = hero.patch
-        share = self.counts.tokens_per_patch / (frames * rows * columns)
-        return LayerMotion(self._sums, Schedule(hero.interval, self.counts.warmup), share)
+        return LayerMotion(self._sums)
 
     def analysis(self) -> LayerAnalysis:
         """Of the latest pass.
@@ -70,13 +70,18 @@ class Layers(Method[LayersConfig]):
 
 
 class LayersBranch:
-    """One branch's features, of a few steps."""
+    """One branch's features of a few steps, and the schedule and the tokens that HERO would have."""
 
     ready = False  # no step is cached
 
-    def __init__(self, method: Layers):
+    def __init__(self, method: Layers, call: ModelCall):
+        hero, counts = method.config.hero, method.counts
         self._method = method
         self._motion: LayerMotion | None = None
+        self._schedule = Schedule(hero.interval, counts.warmup)
+        self._sampler = PatchSampler(
+            call.shape.grid, hero.patch, counts.tokens_per_patch, hero.seed, call.device
+        )
 
     @property
     def bytes(self) -> int:
@@ -86,7 +91,10 @@ class LayersBranch:
         tokens = self._method.enter(call, moment)
         if self._motion is None:
             self._motion = self._method.motion()
-        return LayersStep(self._method, self._motion, tokens, call)
+        if self._schedule.next().full:
+            self._sampler.reset()
+            return LayersStep(self._method, self._motion, tokens, call)
+        return RefreshedStep(self._method, self._motion, tokens, call, self._sampler.draw()[0])
 
     def cached_step(self, call: ModelCall, moment: Moment) -> Step:
         raise NotImplementedError("an analysis caches nothing")
@@ -111,4 +119,43 @@ class LayersStep(Step):
 
     def finish(self) -> None:
         with torch.no_grad():
-            self._motion.observe(torch.stack(self._states), self._timestep)
+            self._motion.observe(torch.stack(self._states), self._timestep, self._refresh())
+
+    def _refresh(self) -> tuple[Tensor, Tensor] | None:
+        """What the refresh gave for the tokens that are looked at, see :meth:`LayerMotion.observe`."""
+        return None
+
+
+class RefreshedStep(LayersStep):
+    """All runs unmodified, and beside it what a cached step would run, through all blocks."""
+
+    def __init__(self, method: Layers, motion: LayerMotion, tokens: Tensor, call: ModelCall, drawn: Tensor):
+        super().__init__(method, motion, tokens, call)
+        self._drawn = drawn
+        self._seen = torch.isin(drawn, tokens).nonzero().squeeze(1)
+        self._with_text = method.config.hero.text == "refresh"
+        self._refreshed: list[Tensor] = []
+
+    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            if number == 0:
+                self._begin(call)
+            beside = replace(call, video=self._video, text=self._text, rotary=self._rotary)
+            self._video, self._text = self._adapter.call_block(forward, beside)
+            self._keep()
+        return super().block(number, forward, call)
+
+    def _begin(self, call: BlockCall) -> None:
+        self._video = call.video.index_select(1, self._drawn)
+        self._text = call.text if self._with_text else call.text[:, :0]
+        self._rotary = call.rotary
+        if call.rotary is not None:
+            self._rotary = tuple(table.to(self._drawn.device)[self._drawn] for table in call.rotary)
+        self._keep()
+
+    def _keep(self) -> None:
+        self._refreshed.append(self._video.index_select(1, self._seen).float())
+
+    def _refresh(self) -> tuple[Tensor, Tensor]:
+        rows = torch.searchsorted(self._tokens, self._drawn[self._seen])
+        return rows, torch.stack(self._refreshed)

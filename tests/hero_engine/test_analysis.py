@@ -17,18 +17,23 @@ from .models import GRID, denoise, inputs, tiny_transformer
 HERO = HeroConfig(warmup=2)
 
 
-def analyze(states, hero=HERO, share=0.25, steps=None, spacing=20.0):
-    """Of states[step] = (L + 1, ...), at timesteps that fall by `spacing`."""
+def analyze(states, hero=HERO, times=None, refreshed=slice(0, 10), off=0.0):
+    """Of states[step] = (L + 1, batch, tokens, width).
+
+    What the refresh gives for the tokens `refreshed` behind a block is the truth plus `off`.
+    """
     sums = defaultdict(float)
-    motion = LayerMotion(sums, Schedule(hero.interval, hero.warmup), share)
+    motion, schedule = LayerMotion(sums), Schedule(hero.interval, hero.warmup)
     for step, state in enumerate(states):
-        motion.observe(state, 999 - spacing * step)
-    return LayerAnalysis.of(sums, hero, steps or len(states), hero.warmup)
+        rows = torch.arange(state.shape[2])[refreshed]
+        refresh = None if schedule.next().full else (rows, state[:, :, rows] + off)
+        motion.observe(state, times[step] if times else 999 - 20.0 * step, refresh)
+    return LayerAnalysis.of(sums, hero, len(states), hero.warmup)
 
 
 def stack(*residuals):
-    """States x_0 to x_L of one step from what the blocks add to a stream that starts at 1."""
-    return torch.cumsum(torch.stack([torch.ones_like(residuals[0]), *residuals]), 0)
+    """States x_0 to x_L of one step from what the blocks add, (tokens,), to a stream that starts at 1."""
+    return torch.cumsum(torch.stack([torch.ones_like(residuals[0]), *residuals]), 0)[:, None, :, None]
 
 
 def vector(seed):
@@ -55,10 +60,15 @@ def test_straight_and_square_by_hand():
         return sum(float(v @ v) for v in vectors)
 
     whole = square(a + 2 * b + 4 * c, a + 4 * b + 16 * c)
-    split = 0.25 * square(2 * c, 3 * c) + 0.75 * square(2 * c + b, 3 * c + b)
+    rest, some = slice(10, None), slice(0, 10)
+    split = square((2 * c + b)[rest], (3 * c + b)[rest], 2 * c[some], 3 * c[some])
     assert found.cached == pytest.approx(
-        [math.sqrt(split / whole), math.sqrt(0.75 * square(3 * c + b, 7 * c + b) / whole)]
+        [math.sqrt(split / whole), math.sqrt(square((3 * c + b)[rest], (7 * c + b)[rest]) / whole)]
     )
+    # A refresh that is off by 0.5, where the line is off by -2 c and -3 c.
+    off = square((2 * c + b)[rest], (3 * c + b)[rest], (0.5 - 2 * c)[some], (0.5 - 3 * c)[some])
+    found = analyze([stack(a + b * s, c * s**2) for s in range(5)], off=0.5)
+    assert found.cached[0] == pytest.approx(math.sqrt(off / whole))
 
 
 def test_jitter_has_a_curvature_of_six():
@@ -69,11 +79,8 @@ def test_jitter_has_a_curvature_of_six():
 def test_the_time_between_steps_counts():
     """Timesteps are rounded and may be unevenly spaced; the line is one in time."""
     times, a, b = [999, 900, 700, 650, 400, 100], vector(1), vector(2)
-    sums = defaultdict(float)
-    motion = LayerMotion(sums, Schedule(2, 2), 0.2)
-    for time in times:
-        motion.observe(stack(a + b * time), time)
-    assert LayerAnalysis.of(sums, HERO, len(times), 2).extrapolation[0] == pytest.approx(0, abs=1e-7)
+    found = analyze([stack(a + b * time) for time in times], times=times)
+    assert found.extrapolation[0] == pytest.approx(0, abs=1e-7)
 
 
 @pytest.mark.parametrize("interval", [2, 3, 5])
@@ -145,16 +152,33 @@ def test_on_a_model(model, batch):
         found = run.method.analysis()
         held = run.report.bytes_cached
     assert {name: sorted(vars(module)) for name, module in model.named_modules()} == before
-    sums = defaultdict(float)
-    motion = LayerMotion(sums, Schedule(3, 3), 1 / 6)
-    for state, time in zip(states, times, strict=True):
-        motion.observe(state.double(), time)
-    expected = LayerAnalysis.of(sums, hero, 8, 3)
-    for name in ("curvature", "extrapolation", "reuse", "deep_extrapolation", "deep_reuse", "cached"):
+    expected = analyze([state.double() for state in states], hero, times)
+    for name in ("curvature", "extrapolation", "reuse", "deep_extrapolation", "deep_reuse"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-4), name
-    assert found.tau == expected.tau and found.steps == 8 and found.blocks == 6
+    assert found.steps == 8 and found.blocks == 6
     # Not the whole run: four steps.
     assert held <= 4 * 7 * batch * math.prod(GRID) * 64 * 4
+
+
+@pytest.mark.parametrize("text", ["refresh", "omit"])
+def test_the_error_is_that_of_heros_own_step(model, text):
+    """One cached step, the last: what HERO itself makes of it behind the last block, for every tau."""
+    states, _, _ = record(model, 5)
+    whole = (states[4][-1] - states[4][0]).norm()
+    hero = HeroConfig(text=text, seed=3)
+    with hero_session(model, LayersConfig(hero, tokens=10_000), steps=5) as run:
+        denoise(model, steps=5)
+        found = run.method.analysis()
+    for tau, error in enumerate(found.cached, 1):
+        behind = []
+        hook = model.norm_final.register_forward_pre_hook(
+            lambda _, args, behind=behind: behind.append(args[0][:, -math.prod(GRID) :].clone())
+        )
+        with hero_session(model, replace(hero, tau=tau), steps=5) as run:
+            denoise(model, steps=5)
+        hook.remove()
+        assert run.report.cached_steps == 1 and len(behind) == 5
+        assert float((behind[4] - states[4][-1]).norm() / whole) == pytest.approx(error, rel=1e-3)
 
 
 def test_a_share_of_the_tokens_tells_nearly_the_same(model):
@@ -258,7 +282,7 @@ def test_words_numbers_and_picture(model):
     with hero_session(model, LayersConfig(), steps=8) as run:
         denoise(model, steps=8)
         found = run.method.analysis()
-    assert found.summary().startswith(f"Recommended tau: {found.tau} of 6 blocks. A cached step would miss ")
+    assert found.summary().startswith(f"Recommended tau: {found.tau} of 6 blocks. A cached step misses ")
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert document["tau"] == found.tau and document["hero"]["interval"] == 2
     assert document["cached"] == list(found.cached)
