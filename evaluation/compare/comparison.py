@@ -65,6 +65,8 @@ class Plan:
 def compare(plan: Plan, dry_run: bool) -> str:
     """Make the runs that are missing, write results.md, results.csv and frontier.png, and return the first.
 
+    Where nothing worked, there is no picture.
+
     Args:
         dry_run: only say how many runs there are and how long they take.
     """
@@ -82,7 +84,8 @@ def compare(plan: Plan, dry_run: bool) -> str:
     text = markdown(rows, _header(plan, model), plan.targets)
     write_whole(plan.folder / "results.md", text)
     write_whole(plan.folder / "results.csv", csv_text(rows))
-    write_whole(plan.folder / "frontier.png", frontier_png(rows))
+    if picture := frontier_png(rows):
+        write_whole(plan.folder / "frontier.png", picture)
     return text
 
 

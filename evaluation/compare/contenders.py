@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -140,11 +141,15 @@ def fitted(
     reaches 1 / target.
     """
     for interval in INTERVALS:
-        for warmup in WARMUPS:
-            contender = Contender(method, {**settings, "interval": interval, "warmup": warmup})
-            if predicted_speedup(contender, shape, steps) >= target * TOLERANCE:
-                yield contender
-                break
+        schedules = [
+            Contender(method, {**settings, "interval": interval, "warmup": share}) for share in WARMUPS
+        ]
+        # A longer warm-up is never faster.
+        longest = bisect.bisect_left(
+            schedules, True, key=lambda one: reaches(predicted_speedup(one, shape, steps), target)
+        )
+        if longest < len(schedules):
+            yield schedules[longest]
 
 
 def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[int]) -> float:
@@ -189,7 +194,8 @@ def default_contenders(
             if package.fixed:
                 found += list(fitted(method, package.fixed, target, shape, steps))[:1]
     for method, package in PACKAGES.items():
-        found += [Contender(method, settings) for settings in package.ladder[::2]]
+        if not package.fixed:
+            found += [Contender(method, settings) for settings in package.ladder[::3]]
     return unique(found)
 
 

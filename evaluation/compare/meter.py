@@ -12,7 +12,7 @@ from torch import nn
 
 from hero_engine.clock import Stopwatch
 
-EVERY = 6
+EVERY = 8
 """One in so many steps is run without acceleration too, beside the run, to have its time."""
 
 

@@ -57,8 +57,9 @@ the model, one step in {every} having been run without acceleration too, beside 
 error of the final latent against the unaccelerated run with the same sampler and noise (smaller is truer), \
 mean over streams, tasks and scenes; then by task and by stream. PSNR (dB) and SSIM: of what is decoded, \
 against the same. Abs Rel and delta1: reconstruction against the true depth, up to {far:g} times the \
-nearest, aligned by scale-l1. RPE rotation (degrees) and ATE (after Sim(3)): all tasks, against the true path. MB: \
-most bytes of cached features in a run. MagCache is calibrated on the very run that it is compared with."""
+nearest, aligned by scale-l1. RPE rotation (degrees) and ATE (after Sim(3)): all tasks, against the true \
+path. MB: most bytes of cached features in a run. MagCache is calibrated on the very run that it is compared \
+with."""
 
 
 def machine() -> str:

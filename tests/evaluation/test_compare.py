@@ -16,6 +16,7 @@ from evaluation.compare.journal import Journal
 from evaluation.compare.meter import Meter, counted, held_bytes, shared_copy
 from evaluation.compare.packages import PACKAGES, Occasion
 from evaluation.compare.report import csv_text, frontier_png, markdown, undominated
+from hero_engine.cost import AETHER
 from tests.aether import tiny
 
 pytest.importorskip("evo")
@@ -262,7 +263,8 @@ def test_the_report_shows_all_rows():
 
 
 def test_default_settings_reach_their_targets(model):
-    shape, steps = contenders.shape_of(model), [30, 50]
+    assert contenders.shape_of(model).grid == (5, 2, 3)
+    shape, steps = AETHER, [30, 50]
     found = contenders.default_contenders(shape, steps)
     assert {one.method for one in found} == {*contenders.METHODS, *PACKAGES}
     assert {"TaylorSeer 1", "TaylorSeer 2"} <= {one.label for one in found}
