@@ -43,7 +43,7 @@ def value(node: dict[str, Any], widget: str) -> Any:
 def test_all_templates_are_there():
     assert set(WORKFLOWS) == {
         "try_it_now", "reconstruct_a_video", "predict_along_a_camera_path", "plan_between_two_images",
-        "compare_with_and_without_hero", "power_user_samplercustomadvanced",
+        "compare_with_and_without_hero", "power_user_samplercustomadvanced", "reconstruct_a_long_clip",
     }  # fmt: skip
 
 
@@ -155,6 +155,9 @@ def test_the_run_is_found_in_every_template():
     (reconstruct,) = found.pop("reconstruct_a_video")
     assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
     assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
+    (long,) = found.pop("reconstruct_a_long_clip")
+    assert (long["steps"], long["batch"], long["frames"], long["assumed"]) == (8, 1, 17, [])
+    assert (long["fullSteps"], long["cachedSteps"]) == (6, 2)
     (power,) = found.pop("power_user_samplercustomadvanced")
     assert (power["fullSteps"], power["cachedSteps"], power["batch"]) == (17, 13, 2)
     for (run,) in found.values():
