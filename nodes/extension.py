@@ -26,11 +26,13 @@ def make_extension() -> ComfyExtension:
                 cameras,
                 depth,
                 example,
+                geometry,
                 hero,
                 hero_analyzer,
                 hero_methods,
                 loaders,
                 long_clip,
+                point_cloud,
                 post_reconstruction,
                 sampler,
                 save_depth,
@@ -40,8 +42,9 @@ def make_extension() -> ComfyExtension:
             )
 
             modules = (
-                loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras, example, camera_path, save_depth, video,
-                long_clip, post_reconstruction,
+                loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras,
+                example, camera_path, save_depth, video, long_clip, post_reconstruction,
+                point_cloud, geometry,
             )  # fmt: skip
             return [node for module in modules for node in module.NODES]
 

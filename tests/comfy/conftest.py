@@ -89,6 +89,7 @@ class Nodes:
         modules = (
             "loaders", "tasks", "hero", "hero_methods", "hero_analyzer", "sampler", "streams", "depth",
             "cameras", "camera_path", "save_depth", "video", "long_clip", "post_reconstruction",
+            "point_cloud", "geometry",
         )  # fmt: skip
         self._classes = {
             node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES
