@@ -16,6 +16,7 @@ from aether.metrics import ALIGNMENTS
 from . import sintel
 from .compare.command import add_compare
 from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
+from .layers import add_layers_arguments
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out
 
@@ -139,6 +140,9 @@ def build_parser() -> argparse.ArgumentParser:
     world.add_argument(
         "--steps", type=int, help="for each task; default: 30, and 50 for prediction and planning"
     )
+
+    layers = _command(commands, "layers", _layers, "how each block's features move, and a tau for HERO")
+    add_layers_arguments(layers)
 
     add_compare(commands)
     return parser
@@ -289,6 +293,12 @@ def _vbench(arguments: argparse.Namespace) -> Table:
         packages=("numpy", "vbench"),
         details={"vbench": result.details, "ends": ends},
     )
+
+
+def _layers(arguments: argparse.Namespace) -> Table:
+    from .layers import layers
+
+    return layers(arguments)
 
 
 def _matches(arguments: argparse.Namespace, sintel_sequences: Sequence[str] = ()) -> tuple[list[Match], str]:

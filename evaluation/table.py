@@ -40,6 +40,7 @@ class Table:
         notes: sentences that the reader needs.
         packages: distributions whose versions matter.
         details: anything more for the JSON file.
+        pictures: more files, by name.
     """
 
     command: str
@@ -50,6 +51,7 @@ class Table:
     notes: Sequence[str] = ()
     packages: Sequence[str] = ("numpy",)
     details: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
     def text(self) -> str:
         """The table, then the notes."""
@@ -90,7 +92,7 @@ class Table:
         )
 
     def write(self, out: str | Path, *, overwrite: bool = False) -> None:
-        """results.csv and results.json in a folder of their own; both appear, or nothing.
+        """results.csv, results.json and the pictures in a folder of their own; all appear, or nothing.
 
         Raises:
             InputError: see :func:`check_out`.
@@ -100,6 +102,8 @@ class Table:
             contents = (self.csv(), json.dumps(self.to_dict(), indent=1, allow_nan=False))
             for name, content in zip(FILES, contents, strict=True):
                 (folder / name).write_text(content, encoding="utf-8")
+            for name, picture in self.pictures.items():
+                (folder / name).write_bytes(picture)
 
     def _all(self) -> list[dict[str, Any]]:
         return [*self.rows, *([{"name": "average", **self.average}] if self.average else [])]

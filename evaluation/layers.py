@@ -1,0 +1,151 @@
+"""`python -m evaluation layers`: how each block's features move over a denoising run, and a tau for HERO."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aether.errors import InputError
+
+from .table import Column, Table
+
+if TYPE_CHECKING:
+    from aether.job import Inputs
+    from aether.model import AetherModel
+    from hero_engine import LayerAnalysis
+
+SOURCES = {"reconstruction": ("video",), "prediction": ("image",), "planning": ("image", "goal")}
+SAMPLERS = ("reference", "deterministic")
+STEPS = {"reconstruction": 30, "prediction": 50, "planning": 50}
+PICTURE = "layers.png"
+
+_COLUMNS = (
+    Column("curvature", "curvature", ".4f"),
+    Column("extrapolation", "extrapolated", ".4f"),
+    Column("reuse", "reused", ".4f"),
+    Column("deep_extrapolation", "all deeper: extrapolated", ".4f"),
+    Column("deep_reuse", "reused", ".4f"),
+    Column("cached", "cached step, tau here", ".4f"),
+)
+
+
+def add_layers_arguments(command: argparse.ArgumentParser) -> None:
+    """What the command takes beside ``--out``."""
+    command.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="what the task takes: CLIP, IMAGE or IMAGE GOAL; default: a rendered scene, synthetic:0",
+    )
+    command.add_argument("--task", choices=SOURCES, default="reconstruction", help="default: %(default)s")
+    command.add_argument(
+        "--model", default="miniature", help="miniature (built in), or a diffusers folder or repository name"
+    )
+    command.add_argument("--steps", type=int, help="denoising steps; default: 30, or 50 of the other tasks")
+    command.add_argument(
+        "--sampler", choices=SAMPLERS, default="reference", help="Aether's own, or ddim; default: %(default)s"
+    )
+    command.add_argument("--seed", type=int, default=0, help="of the noise; default: 0")
+    command.add_argument("--interval", type=int, default=2, help="N of HERO; default: 2")
+    command.add_argument("--warmup", type=int, default=4, help="leading full steps of HERO; default: 4")
+    command.add_argument("--ratio", type=float, default=1 / 6, help="r of HERO; default: 1/6")
+    command.add_argument("--tokens", type=int, default=256, help="tokens looked at; default: 256")
+    command.add_argument("--device", default="cpu", help="default: cpu")
+
+
+def layers(arguments: argparse.Namespace) -> Table:
+    """Run a task without acceleration and look at the features of its blocks.
+
+    Raises:
+        InputError: an argument or an input cannot be used, too few steps, or features that are not finite.
+        ImportError: matplotlib, which draws, is missing.
+    """
+    from aether import job
+    from aether.loading import check_device
+    from hero_engine import ConfigError, HeroConfig, LayersConfig, layers_png
+
+    from .compare.runs import with_sampler
+    from .compare.work import loader_of
+
+    names = SOURCES[arguments.task]
+    given = arguments.inputs or ["synthetic:0"] * len(names)
+    if len(given) != len(names):
+        raise InputError("inputs", f"{arguments.task} takes {' and '.join(names)}, not {len(given)} inputs")
+    sources = dict(zip(names, given, strict=True))
+    steps = STEPS[arguments.task] if arguments.steps is None else arguments.steps
+    try:
+        config = LayersConfig(
+            HeroConfig(interval=arguments.interval, warmup=arguments.warmup, ratio=arguments.ratio),
+            arguments.tokens,
+        )
+        job.check_sources(sources)
+        device = check_device(arguments.device)
+        model = with_sampler(loader_of(arguments.model)().to(device), arguments.sampler)
+        inputs = job.gather(model, arguments.task, sources)
+        found = analyze(model, inputs, config, steps, arguments.seed)
+    except ConfigError as error:
+        raise InputError(error.field, str(error).partition(": ")[2]) from error
+    return Table(
+        "layers",
+        _COLUMNS,
+        _rows(found),
+        protocol={
+            "model": model.name,
+            "trained": model.trained,
+            "task": inputs.task,
+            "inputs": inputs.sources,
+            "sampler": arguments.sampler,
+            "steps": steps,
+            "seed": arguments.seed,
+            "tokens": arguments.tokens,
+        },
+        notes=[
+            "errors relative to what the block, the deeper blocks, or all blocks add; see docs/hero.md",
+            *found.summary().splitlines(),
+        ],
+        packages=("torch", "diffusers"),
+        details={"analysis": found.to_dict()},
+        pictures={PICTURE: layers_png(found)},
+    )
+
+
+def analyze(model: AetherModel, inputs: Inputs, config: Any, steps: int, seed: int) -> LayerAnalysis:
+    """The analysis of one run; progress on standard error.
+
+    Args:
+        config: a :class:`~hero_engine.LayersConfig`.
+    """
+    from aether.job import make_generator
+    from aether.sampling import StepInfo, sample
+    from aether.tasks import condition
+    from hero_engine import hero_session
+
+    def progress(step: StepInfo) -> None:
+        print(f"\rstep {step.index + 1} of {step.steps}", end="", file=sys.stderr, flush=True)
+
+    generator = make_generator(model, seed)
+    conditions = condition(
+        model,
+        inputs.task,
+        **inputs.pictures,
+        raymap=inputs.raymap,
+        frames=inputs.frames,
+        generator=generator,
+    )
+    with hero_session(model.transformer, config, steps=steps) as run:
+        sample(model, conditions, steps=steps, fps=inputs.fps, generator=generator, callback=progress)
+        print(file=sys.stderr)
+        return run.method.analysis()
+
+
+def _rows(found: LayerAnalysis) -> list[dict[str, Any]]:
+    columns = {column.key: getattr(found, column.key) for column in _COLUMNS}
+    return [
+        {
+            "name": f"block {block + 1}",
+            # Behind the last block there is nothing deeper.
+            **{key: values[block] for key, values in columns.items() if block < len(values)},
+        }
+        for block in range(found.blocks)
+    ]
