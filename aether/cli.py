@@ -33,7 +33,9 @@ RECONSTRUCTION_STEPS = 30
 POST_STEPS = 4
 """As in Aether's demo."""
 
-_HERO_OPTIONS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text")
+_HERO_OPTIONS = (
+    "tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text", "storage",
+)  # fmt: skip
 _INTERRUPTED = 130
 _FAILED, _REFUSED = 1, 2
 
@@ -143,6 +145,14 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     job = command.add_argument_group("job")
     job.add_argument("--steps", type=int, help="denoising steps: 30 to reconstruct (4 is quick), else 50")
     job.add_argument("--guidance", type=float, help="guidance scale: 1 to reconstruct, else 3")
+    job.add_argument(
+        "--guidance-skip",
+        type=float,
+        default=0.0,
+        metavar="TOLERANCE",
+        help="leave the unconditional half out of steps whose guidance scale is at most 1 + this; 0.05 does "
+        "so in 6 of 50",
+    )
     job.add_argument("--seed", type=int, default=42, help="of the noise")
     job.add_argument("--scheduler", choices=("dpm", "ddim"), default="dpm", help="dpm is Aether's own")
     job.add_argument("--size", type=_size, metavar="HxW", help="height x width in pixels; the model's own")
@@ -166,6 +176,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     hero.add_argument("--context", help="what refreshed tokens attend to: selected or cached_kv")
     hero.add_argument("--forecast", help="linear or fitted")
     hero.add_argument("--text", help="text tokens on cached steps: refresh or omit")
+    hero.add_argument("--storage", help="of what is cached: model (as it is), float8 or host")
     hero.add_argument("--patch", type=_patch, metavar="TxHxW", help="tokens that the ratio is drawn from")
     hero.add_argument("--hero-seed", type=int, help="of the token sampling")
 
@@ -276,11 +287,11 @@ class Hero:
         return self._remember(model, steps)
 
     @contextmanager
-    def _remember(self, model: AetherModel, steps: int) -> Iterator[None]:
+    def _remember(self, model: AetherModel, steps: int) -> Iterator[HeroRun]:
         import hero_engine
 
         with hero_engine.hero_session(model.transformer, self.config, steps=steps) as self._run:
-            yield
+            yield self._run
 
     def to_dict(self) -> dict[str, Any]:
         return self._run.report.to_dict()
@@ -527,7 +538,7 @@ def _prepare_model(
     steps = arguments.steps
     if steps is None and task == "reconstruction":
         steps = RECONSTRUCTION_STEPS
-    settings = job.Settings(steps, arguments.guidance, arguments.seed)
+    settings = job.Settings(steps, arguments.guidance, arguments.seed, arguments.guidance_skip)
     model = _load(arguments, console)
     job.make_generator(model, settings.seed)
     if hero:

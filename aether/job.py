@@ -24,7 +24,7 @@ from .geometry import Cameras, disparity_to_depth, finite_array
 from .latents import Decoded, decode
 from .model import AetherModel
 from .raymap import to_cameras
-from .sampling import Callback, sample
+from .sampling import Callback, sample, skipped_steps
 from .tasks import check_fps, check_frames, check_size, check_task, condition
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class Settings:
     steps: int | None = None
     guidance: float | None = None
     seed: int = 42
+    guidance_skip: float = 0.0
 
 
 def check_sources(sources: dict[str, str]) -> None:
@@ -244,6 +245,7 @@ def run(
         conditions,
         steps=steps,
         guidance=settings.guidance,
+        guidance_skip=settings.guidance_skip,
         fps=inputs.fps,
         generator=generator,
         session=accelerator.session(model, steps) if accelerator else None,
@@ -306,9 +308,17 @@ def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int
         "inputs": inputs.sources,
         "notes": inputs.notes,
         "model": {"name": model.name, "trained": model.trained, "scheduler": type(model.scheduler).__name__},
+        "steps_without_unconditional": skipped_steps(
+            model,
+            inputs.task,
+            steps=steps,
+            guidance=settings.guidance,
+            guidance_skip=settings.guidance_skip,
+        ),
         "settings": {
             "steps": steps,
             "guidance": spec.default_guidance if settings.guidance is None else settings.guidance,
+            "guidance_skip": settings.guidance_skip,
             "seed": settings.seed,
             "frames": inputs.frames,
             "height": inputs.height,

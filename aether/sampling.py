@@ -6,6 +6,7 @@ Source: ``__call__`` of the reference pipeline. Noise is drawn, and numbers are 
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -38,6 +39,7 @@ class StepInfo:
 
 
 Callback = Callable[[StepInfo], bool | None]
+Branch = Callable[[str], AbstractContextManager]
 
 
 @torch.no_grad()
@@ -49,6 +51,7 @@ def sample(
     steps: int | None = None,
     guidance: float | None = None,
     dynamic_guidance: bool | None = None,
+    guidance_skip: float = 0.0,
     fps: float = BASE_FPS,
     generator: torch.Generator | None = None,
     session: AbstractContextManager | None = None,
@@ -64,10 +67,16 @@ def sample(
             guided step costs two passes. Reconstruction knows 1 only.
         dynamic_guidance: vary the scale from step to step by :func:`dynamic_guidance`, as Aether's published
             results do; by default on for the guided tasks.
+        guidance_skip: leave the unconditional pass out where the scale is at most 1 + this (0 to 1): each
+            such step costs one pass. 0 leaves it out at a scale of exactly 1 only, where it counts for
+            nothing. See :func:`skipped_steps`.
         fps: frames per second of the clip: 8, 10, 12, 15 or 24.
         generator: the one already given to ``condition``. Without it torch's global generator is used.
         session: a context manager that is entered around the loop only and left whatever happens, such as
-            ``hero_engine.hero_session(...)``.
+            ``hero_engine.hero_session(...)``. Where it gives an object with a method ``branch(name)``, as
+            that does, and some steps have one pass, the passes of the others do not run as one batch but one
+            by one, inside ``branch("unconditional")`` and ``branch("conditional")``: what is cached of one
+            then stays apart from the other.
         callback: called after every step; returning False ends the run.
 
     Returns:
@@ -82,6 +91,7 @@ def sample(
     scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
     guided = conditions.uncond is not None and scale > 1
     dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    tolerance = _check_guidance_skip(guidance_skip)
     rotary = rotary_embeddings(model, *_grid(conditions.cond), fps=check_fps(fps))
     check_generator(generator)
     _check_session(session)
@@ -90,12 +100,16 @@ def sample(
     timesteps = _timesteps(scheduler, steps, model.device)
     latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
     predicted = None
-    with nullcontext() if session is None else session:
+    strengths = [None] * len(timesteps)
+    if guided:
+        strengths = _strengths(scale, dynamic, timesteps.tolist(), steps, tolerance)
+    with nullcontext() if session is None else session as run:
+        apart = None in strengths and strengths.count(None) < len(strengths)
+        branch = getattr(run, "branch", None) if apart else None
         for index, timestep in enumerate(timesteps):
-            strength = None
-            if guided:
-                strength = _dynamic_scale(scale, timestep.item(), steps) if dynamic else scale
-            output = _guided_output(model, conditions, latent, scheduler, timestep, rotary, strength)
+            output = _guided_output(
+                model, conditions, latent, scheduler, timestep, rotary, strengths[index], branch
+            )
             before = timesteps[index - 1] if index else None
             latent, predicted = _scheduler_step(
                 scheduler, output, predicted, timestep, before, latent, generator
@@ -118,24 +132,75 @@ def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:
 _dynamic_scale = dynamic_guidance  # sample() has an argument of that name
 
 
+def skipped_steps(
+    model: AetherModel,
+    task: str,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    dynamic_guidance: bool | None = None,
+    guidance_skip: float = 0.0,
+) -> list[int]:
+    """Numbers (from 0) of the steps that :func:`sample` runs without the unconditional pass.
+
+    None where the run is not guided at all. Arguments, errors: as for ``sample``.
+    """
+    spec = check_task(task)
+    steps = _check_steps(model, spec.default_steps if steps is None else steps)
+    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
+    tolerance = _check_guidance_skip(guidance_skip)
+    if scale == 1:
+        return []
+    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    timesteps = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
+    strengths = _strengths(scale, dynamic, timesteps, steps, tolerance)
+    return [index for index, strength in enumerate(strengths) if strength is None]
+
+
+def _strengths(
+    scale: float, dynamic: bool, timesteps: list[int], steps: int, tolerance: float
+) -> list[float | None]:
+    """The guidance scale of each step, None where the unconditional pass is left out."""
+    scales = [_dynamic_scale(scale, timestep, steps) if dynamic else scale for timestep in timesteps]
+    return [None if strength - 1 <= tolerance else strength for strength in scales]
+
+
 def _guided_output(
-    model, conditions, latent, scheduler, timestep, rotary, strength: float | None
+    model,
+    conditions,
+    latent,
+    scheduler,
+    timestep,
+    rotary,
+    strength: float | None,
+    branch: Branch | None,
 ) -> torch.Tensor:
-    """The transformer's output in float32. With a strength, both branches run in one batch."""
-    condition = conditions.cond if strength is None else torch.cat([conditions.uncond, conditions.cond])
+    """The transformer's output in float32. With a strength both passes run, as a batch or in branches."""
+    run = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
+    if strength is None:
+        with nullcontext() if branch is None else branch("conditional"):
+            return run(conditions.cond)
+    if branch is None:
+        unconditional, conditional = run(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
+    else:
+        with branch("unconditional"):
+            unconditional = run(conditions.uncond)
+        with branch("conditional"):
+            conditional = run(conditions.cond)
+    return unconditional + strength * (conditional - unconditional)
+
+
+def _transformer_output(model, latent, scheduler, timestep, rotary, condition: torch.Tensor) -> torch.Tensor:
+    """The transformer's output in float32 for each condition of the batch."""
     batch = condition.shape[0]
     noisy = scheduler.scale_model_input(torch.cat([latent] * batch), timestep)
-    output = model.transformer(
+    return model.transformer(
         hidden_states=torch.cat([noisy, condition], dim=2),
         encoder_hidden_states=model.prompt_embeds.repeat(batch, 1, 1),
         timestep=timestep.expand(batch),
         image_rotary_emb=rotary,
         return_dict=False,
     )[0].float()
-    if strength is None:
-        return output
-    unconditional, conditional = output.chunk(2)
-    return unconditional + strength * (conditional - unconditional)
 
 
 def _scheduler_step(scheduler, output, predicted, timestep, before, latent, generator):
@@ -211,3 +276,12 @@ def _check_guidance(task: Task, guidance: float) -> float:
     if guidance > 1 and not task.guided:
         raise InputError("guidance", f"{task.name} has none: leave it out or give 1")
     return float(guidance)
+
+
+def _check_guidance_skip(tolerance: float) -> float:
+    number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
+    if not number or not 0 <= tolerance <= 1:
+        raise InputError(
+            "guidance_skip", f"{tolerance!r} cannot be used; give 0 (at a scale of 1 only) to 1, such as 0.05"
+        )
+    return float(tolerance)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .optimization import Optimization, optimize
     from .report import RunReport
     from .run import HeroRun
-    from .session import apply_hero, hero_session, remove_hero
+    from .session import apply_hero, current_run, hero_session, remove_hero
 
 # The settings' class of each method.
 METHODS: dict[str, type[MethodConfig]] = {
@@ -39,6 +39,7 @@ _LAZY = {
     "LayersConfig": "analysis",
     "RunReport": "report",
     "apply_hero": "session",
+    "current_run": "session",
     "hero_session": "session",
     "layers_png": "drawing",
     "optimize": "optimization",
@@ -64,6 +65,7 @@ __all__ = [
     "TocaConfig",
     "WorldCacheConfig",
     "apply_hero",
+    "current_run",
     "hero_session",
     "layers_png",
     "optimize",

@@ -8,13 +8,14 @@ setting.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import ConfigError
 from .flops import ModelShape, full_step
 from .flops import linear_flops as linear_flops
-from .schedule import cached_ages
+from .schedule import step_ages
 from .settings import Counts, MethodConfig
 
 # Aether at 480 x 720 x 41 (arXiv 2503.18945 and its published configuration).
@@ -58,7 +59,8 @@ class Prediction:
         linear_flops, unaccelerated_linear_flops: of the whole run, as the paper counts them.
         flops, unaccelerated_flops: of the whole run, attention included.
         cached_bytes: bytes of cached features.
-        speedup_bound: steps / (full + cached c), reached where time goes with FLOPs.
+        speedup_bound: steps / (full + cached c), reached where time goes with FLOPs; with `half_steps`
+            unaccelerated_flops / flops.
     """
 
     steps: int
@@ -78,7 +80,12 @@ def speedup_bound(steps: int, full: int, cached_share: float) -> float:
 
 
 def predict(
-    config: MethodConfig, shape: ModelShape, steps: int, batch: int = 1, element_bytes: int = 2
+    config: MethodConfig,
+    shape: ModelShape,
+    steps: int,
+    batch: int = 1,
+    element_bytes: int = 2,
+    half_steps: Collection[int] = (),
 ) -> Prediction:
     """Predict FLOPs, memory and speed-up of a run with a fixed interval.
 
@@ -88,6 +95,8 @@ def predict(
         steps: denoising steps, at least 1.
         batch: forwards per step (2 with classifier-free guidance).
         element_bytes: bytes of one number (2 for bfloat16).
+        half_steps: numbers (from 0) of the steps that run half the forwards, because guidance leaves the
+            unconditional ones out (see ``aether.sampling.skipped_steps``).
 
     Raises:
         ConfigError: a setting does not fit the model, or a count is below 1.
@@ -97,22 +106,30 @@ def predict(
             raise ConfigError(name, f"{value!r} is not a whole number of at least 1")
     config.check(shape)
     counts = config.resolve(shape.blocks, steps)
-    ages = cached_ages(config.schedule(counts), steps)
-    full = steps - len(ages)
+    if half_steps and batch % 2:
+        raise ConfigError(
+            "half_steps", f"a batch of {batch} has no half; with guidance it is 2"
+        )
+    ages = step_ages(config.schedule(counts), steps)
+    full = ages.count(0)
     whole = full_step(shape)
+    work = {age: config.work(shape, counts, age) if age else whole for age in {*ages, 1}}
     # With every step full, the share still says what a cached step would cost.
-    parts = [config.work(shape, counts, age) for age in ages or [1]]
-    share = statistics.fmean(part.total for part in parts) / whole.total
+    share = statistics.fmean(work[age].total for age in ages if age) if full < steps else work[1].total
+    forwards = [batch // 2 if number in half_steps else batch for number in range(steps)]
+    parts = [(count, work[age]) for count, age in zip(forwards, ages, strict=True)]
+    flops = sum(count * part.total for count, part in parts)
+    unaccelerated = batch * steps * whole.total
     return Prediction(
         steps=steps,
         full_steps=full,
-        cached_share=share,
-        linear_flops=batch * (full * whole.linear + sum(part.linear for part in parts[: len(ages)])),
+        cached_share=share / whole.total,
+        linear_flops=sum(count * part.linear for count, part in parts),
         unaccelerated_linear_flops=batch * steps * whole.linear,
-        flops=batch * (full * whole.total + sum(part.total for part in parts[: len(ages)])),
-        unaccelerated_flops=batch * steps * whole.total,
+        flops=flops,
+        unaccelerated_flops=unaccelerated,
         cached_bytes=cached_bytes(shape, config, counts, batch, element_bytes),
-        speedup_bound=speedup_bound(steps, full, share),
+        speedup_bound=unaccelerated / flops,
     )
 
 

@@ -137,13 +137,12 @@ class ErrorSchedule(Schedule):
         return Reason.CACHED if self._accumulated < self.threshold else Reason.THRESHOLD
 
 
-def cached_ages(schedule: Schedule, steps: int) -> list[int]:
-    """Steps since the last full one, of each cached step among `steps`, where nothing drifts."""
+def step_ages(schedule: Schedule, steps: int) -> list[int]:
+    """Steps since the last full one, of each of `steps` steps (0 for a full one), where nothing drifts."""
     ages, age = [], 0
     for _ in range(steps):
         age = 0 if schedule.next(0.0).full else age + 1
-        if age:
-            ages.append(age)
+        ages.append(age)
     return ages
 
 

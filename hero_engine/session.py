@@ -101,6 +101,12 @@ def apply_hero(transformer: Any, config: MethodConfig, steps: int | None = None)
     return _Installation(adapter, config, steps).run
 
 
+def current_run(transformer: Any) -> HeroRun | None:
+    """The run of the session that is on a transformer, or of :func:`apply_hero`; None where there is none."""
+    owner = installed_owner(getattr(transformer, "_orig_mod", transformer))
+    return None if owner is None else owner.run
+
+
 def remove_hero(transformer: Any) -> None:
     """Take HERO off a transformer and free what it cached. Does nothing where there is none."""
     owner = installed_owner(getattr(transformer, "_orig_mod", transformer))

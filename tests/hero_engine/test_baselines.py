@@ -30,7 +30,7 @@ from hero_engine.cost import AETHER, predict
 from hero_engine.cost_cli import main
 from hero_engine.curvature import OutputPath, damping
 from hero_engine.features import TaylorFeature
-from hero_engine.schedule import ErrorSchedule, Reason, TaperedSchedule, cached_ages
+from hero_engine.schedule import ErrorSchedule, Reason, TaperedSchedule, step_ages
 from hero_engine.tokens import TokenQueue, best_of_patches
 
 from .models import GRID, TEXT, denoise, inputs, relative, tiny_transformer
@@ -437,7 +437,7 @@ def test_the_tapered_interval_shrinks():
     full = [n for n in range(40) if schedule.next().full]
     gaps = [b - a for a, b in zip(full, full[1:], strict=False)]
     assert gaps == sorted(gaps, reverse=True) and gaps[0] == round(4 / 0.6) and gaps[-1] == 3
-    assert cached_ages(TaperedSchedule(2, 4, 0.0, 12), 12) == [1, 1, 1, 1]
+    assert step_ages(TaperedSchedule(2, 4, 0.0, 12), 12) == [0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0]
 
 
 def test_the_error_schedule():
