@@ -353,10 +353,13 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
                 (128, 192, 3),
             }
             assert clip.std() > 0.02 and neighbors(clip) > 0.3
-    if name == "reconstruct_a_video":
+    if name in ("reconstruct_a_video", "video_to_blender"):
         assert page.panel().startswith("HERO is off")
     else:
         page.wait_for_panel("Last run: ")
+    if name == "video_to_blender":
+        assert len(list((server.base / "output/aether").glob("blender_depth_*_exr/depth_*.exr"))) == 17
+        assert len(list((server.base / "output/aether").glob("blender_camera_*.glb"))) == 1
     videos = "() => [...document.querySelectorAll('video')].filter(v => v.readyState > 0).length"
     assert page.js(videos) >= 2
     page.shot(f"{name}_after_run")

@@ -44,6 +44,7 @@ def test_all_templates_are_there():
     assert set(WORKFLOWS) == {
         "try_it_now", "reconstruct_a_video", "predict_along_a_camera_path", "plan_between_two_images",
         "compare_with_and_without_hero", "power_user_samplercustomadvanced", "reconstruct_a_long_clip",
+        "video_to_blender",
     }  # fmt: skip
 
 
@@ -152,9 +153,10 @@ def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def test_the_run_is_found_in_every_template():
     found = found_runs(WORKFLOWS)
-    (reconstruct,) = found.pop("reconstruct_a_video")
-    assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
-    assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
+    for name in ("reconstruct_a_video", "video_to_blender"):
+        (reconstruct,) = found.pop(name)
+        assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
+        assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
     (long,) = found.pop("reconstruct_a_long_clip")
     assert (long["steps"], long["batch"], long["frames"], long["assumed"]) == (8, 1, 17, [])
     assert (long["fullSteps"], long["cachedSteps"]) == (6, 2)
