@@ -1,0 +1,138 @@
+"""Steps whose guidance scale is 1, or nearly, run without the unconditional pass."""
+
+import pytest
+import torch
+
+from aether import InputError
+from aether import sampling as sampling_module
+from aether.sampling import sample, skipped_steps
+from aether.tasks import condition
+from hero_engine import HeroConfig, apply_hero, current_run, hero_session, remove_hero
+
+
+def run(model, tiny, *, steps=8, **options):
+    generator = torch.Generator().manual_seed(3)
+    conditions = condition(model, "planning", **tiny.inputs("planning"), generator=generator)
+    return sample(model, conditions, steps=steps, generator=generator, **options)
+
+
+@pytest.fixture
+def scales(monkeypatch):
+    """Sets the guidance scale of each step, which otherwise hang on the number of steps."""
+
+    def set_scales(*values):
+        def scale(_, timestep, steps):
+            return values[round((999 - timestep) * steps / 1000)]
+
+        monkeypatch.setattr(sampling_module, "_dynamic_scale", scale)
+
+    return set_scales
+
+
+@pytest.fixture
+def batches(model):
+    """Batch size of every call of the model."""
+    sizes = []
+    hook = model.transformer.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(kwargs["hidden_states"])), with_kwargs=True
+    )
+    yield sizes
+    hook.remove()
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+def test_of_aethers_fifty_steps_up_to_nine_are_left_out(model):
+    found = {t: skipped_steps(model, "planning", guidance_skip=t) for t in (0, 1e-5, 0.05, 0.1)}
+    assert found[0] == [] and found[1e-5] == [47, 48]
+    assert found[0.05] == [6, 10, 27, 46, 47, 48] and len(found[0.1]) == 9
+    assert skipped_steps(model, "planning", steps=31) == [30]  # its last timestep is 31: a scale of exactly 1
+    assert skipped_steps(model, "planning", guidance=1.0, guidance_skip=0.1) == []
+    assert skipped_steps(model, "reconstruction", guidance_skip=0.1) == []
+    assert skipped_steps(model, "planning", guidance=1.05, dynamic_guidance=False, guidance_skip=0.1) == [
+        *range(50)
+    ]
+
+
+def test_a_scale_of_exactly_one_is_the_conditional_pass_alone(model, tiny, scales, batches):
+    scales(*[1.0] * 8)
+    result = run(model, tiny)
+    assert torch.equal(result, run(model, tiny, guidance=1.0))
+    assert set(batches) == {1}
+
+
+def test_only_steps_within_the_tolerance_are_left_out(model, tiny, scales, batches):
+    scales(3, 1.04, 3, 1.0, 3, 1.06, 2, 3)
+    results = [run(model, tiny, guidance_skip=tolerance) for tolerance in (0.0, 0.05, 0.1)]
+    assert batches[:8] == [2, 2, 2, 1, 2, 2, 2, 2]
+    assert batches[8:16] == [2, 1, 2, 1, 2, 2, 2, 2]
+    assert batches[16:] == [2, 1, 2, 1, 2, 1, 2, 2]
+    assert 0 < relative(results[1], results[0]) < relative(results[2], results[0]) < 0.1
+
+
+def test_hero_with_every_step_full_changes_nothing_but_rounding(model, tiny, scales):
+    scales(3, 1.0, 3, 3, 1.0, 1.0, 1.0, 3)
+    plain = run(model, tiny)
+    session = hero_session(model.transformer, HeroConfig(interval=1), 8)
+    assert relative(run(model, tiny, session=session), plain) < 1e-5
+
+
+def test_under_hero_the_halves_run_apart_and_are_counted(model, tiny, scales, batches):
+    scales(3, 3, 1.0, 3, 3, 3, 3, 1.0)
+    entered = []
+
+    class Remembering:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __enter__(self):
+            entered.append(self.inner.__enter__())
+            return entered[0]
+
+        def __exit__(self, *error):
+            return self.inner.__exit__(*error)
+
+    session = hero_session(model.transformer, HeroConfig(warmup=2, interval=2, patch=(1, 1, 3)), 8)
+    accelerated = run(model, tiny, session=Remembering(session))
+    report = entered[0].report
+    assert set(batches) == {1} and len(batches) == 14
+    by_step = {}
+    for record in report.records:
+        by_step.setdefault(record.timestep, []).append(record.branch)
+    by_step = list(by_step.values())
+    assert by_step[0] == ["unconditional", "conditional"] and by_step[2] == by_step[7] == ["conditional"]
+    assert report.half_steps == 2 and "2 of them with one branch left out" in report.summary()
+    assert report.full_steps == 5 and report.cached_steps == 3
+    # Neither a cached step nor the last one leaves anything behind that is missed.
+    scales(3, 3, 1 + 1e-9, 3, 3, 3, 3, 1 + 1e-9)
+    with hero_session(model.transformer, HeroConfig(warmup=2, interval=2, patch=(1, 1, 3)), 8):
+        batched = run(model, tiny)
+    assert relative(accelerated, batched) < 1e-4 < relative(batched, run(model, tiny))
+
+
+def test_without_steps_to_leave_out_both_halves_stay_one_batch(model, tiny, scales, batches):
+    scales(*[3] * 8)
+    with hero_session(model.transformer, HeroConfig(patch=(1, 1, 3)), 8) as session:
+        assert current_run(model.transformer) is session
+        run(model, tiny)
+    assert set(batches) == {2} and current_run(model.transformer) is None
+
+
+def test_a_batch_that_shrinks_and_grows_is_computed_in_full(tiny, scales):
+    """HERO that the sampler was not told of: a batch of one, and one of two after it, have nothing cached."""
+    model = tiny.model()
+    scales(3, 3, 3, 3, 1.0, 3, 3, 3)
+    hero = apply_hero(model.transformer, HeroConfig(warmup=1, interval=8, patch=(1, 1, 3)))
+    run(model, tiny)
+    remove_hero(model.transformer)
+    reasons = [record.reason.value for record in hero.report.records]
+    cached = "cached"
+    assert reasons == ["warm-up", cached, cached, cached, "nothing cached", "nothing cached", cached, cached]
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.5, float("nan"), "0.1", True, None])
+def test_bad_tolerances_are_named(model, tiny, tolerance):
+    with pytest.raises(InputError, match="^guidance_skip: .* such as 0.05"):
+        run(model, tiny, guidance_skip=tolerance)
