@@ -36,6 +36,9 @@ POST_STEPS = 4
 _HERO_OPTIONS = (
     "tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text", "storage",
 )  # fmt: skip
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
+"""float8: large weights are kept in it; the device computes in what "auto" is."""
+
 _INTERRUPTED = 130
 _FAILED, _REFUSED = 1, 2
 
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if "out of memory" not in str(error).lower():
             raise
-        hint = "take fewer --frames, a smaller --size, --vae-tiling or a smaller --dtype"
+        hint = "take fewer --frames, a smaller --size, --dtype float8, --offload or --vae-tiling"
         print(f"error: device: out of memory; {hint}", file=sys.stderr)
         return _FAILED
     return 0
@@ -130,9 +133,16 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     model.add_argument("--prompt", help=".safetensors file with the empty prompt's embedding")
     model.add_argument("--text-encoder", help="folder or repository that computes the embedding once")
     model.add_argument("--cache-dir", help="where downloads are kept")
-    model.add_argument("--vae-tiling", action="store_true", help="less memory for the VAE, tile by tile")
+    model.add_argument(
+        "--offload", action="store_true", help="blocks wait in the computer's memory and come one by one"
+    )
+    model.add_argument(
+        "--vae-tiling",
+        action=argparse.BooleanOptionalAction,
+        help="less memory for the VAE, tile by tile; on for clips larger than its own size (480x720)",
+    )
     model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
-    model.add_argument("--dtype", default="auto", choices=("auto", "bfloat16", "float16", "float32"))
+    model.add_argument("--dtype", default="auto", choices=DTYPES)
     model.add_argument(
         "--attention",
         default="sdpa",
@@ -280,6 +290,22 @@ class Hero:
         interval = max(2, self.config.interval)
         return Hero(replace(self.config, warmup=1, interval=interval, threshold=0.0))
 
+    def cached_bytes(self, model: AetherModel, inputs: Inputs, steps: int, batch: int) -> int:
+        """Bytes that it will cache in a run, at most."""
+        from hero_engine.cost import AETHER, predict
+
+        config = model.transformer.config
+        token = model.size_multiple
+        shape = replace(
+            AETHER,
+            blocks=config.num_layers,
+            width=config.num_attention_heads * config.attention_head_dim,
+            text_tokens=model.prompt_embeds.shape[1],
+            grid=(-(-inputs.frames // model.temporal_scale), inputs.height // token, inputs.width // token),
+        )
+        element_bytes = model.prompt_embeds.element_size()
+        return predict(self.config, shape, steps, batch, element_bytes).cached_bytes
+
     def settings(self) -> dict[str, Any]:
         return asdict(self.config)
 
@@ -327,6 +353,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     if post_steps is not None:
         check_steps(model, post_steps)
     inputs = _prepare_inputs(arguments, console, task, sources, model, settings)
+    _say_memory(arguments, console, model, inputs, settings, hero)
     if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):
         console.say("hint: --windows reconstructs the whole clip")
     result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
@@ -559,18 +586,48 @@ def _say_model(console: Console, model: AetherModel) -> None:
     console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")
 
 
+def _say_memory(
+    arguments: argparse.Namespace,
+    console: Console,
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    hero: Hero | None,
+) -> None:
+    """What is held throughout, before anything runs."""
+    from . import job
+    from .memory import weight_bytes
+    from .sampling import is_guided
+
+    place = " (blocks in the computer's memory)" if arguments.offload else ""
+    parts = [f"weights {weight_bytes(model.transformer, model.vae) / 1e9:.2f} GB{place}"]
+    if hero:
+        batch = 2 if is_guided(inputs.task, settings.guidance) else 1
+        cached = hero.cached_bytes(model, inputs, job.steps_of(inputs.task, settings), batch)
+        parts.append(f"cached by HERO at most {cached / 1e9:.3f} GB ({hero.config.storage})")
+    console.say(f"memory: {', '.join(parts)}; what a step and the VAE work on comes on top")
+
+
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
     import torch
 
     from .loading import check_device, load, make_scheduler
+    from .memory import keep_in_float8, offload_blocks
 
+    float8 = arguments.dtype == "float8"
+    computed = "auto" if float8 else arguments.dtype
     device = _auto_device() if arguments.device == "auto" else check_device(arguments.device, "try auto")
     if arguments.model == "miniature":
         from .miniature import build
 
         # Small enough for exact arithmetic everywhere.
-        dtype = torch.float32 if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-        return replace(build(dtype=dtype).to(device), scheduler=make_scheduler(arguments.scheduler))
+        dtype = torch.float32 if computed == "auto" else getattr(torch, computed)
+        model = build(dtype=dtype).to(device)
+        if float8:
+            keep_in_float8(model.transformer, dtype)
+        if arguments.offload:
+            offload_blocks(model.transformer, device)
+        return replace(model, scheduler=make_scheduler(arguments.scheduler))
     return load(
         arguments.model,
         vae=arguments.vae,
@@ -578,7 +635,9 @@ def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
         text_encoder=arguments.text_encoder,
         scheduler=arguments.scheduler,
         device=device,
-        dtype=torch.bfloat16 if arguments.dtype == "auto" else getattr(torch, arguments.dtype),
+        dtype=torch.bfloat16 if computed == "auto" else getattr(torch, computed),
+        float8=float8,
+        offload=arguments.offload,
         tiling=arguments.vae_tiling,
         cache_dir=arguments.cache_dir,
         progress=console.stage,
