@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,10 @@ class WrappedForward:
         if self._wrapper is None:
             return self._original(*args, **kwargs)
         return self._wrapper(self._original, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the module has its original forward: what a run has cached belongs to one model."""
+        return copy.deepcopy(self._original, memo)
 
     def remove(self) -> None:
         """Put the original forward back.

@@ -42,6 +42,12 @@ class JointAttention:
         other._route = route
         return other
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> JointAttention:
+        """A copy of the model has its attention without a route, which belongs to one model's run."""
+        other = copy.copy(self)
+        other._route = None
+        return other
+
     def __call__(
         self,
         attn: nn.Module,

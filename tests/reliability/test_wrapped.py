@@ -1,0 +1,117 @@
+"""HERO on models that others have wrapped: LoRA, float8 storage, offload, copies, inference mode, autocast.
+
+A run is right where it equals HERO on the plain model with the same numbers in its weights.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
+from hero_engine.session import current_run
+
+from ..hero_engine.models import denoise, relative, tiny_transformer
+
+STEPS = 8
+CONFIGS = [HeroConfig(), HeroConfig(context="cached_kv", forecast="fitted")]
+every_config = pytest.mark.parametrize("config", CONFIGS, ids=["selected", "cached_kv"])
+
+
+def accelerated(model, config, **options):
+    with hero_session(model, config, STEPS) as run:
+        result = denoise(model, steps=STEPS, **options)
+    assert run.report.cached_steps > 0
+    return result
+
+
+def with_lora(seed: int = 1):
+    peft = pytest.importorskip("peft")
+    model = tiny_transformer(4)
+    torch.manual_seed(seed)
+    targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.2"]
+    model.add_adapter(peft.LoraConfig(r=4, target_modules=targets, init_lora_weights=False), "style")
+    return model
+
+
+@every_config
+def test_lora_counts_on_every_step(config):
+    tuned = with_lora()
+    plain = accelerated(tiny_transformer(4), config)
+    result = accelerated(tuned, config)
+    # The same numbers, added to the weights instead of beside them.
+    merged = copy.deepcopy(tuned)
+    merged.fuse_lora()
+    assert relative(result, accelerated(merged, config)) < 1e-5
+    assert relative(result, plain) > 1e-2
+    tuned.set_adapters(["style"], [0.5])
+    half = accelerated(tuned, config)
+    assert relative(half, result) > 1e-3 and relative(half, plain) > 1e-3
+
+
+@every_config
+def test_float8_storage_computes_as_the_rounded_weights_do(config):
+    stored = tiny_transformer(4)
+    stored.enable_layerwise_casting(torch.float8_e4m3fn, torch.float32)
+    assert stored.transformer_blocks[0].attn1.to_q.weight.dtype == torch.float8_e4m3fn
+    rounded = tiny_transformer(4)
+    with torch.no_grad():
+        state = {name: value.float() for name, value in stored.state_dict().items()}
+        rounded.load_state_dict(state)
+    assert torch.equal(accelerated(stored, config), accelerated(rounded, config))
+    assert stored.transformer_blocks[0].attn1.to_q.weight.dtype == torch.float8_e4m3fn
+
+
+@every_config
+def test_offloaded_groups_come_and_go(config):
+    model = tiny_transformer(4)
+    expected = accelerated(model, config)
+    model.enable_group_offload(
+        onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
+    )
+    assert torch.equal(accelerated(model, config), expected)
+
+
+@every_config
+def test_a_copy_of_a_patched_model_is_a_model_of_its_own(config):
+    model = tiny_transformer(4)
+    plain, expected = denoise(model, steps=STEPS), accelerated(model, config)
+    run = apply_hero(model, config)
+    denoise(model, steps=STEPS)
+    twin = copy.deepcopy(model)
+    assert current_run(twin) is None and current_run(model) is run
+    assert torch.equal(denoise(twin, steps=STEPS), plain)
+    # Both go on by themselves, whatever the other does.
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    remove_hero(twin)
+    assert torch.equal(denoise(model, steps=STEPS), expected)
+    remove_hero(model)
+    assert torch.equal(denoise(model, steps=STEPS), plain)
+
+
+@every_config
+def test_inference_mode_and_back(config):
+    model = tiny_transformer(4)
+    expected = accelerated(model, config)
+    run = apply_hero(model, config)
+    with torch.inference_mode():
+        assert torch.equal(denoise(model, steps=STEPS), expected)
+    # What was cached in inference mode must not come into a run with gradients.
+    assert torch.equal(denoise(model, steps=STEPS), expected)
+    assert run.report.cached_steps > 0
+
+
+@every_config
+def test_autocast_computes_in_its_dtype(config):
+    model = tiny_transformer(4)
+    expected = accelerated(model, config)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = accelerated(model, config)
+        full = denoise(model, steps=STEPS)
+        with hero_session(model, HeroConfig(interval=1), STEPS):
+            assert torch.equal(denoise(model, steps=STEPS), full)
+    assert 0 < relative(result, expected) < 0.1
