@@ -22,6 +22,7 @@ FOR_DEVELOPERS = {"scripts/mutations.py"}
 EXCEPTIONS = {
     ("aether/hub.py", "huggingface_hub"): "models by name are fetched there, over HTTPS, safetensors only",
     ("aether/prompt.py", "from_pretrained without safetensors"): "a tokenizer has no weights",
+    ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, as many as --workers asks for",
     ("hero_engine/__init__.py", "importlib"): "loads its own modules by a fixed table when first asked",
     (
         "nodes/camera_path.py",
