@@ -22,30 +22,16 @@ FOR_DEVELOPERS = {"scripts/mutations.py"}
 EXCEPTIONS = {
     ("aether/hub.py", "huggingface_hub"): "models by name are fetched there, over HTTPS, safetensors only",
     ("aether/prompt.py", "from_pretrained without safetensors"): "a tokenizer has no weights",
-    ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, as many as --workers asks for",
+    ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, --workers of them",
     ("hero_engine/__init__.py", "importlib"): "loads its own modules by a fixed table when first asked",
-    (
-        "nodes/camera_path.py",
-        "write_cameras",
-    ): "below output_stem, which refuses other folders",
+    ("nodes/camera_path.py", "write_cameras"): "below output_stem, which refuses other folders",
 }
 
 MODULES = {
     *("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"),
-    *(
-        "subprocess",
-        "pty",
-        "multiprocessing",
-        "ctypes",
-        "cffi",
-        "code",
-        "codeop",
-        "runpy",
-        "importlib",
-        "imp",
-    ),
+    *("subprocess", "pty", "multiprocessing", "ctypes", "cffi", "code", "codeop", "runpy"),
     *("socket", "socketserver", "ssl", "http", "urllib", "urllib3", "requests", "httpx", "aiohttp"),
-    *("websockets", "ftplib", "smtplib", "telnetlib", "xmlrpc", "huggingface_hub", "pip"),
+    *("websockets", "ftplib", "smtplib", "telnetlib", "xmlrpc", "huggingface_hub", "pip", "importlib", "imp"),
 }
 NAMES = {
     *("eval", "exec", "compile", "__import__", "breakpoint", "builtins", "__builtins__"),
