@@ -600,12 +600,16 @@ def _say_memory(
     from .sampling import is_guided
 
     place = " (blocks in the computer's memory)" if arguments.offload else ""
-    parts = [f"weights {weight_bytes(model.transformer, model.vae) / 1e9:.2f} GB{place}"]
+    parts = [f"weights {_bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
     if hero:
         batch = 2 if is_guided(inputs.task, settings.guidance) else 1
         cached = hero.cached_bytes(model, inputs, job.steps_of(inputs.task, settings), batch)
-        parts.append(f"cached by HERO at most {cached / 1e9:.3f} GB ({hero.config.storage})")
+        parts.append(f"cached by HERO at most {_bytes_text(cached)} (storage {hero.config.storage})")
     console.say(f"memory: {', '.join(parts)}; what a step and the VAE work on comes on top")
+
+
+def _bytes_text(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:

@@ -14,6 +14,7 @@ import torch
 
 from .errors import InputError, reading
 from .hub import Progress, existing, resolve
+from .memory import keep_in_float8, offload_blocks
 from .model import FRAMES, AetherModel
 from .prompt import (
     PROMPT_FILE,
@@ -78,7 +79,9 @@ def load(
     scheduler: str = "dpm",
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.bfloat16,
-    tiling: bool = False,
+    float8: bool = False,
+    offload: bool = False,
+    tiling: bool | None = None,
     slicing: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
@@ -96,8 +99,12 @@ def load(
             computed where there is none. The result is kept in ``cache_dir``, so that it is done once.
         scheduler: "dpm" as in the reference (adds fresh noise each step), or "ddim" (deterministic).
         device, dtype: where the model goes and in what; bfloat16, float16 or float32.
-        tiling, slicing: let the VAE work in tiles, or clip by clip: less memory, a little slower. Tiling
-            changes results slightly; the reference's demo has both on.
+        float8, offload: keep the transformer's large weights in float8, or its blocks in the host's memory
+            (see :mod:`aether.memory`).
+        tiling: let the VAE work in tiles of half its own size (240 x 360 pixels): less memory, a little
+            slower, and results change slightly. By default tiles are of its own size (480 x 720): up to there
+            nothing changes, and beyond memory does not grow with the picture. The reference's demo has it on.
+        slicing: let the VAE work clip by clip.
         cache_dir: for downloads and the computed embedding; by default Hugging Face's cache and
             ~/.cache/aether-hero.
         progress: called with a line of text when a part is begun.
@@ -113,7 +120,11 @@ def load(
     base = BASE_REPO if from_hub else None
 
     say("transformer")
-    transformer = load_transformer(root, device=device, dtype=dtype)
+    transformer = load_transformer(root, device="cpu" if offload else device, dtype=dtype)
+    if float8:
+        keep_in_float8(transformer, dtype)
+    if offload:
+        offload_blocks(transformer, device)
     vae_source = vae or (root / "vae" if (root / "vae").is_dir() else base)
     if vae_source is None:
         raise InputError(
@@ -124,6 +135,11 @@ def load(
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
     if tiling:
         autoencoder.enable_tiling()
+    elif tiling is None:
+        own = autoencoder.config
+        autoencoder.enable_tiling(
+            tile_sample_min_height=own.sample_height, tile_sample_min_width=own.sample_width
+        )
     if slicing:
         autoencoder.enable_slicing()
 

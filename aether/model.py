@@ -46,7 +46,8 @@ class AetherModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.transformer.parameters()).device
+        # diffusers' own, which knows where offloaded blocks run.
+        return self.transformer.device
 
     @property
     def dtype(self) -> torch.dtype:

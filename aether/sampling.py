@@ -132,6 +132,16 @@ def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:
 _dynamic_scale = dynamic_guidance  # sample() has an argument of that name
 
 
+def is_guided(task: str, guidance: float | None = None) -> bool:
+    """Whether :func:`sample` runs two passes a step.
+
+    Raises:
+        InputError: an unknown task, or a scale out of range.
+    """
+    spec = check_task(task)
+    return _check_guidance(spec, spec.default_guidance if guidance is None else guidance) > 1
+
+
 def skipped_steps(
     model: AetherModel,
     task: str,

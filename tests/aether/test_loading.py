@@ -84,9 +84,17 @@ def test_the_default_dtype_is_bfloat16(saved):
 
 
 def test_tiling_and_slicing_are_switched_on_when_asked_for(saved):
-    assert not load(saved).vae.use_tiling
+    assert not load(saved, tiling=False).vae.use_tiling
     loaded = load(saved, tiling=True, slicing=True)
     assert loaded.vae.use_tiling and loaded.vae.use_slicing
+    assert (loaded.vae.tile_sample_min_height, loaded.vae.tile_sample_min_width) == (240, 360)
+
+
+def test_by_default_only_what_is_larger_than_the_vaes_own_size_is_tiled(saved):
+    vae = load(saved).vae
+    assert vae.use_tiling and not vae.use_slicing
+    assert (vae.tile_sample_min_height, vae.tile_sample_min_width) == (480, 720)
+    assert (vae.tile_latent_min_height, vae.tile_latent_min_width) == (60, 90)
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer.", "model.diffusion_model."])
