@@ -4,8 +4,8 @@
 
 41 frames of 480 x 720 of the synthetic world. Seconds are those of the clock and of the process's own work,
 which differ where other programs run. The peak is the process's, rendering included. Distances are to the
-analytic surfaces, as a share of the clip's median depth. Moving objects are left out of the first clips; in the
-last ones they are kept, and the distance is to where any surface was in any frame.
+analytic surfaces, as a share of the clip's median depth. Moving objects are left out of the first clips; in
+the last ones they are kept, and the distance is to where any surface was in any frame.
 """
 
 from __future__ import annotations
