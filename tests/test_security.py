@@ -23,6 +23,8 @@ EXCEPTIONS = {
     ("aether/hub.py", "huggingface_hub"): "models by name are fetched there, over HTTPS, safetensors only",
     ("aether/prompt.py", "from_pretrained without safetensors"): "a tokenizer has no weights",
     ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, --workers of them",
+    ("benchmarks/contenders.py", "importlib"): "looks whether a package is there",
+    ("hero_engine/optimization.py", "compile"): "an argument of that name, for torch.compile",
     ("hero_engine/__init__.py", "importlib"): "loads its own modules by a fixed table when first asked",
     ("nodes/camera_path.py", "write_cameras"): "below output_stem, which refuses other folders",
 }
