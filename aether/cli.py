@@ -401,8 +401,9 @@ def _executor(arguments: argparse.Namespace) -> Executor | None:
     """Ray's workers where they are asked for."""
     if arguments.workers is None and arguments.ray is None:
         return None
-    if arguments.compile:
-        raise InputError("compile", "cannot be used with --workers: a compiled model cannot be sent to them")
+    for option in ("compile", "offload"):
+        if getattr(arguments, option):
+            raise InputError(option, "cannot be used with --workers, which are sent the model as it is")
     from .ray_windows import RayWindows
 
     device = arguments.device
