@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from comfy_api.latest import io
 from ..aether.errors import InputError
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
+from ..hero_engine import current_run
 from .streams import check_latent
 
 SCHEDULERS = ["dpm", "ddim"]
@@ -73,6 +75,16 @@ class AetherSampler(io.ComfyNode):
                     advanced=True,
                     tooltip="Let guidance vary from step to step as in the published results. auto: on.",
                 ),
+                io.Float.Input(
+                    "guidance_skip",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Halve steps whose guidance is at most 1 + this: the unconditional half is left "
+                    "out. 0.05 halves 6 of 50. 0: only where guidance is exactly 1, which changes nothing.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -101,12 +113,13 @@ def sample_latent(
     guidance: float = 0.0,
     scheduler: str = "dpm",
     dynamic_guidance: str = "auto",
+    guidance_skip: float = 0.0,
     callback: Callback | None = None,
 ) -> dict[str, Any]:
     """What Aether Sampler does, for other nodes.
 
     Args:
-        model to dynamic_guidance: Aether Sampler's inputs.
+        model to guidance_skip: Aether Sampler's inputs.
         callback: told of every step, in place of core's progress and preview.
 
     Raises:
@@ -127,6 +140,7 @@ def sample_latent(
             "steps": steps or TASKS[conditions.task].default_steps,
             "guidance": guidance or None,
             "dynamic_guidance": DYNAMIC[dynamic_guidance],
+            "guidance_skip": guidance_skip,
             "fps": fps,
         },
         callback=callback,
@@ -237,7 +251,11 @@ class _Run:
                 callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
 
         generator = torch.Generator().manual_seed(extra_args["seed"])
-        latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
+        # HERO Patch has begun its session around this already.
+        session = nullcontext(current_run(model.transformer))
+        latent = sample(
+            model, conditions, generator=generator, session=session, callback=report, **self._settings
+        )
         return latent.transpose(1, 2)
 
 

@@ -238,6 +238,29 @@ def test_aether_sampler_honors_hero_and_its_absence(nodes, part, miniature, pred
     assert not hero_left(miniature.model)
 
 
+def test_aether_sampler_leaves_the_unconditional_half_out(nodes, part, miniature, predicted, monkeypatch):
+    def run(model, **options):
+        return nodes.AetherSampler(model=model, **vars(predicted), steps=6, **options)[0]["samples"]
+
+    scales = {5: 1.0, 3: 1.04}
+    monkeypatch.setattr(
+        part("aether.sampling"),
+        "_dynamic_scale",
+        lambda scale, t, n: scales.get(round(t * n / 1000) - 1, 3.0),
+    )
+    calls = record_calls(miniature.model, monkeypatch)
+    run(miniature.model)
+    run(miniature.model, guidance_skip=0.05)
+    assert [batch for _, batch in calls] == [1, 2, 2, 2, 2, 2, 1, 2, 1, 2, 2, 2]
+    patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    report = report_of(part, patched, run(patched, guidance_skip=0.05))
+    assert report.half_steps == 2 and {record.branch for record in report.records} == {
+        "unconditional",
+        "conditional",
+    }
+    assert {batch for _, batch in calls[12:]} == {1} and len(calls) == 12 + 10
+
+
 def test_aether_sampler_stops_when_asked(nodes, miniature, predicted, monkeypatch):
     import comfy.model_management
 
