@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from aether.errors import InputError
 from hero_engine.cost import ModelShape
 
 from .contenders import (
@@ -118,6 +119,9 @@ def search(
 
     Returns:
         sampler to its contenders, see :func:`survivors`.
+
+    Raises:
+        InputError: field "minutes": not enough to try every setting once. What ran is in the journal.
     """
     until = time.monotonic() + 60 * budget.minutes
     ladder = rungs(scenes, tasks, budget.seconds)
@@ -147,9 +151,13 @@ def search(
             alive = {s: unique([*alive[s], *between(rows(s), targets)]) for s in samplers}
             run(rung)
         if any(len(rows(sampler)) < len(alive[sampler]) for sampler in samplers):
+            if number == 1:
+                raise InputError(
+                    "minutes", "were over before every setting had one run; give more, and it goes on"
+                )
             say(f"the time was up before rung {number} of {len(ladder)} was through")
-            # What only some have run cannot be compared; of the first rung, there is nothing else.
-            done = done[: -len(rung)] or done
+            # What only some have run cannot be compared.
+            done = done[: -len(rung)]
             break
         if number < len(ladder):
             alive = {sampler: survivors(rows(sampler), targets, KEPT) for sampler in samplers}

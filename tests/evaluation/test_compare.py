@@ -184,6 +184,7 @@ def test_work_goes_on_where_it_stopped(tmp_path):
     assert work.unfinished(tasks, journal.records) == [(tasks[0][0], [])]
 
 
+@pytest.mark.slow
 def test_workers_give_what_one_process_gives(tmp_path):
     tasks = [(replace(GROUP, steps=3, scene=scene), [FORA]) for scene in (1, 2)]
     found = []
@@ -397,15 +398,19 @@ def test_bad_arguments(on_tiny, field, arguments, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_search_command(on_tiny, tmp_path, capsys):
+def test_the_search_command(on_tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(search, "HERO_OPTIONS", {"tau": (0.34,)})
+    monkeypatch.setattr(search, "LADDERS", {})
+    monkeypatch.setattr(contenders, "INTERVALS", (2,))
     out = tmp_path / "out"
     small = ["--scenes", "100", "--tasks", "reconstruction", "--steps", "6", "--methods", "fora,hero"]
-    search_only = [*small, "--samplers", "deterministic", "--targets", "1.3", "--search", "--minutes", "0.05"]
-    assert run(*search_only, "--dry-run") == 0
+    small += ["--samplers", "deterministic", "--targets", "1.3", "--search"]
+    assert run(*small, "--dry-run") == 0
     assert "settings can be tried" in capsys.readouterr().out
-    assert run(*search_only, "--out", out) == 0
+    assert run(*small, "--out", out, "--minutes", "1e-9") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: minutes: were over")
+    assert not (out / "settings.json").exists() and (out / "search.jsonl").exists()
+    assert run(*small, "--out", out) == 0
     assert "deterministic: FORA: interval" in capsys.readouterr().out
-    assert {one.label for one in contenders.read_settings(out / "settings.json")["deterministic"]} == {
-        "FORA",
-        "HERO",
-    }
+    found = contenders.read_settings(out / "settings.json")
+    assert {one.label for one in found["deterministic"]} == {"FORA", "HERO"}
