@@ -111,7 +111,10 @@ def _project(
 
 def _rotated(tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """The tokens, (batch, tokens, heads, head width), with those behind the text rotated in place."""
-    from diffusers.models.embeddings import apply_rotary_emb
-
-    tokens[:, text:] = apply_rotary_emb(tokens[:, text:], rotary, sequence_dim=1)
+    video = tokens[:, text:]
+    # Positions stand in front of heads.
+    cos, sin = (table.to(tokens.device)[:, None] for table in rotary)
+    real, imaginary = video.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
+    tokens[:, text:] = (video.float() * cos + turned.float() * sin).to(tokens.dtype)
     return tokens

@@ -64,6 +64,7 @@ def test_without_rotary_positions_too():
 
 
 def test_diffusers_own_switch_reaches_the_processor(model, truth):
+    pytest.importorskip("diffusers.models.attention_dispatch")
     with optimize(model):
         try:
             model.set_attention_backend("_native_math")
@@ -162,6 +163,7 @@ def test_methods_that_reach_inside_the_blocks_run_them_uncompiled(model, config)
 
 
 def test_cached_keys_go_through_the_chosen_backend(model):
+    pytest.importorskip("diffusers.models.attention_dispatch")
     config = HeroConfig(tau=2, warmup=1, context="cached_kv")
     with hero_session(model, config, 4):
         expected = denoise(model, steps=4)
