@@ -20,11 +20,11 @@ NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(enc
 WORKFLOWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
 CORE = {
     "BasicScheduler", "CFGGuider", "CreateVideo", "ImageStitch", "KSamplerSelect", "MarkdownNote",
-    "PreviewAny", "PreviewImage", "PrimitiveInt", "RandomNoise", "SamplerCustomAdvanced", "SaveVideo",
-    "VAEDecode",
+    "PreviewAny", "PreviewImage", "PreviewPointCloud", "PrimitiveInt", "RandomNoise",
+    "SamplerCustomAdvanced", "SaveVideo", "VAEDecode",
 }  # fmt: skip
 MUTED, BYPASSED = 2, 4
-OPTIONAL = {"camera", "before", "tau_blocks"}
+OPTIONAL = {"camera", "before", "mask", "tau_blocks"}
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
@@ -44,7 +44,7 @@ def test_all_templates_are_there():
     assert set(WORKFLOWS) == {
         "try_it_now", "reconstruct_a_video", "predict_along_a_camera_path", "plan_between_two_images",
         "compare_with_and_without_hero", "power_user_samplercustomadvanced", "reconstruct_a_long_clip",
-        "video_to_blender",
+        "video_to_blender", "video_to_point_cloud",
     }  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def test_the_run_is_found_in_every_template():
     found = found_runs(WORKFLOWS)
-    for name in ("reconstruct_a_video", "video_to_blender"):
+    for name in ("reconstruct_a_video", "video_to_blender", "video_to_point_cloud"):
         (reconstruct,) = found.pop(name)
         assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
         assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
