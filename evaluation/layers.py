@@ -82,6 +82,7 @@ def layers(arguments: argparse.Namespace) -> Table:
         job.check_sources(sources)
         device = check_device(arguments.device)
         model = with_sampler(loader_of(arguments.model)().to(device), arguments.sampler)
+        config.resolve(len(model.transformer.transformer_blocks), steps)
         inputs = job.gather(model, arguments.task, sources)
         found = analyze(model, inputs, config, steps, arguments.seed)
     except ConfigError as error:
