@@ -13,12 +13,14 @@ from comfy_api.latest import Types, io
 from ..aether.errors import InputError
 from ..aether.mesh import cloud_glb, frame_mesh, mesh_glb
 from ..aether.point_cloud import frame_cloud, fuse, write_ply
-from ..aether.surfaces import EDGES, FAR, NOTHING_LEFT, Surfaces
+from ..aether.surfaces import EDGES, NOTHING_LEFT, Surfaces
 from .messages import show_text
 from .types import CameraPath, CamerasValue
 
 FUSED, ONE_FRAME = "fused", "one frame"
 Y_UP, Y_DOWN = "y up", "y down"
+_FAR = 20.0
+"""Nearer than the library's: viewers fit all points into view, and a strip of horizon makes the rest tiny."""
 
 
 def clip_inputs() -> list[Any]:
@@ -35,7 +37,7 @@ def choice_inputs() -> list[Any]:
     return [
         io.Float.Input(
             "far",
-            default=FAR,
+            default=_FAR,
             min=0.1,
             max=1000.0,
             step=1.0,

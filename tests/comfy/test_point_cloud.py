@@ -29,6 +29,7 @@ def shot(part: Any) -> SimpleNamespace:
         "depth": torch.from_numpy(depth)[..., None].expand(-1, -1, -1, 3),
         "image": torch.from_numpy(clip.rgb),
         "cameras": {"cameras": cameras, "fps": 12},
+        "far": 100.0,
     }
     sky = torch.from_numpy(clip.sky).float()
     points = geometry.point_map(depth, cameras)
@@ -60,7 +61,7 @@ def test_all_frames_or_one(nodes: Any, shot: Any):
         nodes.AetherPointCloud(**shot.inputs, mask=shot.sky, voxel_size=3.0, min_views=FRAMES).args[0]
     )
     assert 0 < len(often) < len(coarse) < 0.5 * len(fused)
-    near = vertices(nodes.AetherPointCloud(**shot.inputs, far=3.0).args[0])
+    near = vertices(nodes.AetherPointCloud(**(shot.inputs | {"far": 3.0})).args[0])
     assert 0 < len(near) < len(fused)
 
 
