@@ -69,7 +69,7 @@ MUTATIONS = (
         "hero_engine/residuals.py",
         "total = stream + self.value\n",
         "total = self.value.add_(stream)\n",
-        ("tests/test_properties.py::test_a_refresh_writes_its_tokens_and_no_others", SESSION),
+        ("tests/test_properties.py::test_a_refresh_writes_its_tokens_and_no_others",),
     ),
     Mutation(
         "an input is written in place",
@@ -108,7 +108,7 @@ MUTATIONS = (
         "hero_engine/run.py",
         "        except BaseException:\n",
         "        except Exception:\n",
-        (f"{SESSION}::test_a_failed_step_drops_its_cache_within_the_session",),
+        (f"{ENGINE}::test_a_step_that_ended_in_its_middle_is_never_reused",),
     ),
     Mutation(
         "a copied model shares the session",

@@ -156,7 +156,9 @@ def test_a_refresh_writes_its_tokens_and_no_others(tokens, data, seed):
     )
     expected[:, index] = new_after - new_before
     assert torch.equal(shallow.value, expected)
-    assert torch.equal(shallow.add_to(before), before + expected)
+    stream = before.clone()
+    assert torch.equal(shallow.add_to(stream), before + expected)
+    assert torch.equal(stream, before) and torch.equal(shallow.value, expected)
 
 
 @EXAMPLES

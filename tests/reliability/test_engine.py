@@ -18,7 +18,7 @@ import torch
 
 from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
 
-from ..hero_engine.models import denoise, tiny_transformer
+from ..hero_engine.models import denoise, inputs, tiny_transformer
 
 SOAK_RUNS = int(os.environ.get("AETHER_HERO_SOAK", "100"))
 
@@ -66,6 +66,20 @@ def test_a_fault_leaves_nothing(fault_model, block, step, error):
     assert modules_state(model) == before
     with hero_session(model, config, 8):
         assert torch.equal(denoise(model, steps=8), expected)
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_step_that_ended_in_its_middle_is_never_reused(error):
+    model = tiny_transformer(4)
+    undo = failing_at(model, 2, 1, error)
+    with hero_session(model, HeroConfig(warmup=2, interval=10)) as run, torch.no_grad():
+        for time in (900, 800, 700, 600, 500):
+            try:
+                model(**inputs(), timestep=torch.tensor([time]))
+            except error:
+                assert time == 700 and run.cached_bytes == 0
+                undo()
+    assert [r.reason.value for r in run.report.records] == ["warm-up", "warm-up", "nothing cached", "cached"]
 
 
 @pytest.fixture(scope="module")
