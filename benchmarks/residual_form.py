@@ -28,7 +28,7 @@ def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Cal
     """The miniature, and a function that runs it and returns the final latent."""
     from aether.loading import make_scheduler
 
-    model = build()
+    model = build(0)
     if deterministic:
         model = AetherModel(**{**vars(model), "scheduler": make_scheduler("ddim")})
     clip = render(random_scene(seed), 17, 64, 96, 12).rgb

@@ -1,17 +1,20 @@
 """A small model of exactly Aether's form: the same classes, channels, scalings and scheduler.
 
 It is a few million parameters instead of five billion and works on 17 frames of 64 x 96. The patch size is 1
-where Aether's is 2: a token then carries 56 numbers, which a narrow model can hold.
+where Aether's is 2: a token then carries 56 numbers, which a narrow model can hold. It was trained on the
+synthetic world of `world` and `raycast`, by `train`.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..loading import make_scheduler
@@ -49,6 +52,7 @@ VAE = {
     "force_upcast": False,
     "invert_scale_latents": True,
 }
+WEIGHTS = Path(__file__).with_name("weights")
 _LOG_VARIANCE = -8.0
 """Of the encoder's posterior: narrow, as a trained one is."""
 
@@ -62,14 +66,15 @@ _MODULATION_GAINS = {"weight": 0.1, "bias": 0.3}
 whose features move slowly; with weights alone they would be unrelated from step to step."""
 
 
-def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
-    """The miniature with weights drawn from a seed: Aether's form, nothing learned (`trained` is False).
+def build(seed: int | None = None, dtype: torch.dtype = torch.float32) -> AetherModel:
+    """The miniature: with its trained weights, or untrained with weights drawn from a seed.
 
-    The weights depend on the seed and the parameters' names alone, not on the machine, the torch version or
+    Drawn weights depend on the seed and the parameters' names alone, not on the machine, the torch version or
     the global random state, which is left as it was.
 
     Args:
-        seed: any integer from 0.
+        seed: None for the trained weights; an integer from 0 for a model that has learned nothing (its
+            `trained` is False).
         dtype: of the weights and the latents.
 
     Raises:
@@ -77,7 +82,7 @@ def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
     """
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise InputError("seed", f"{seed!r} is not an integer from 0")
     # Modules made on the meta device allocate nothing and draw nothing.
     with torch.device("meta"):
@@ -88,19 +93,38 @@ def build(seed: int = 0, dtype: torch.dtype = torch.float32) -> AetherModel:
         transformer=_with_weights(transformer, "transformer", seed, dtype),
         vae=_with_weights(vae, "vae", seed, dtype),
         scheduler=make_scheduler(),
-        prompt_embeds=_draw("prompt", text, seed).to(dtype),
+        prompt_embeds=_draw("prompt", text, seed or 0).to(dtype),
         name="miniature",
-        trained=False,
+        trained=seed is None,
     )
 
 
+def write_weights(
+    folder: Path, vae: AutoencoderKLCogVideoX, transformer: CogVideoXTransformer3DModel
+) -> None:
+    """Write trained weights as float16, each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, module in (("vae", vae), ("transformer", transformer)):
+        weights = {key: value.half().contiguous() for key, value in module.state_dict().items()}
+        partial = folder / f"{name}.partial"
+        save_file(weights, partial)
+        partial.replace(folder / f"{name}.safetensors")
+
+
 def _with_weights(
-    module: CogVideoXTransformer3DModel | AutoencoderKLCogVideoX, name: str, seed: int, dtype: torch.dtype
+    module: CogVideoXTransformer3DModel | AutoencoderKLCogVideoX,
+    name: str,
+    seed: int | None,
+    dtype: torch.dtype,
 ) -> CogVideoXTransformer3DModel | AutoencoderKLCogVideoX:
-    weights = {
-        key: _initial(f"{name}.{key}", tuple(value.shape), seed).to(dtype)
-        for key, value in module.state_dict().items()
-    }
+    if seed is None:
+        stored = load_file(WEIGHTS / f"{name}.safetensors")
+        weights = {key: value.to(dtype) for key, value in stored.items()}
+    else:
+        weights = {
+            key: _initial(f"{name}.{key}", tuple(value.shape), seed).to(dtype)
+            for key, value in module.state_dict().items()
+        }
     module.load_state_dict(weights, assign=True)
     return module.eval().requires_grad_(False)
 

@@ -69,7 +69,7 @@ def test_reconstruct_writes_everything_and_says_what_hero_did(tmp_path, capsys):
     assert (
         "5 full / 2 cached steps" in printed.out and "Abs Rel" in printed.out and "scene.ply" in printed.out
     )
-    assert "untrained" in printed.out and "denoising" in printed.err
+    assert "model: miniature on cpu" in printed.out and "denoising" in printed.err
     assert disparity_of(tmp_path / "out").shape == (17, 32, 48)
 
 

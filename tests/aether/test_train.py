@@ -134,7 +134,7 @@ def test_conditions_and_targets_are_those_of_the_library(
 def test_denoiser_goes_on_where_it_stopped(
     encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
     monkeypatch.setattr(denoiser, "BATCH", 2)
 
     def train(file: Path) -> None:

@@ -103,7 +103,7 @@ def _worker(model: AetherModel) -> CogVideoXTransformer3DModel:
     if transformer.device.type == "cpu":
         worker.set_attn_processor(_ExplicitAttention())
     for block in worker.transformer_blocks:
-        block.compile()
+        block.compile(dynamic=False)
     return worker.train()
 
 
