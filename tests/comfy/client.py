@@ -120,8 +120,15 @@ class Server:
             raise PromptError(json.loads(error.read())) from error
         return json.loads(content) if content else None
 
-    def interrupt(self) -> None:
-        self.post("/interrupt", {})
+    def interrupt(self, prompt_id: str | None = None) -> None:
+        """Interrupt that prompt if it is the one that runs; without an id, whatever runs."""
+        self.post("/interrupt", {"prompt_id": prompt_id} if prompt_id else {})
+
+    def resident_bytes(self) -> int:
+        """Memory that the server's process holds."""
+        import psutil  # one of ComfyUI's requirements
+
+        return psutil.Process(self._process.pid).memory_info().rss
 
     def run(self, prompt: dict[str, Any], watch: Callable[[str, dict[str, Any]], None] | None = None) -> Run:
         """Run a prompt to its end. ``watch`` is called with every event.
@@ -187,7 +194,8 @@ class Server:
             if current in runs:
                 runs[current].events.append((kind, data))
             watch(kind, data)
-            if kind in ("execution_error", "execution_interrupted"):
+            # Every client is told of an interrupt, also of another's prompt.
+            if kind in ("execution_error", "execution_interrupted") and current in runs:
                 raise PromptError({"event": kind} | data)
             if kind == "execution_success":
                 open_ids.discard(current)

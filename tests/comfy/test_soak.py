@@ -1,0 +1,182 @@
+"""A server that serves for long: three clients, right and wrong prompts in random order, one process.
+
+AETHER_HERO_SERVER_SOAK is the number of prompts (default, and in CI, 24; nightly 300), and
+AETHER_HERO_SERVER_SOAK_SEED what they are drawn with. What fails is told with the seed and the prompt.
+
+The soaked server keeps the nodes of the last prompt (``--cache-classic``), so that one miniature serves all
+prompts and yet most of them are sampled anew; by default ComfyUI keeps everything until memory is short, and
+nothing could be said of its growth. What a prompt should have given is taken from a fresh server that keeps
+nothing between prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from .client import Run, Server
+from .conftest import ROOT
+from .soak import Job, files_of, make_jobs, make_pool, perform, result_of, steps_of
+
+pytestmark = pytest.mark.slow
+
+PROMPTS = int(os.environ.get("AETHER_HERO_SERVER_SOAK", "24"))
+SEED = int(os.environ.get("AETHER_HERO_SERVER_SOAK_SEED", "7"))
+CLIENTS = 3
+SETTLED = min(30, PROMPTS // 2)
+"""Prompts until memory must be flat: by then all is imported and every kind of prompt has run."""
+WINDOW = SETTLED // 3
+TOLERANCE_MIB = 64
+MIB = 2**20
+_ALARM = re.compile(r"\[(WARNING|ERROR|CRITICAL)\]|Traceback|Warning: |Exception ignored")
+_REFUSAL = ("Failed to validate prompt for output ", "[ERROR] * ", "[ERROR]   - ", "Output will be ignored")
+"""What core writes beside "invalid prompt"."""
+
+
+@dataclass
+class Soak:
+    """What came of the jobs: finished runs by job, memory after each prompt that ran, problems."""
+
+    server: Server
+    runs: dict[int, Run] = field(default_factory=dict)
+    resident: list[int] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def serve(self, jobs: list[Job]) -> None:
+        """All jobs, dealt out to the clients, each of which waits for one prompt before it sends the next."""
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            list(clients.map(self._be_client, [list(enumerate(jobs))[n::CLIENTS] for n in range(CLIENTS)]))
+
+    def _be_client(self, jobs: list[tuple[int, Job]]) -> None:
+        for number, job in jobs:
+            run = None
+            with self.told(job, number):
+                run = perform(self.server, job)
+            with self._lock:
+                if run is not None:
+                    self.runs[number] = run
+                if job.kind != "refused":
+                    self.resident.append(self.server.resident_bytes())
+
+    @contextmanager
+    def told(self, job: Job, number: int) -> Iterator[None]:
+        """An error becomes a problem that can be reproduced."""
+        try:
+            yield
+        except Exception as error:
+            self.problems.append(
+                f"prompt {number} of {PROMPTS}, {job.kind}, seed {SEED}: {type(error).__name__}: {error}\n"
+                f"{json.dumps(job.prompt)}"
+            )
+
+
+@contextmanager
+def serving(comfyui: Path, folder: Path, *options: str) -> Iterator[Server]:
+    server = Server(comfyui, folder, ROOT, *options)
+    try:
+        yield server.wait()
+    finally:
+        server.stop()
+
+
+def test_a_long_served_server_answers_like_a_fresh_one(comfyui, tmp_path, record_property):
+    rng = random.Random(SEED)
+    pool = make_pool(rng, max(10, PROMPTS // 6))
+    jobs = make_jobs(rng, PROMPTS, pool)
+    with serving(comfyui, tmp_path / "soaked", "--cache-classic") as server:
+        begun = len(server.log.read_bytes())
+        soak = Soak(server)
+        soak.serve(jobs)
+        assert server.get("/queue") == {"queue_running": [], "queue_pending": []}
+        left = unnamed_files(soak)
+        surprises = surprises_in(server.log.read_bytes()[begun:].decode(), jobs)
+    with serving(comfyui, tmp_path / "fresh", "--cache-none") as server:
+        compare(soak, server, jobs)
+
+    figures = {
+        "seed": SEED,
+        "jobs": dict(Counter(job.kind for job in jobs)),
+        "finished": len(soak.runs),
+        "sampled": sum("sampler" in run.executed for run in soak.runs.values()),
+        "settings": len({jobs[number].case for number in soak.runs}),
+        "floors_MiB": [round(floor / MIB) for floor in floors(soak.resident)],
+    }
+    for name, value in figures.items():
+        record_property(name, value)
+        print(f"{name}: {value}")
+
+    assert not soak.problems, "\n".join(soak.problems)
+    assert not left and not surprises, (SEED, left, surprises)
+    assert figures["sampled"] >= figures["finished"] / 2
+    first, *later = figures["floors_MiB"]
+    assert later and later[-1] - first <= TOLERANCE_MIB, (SEED, soak.resident)
+
+
+def compare(soak: Soak, fresh: Server, jobs: list[Job]) -> None:
+    """Every finished run with its settings' only run on a fresh server."""
+    expected = {}
+    for number, run in sorted(soak.runs.items()):
+        job = jobs[number]
+        with soak.told(job, number):
+            if job.case not in expected:
+                alone = perform(fresh, job)
+                expected[job.case] = result_of(fresh, alone), steps_of(alone)
+            results, steps = expected[job.case]
+            assert result_of(soak.server, run) == results, "its files differ from those of a fresh server"
+            if "sampler" in run.executed:
+                assert steps_of(run) == steps, f"steps {steps_of(run)}, of a fresh server {steps}"
+
+
+def unnamed_files(soak: Soak) -> list[Path]:
+    """What lies in output and temp and no finished prompt names, what one names and is not there, and empty
+    folders."""
+    named = {
+        path for run in soak.runs.values() for paths in files_of(soak.server, run).values() for path in paths
+    }
+    entries = [path for name in ("output", "temp") for path in (soak.server.base / name).rglob("*")]
+    files = {path for path in entries if path.is_file()}
+    empty = {path for path in entries if path.is_dir() and not any(path.iterdir())}
+    return sorted((files ^ named) | empty)
+
+
+def surprises_in(log: str, jobs: list[Job]) -> list[str]:
+    """Lines that warn or tell of an error, beyond what the wrong prompts and the interrupts make core write,
+    and those of which there are too few or too many."""
+    log = re.sub(r"\x1b\[\d+m", "", log)
+    log, tracebacks = re.subn(r"\[ERROR\] Traceback .*?\n\n", "", log, flags=re.DOTALL)
+    lines = [line for line in log.splitlines() if _ALARM.search(line)]
+    kinds = Counter(job.kind for job in jobs)
+    wanted = {
+        "[WARNING] invalid prompt: ": kinds["refused"],
+        "[ERROR] !!! Exception during processing !!! ": kinds["failing"],
+        "Processing interrupted": kinds["interrupted"],
+    }
+    surprises = [line for line in lines if not any(text in line for text in (*wanted, *_REFUSAL))]
+    found = {text: log.count(text) for text in wanted} | {"Traceback": tracebacks}
+    for text, number in (wanted | {"Traceback": kinds["failing"]}).items():
+        if found[text] != number:
+            surprises.append(f"{text!r} stands {found[text]} times, not {number}")
+    return surprises
+
+
+def floors(resident: list[int]) -> list[int]:
+    """The least memory in each window of prompts, after those in which it settles.
+
+    The least, since what a prompt holds while it is measured comes and goes, and a leak stays.
+    """
+    settled = resident[SETTLED:]
+    return [min(settled[n : n + WINDOW]) for n in range(0, len(settled) - WINDOW + 1, WINDOW)]
