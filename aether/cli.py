@@ -126,8 +126,9 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--model",
         default="miniature",
-        help="miniature (built in, 64x96, trained on a synthetic world), a diffusers folder, a .safetensors transformer, or the name "
-        "of a Hugging Face repository such as AetherWorldModel/AetherV1, which is downloaded",
+        help="miniature (built in: 64x96, knows a synthetic world), a diffusers folder, a .safetensors "
+        "transformer, or the name of a Hugging Face repository such as AetherWorldModel/AetherV1, which is "
+        "downloaded",
     )
     model.add_argument("--vae", help="folder, .safetensors file or repository, where the model has none")
     model.add_argument("--prompt", help=".safetensors file with the empty prompt's embedding")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CONTEXTS = ("selected", "cached_kv")
 FORECASTS = ("linear", "fitted")
 TEXTS = ("refresh", "omit")
+SHALLOWS = ("reuse", "forecast")
 STORAGES = ("model", "float8", "host")
 
 
@@ -70,6 +71,9 @@ class HeroConfig(MethodConfig):
             ``"float8"``: there in half the memory (of bfloat16), numbers rounded to three bits of mantissa,
             with one scale per token. ``"host"``: exact, in the computer's own memory, and on the device only
             while a step reads them.
+        shallow: what the tokens that are not refreshed take for the shallow blocks. ``"reuse"``: the paper's
+            last value. ``"forecast"``: that moves on by ``forecast``, as the deep residual does; truer by far
+            with deterministic samplers, and holds as many more hidden states as the deep one's slopes are.
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
@@ -88,6 +92,7 @@ class HeroConfig(MethodConfig):
     forecast: str = "linear"
     text: str = "refresh"
     storage: str = "model"
+    shallow: str = "reuse"
 
     def __post_init__(self) -> None:
         self._set(
@@ -102,6 +107,7 @@ class HeroConfig(MethodConfig):
             forecast=choice("forecast", self.forecast, FORECASTS),
             text=choice("text", self.text, TEXTS),
             storage=choice("storage", self.storage, STORAGES),
+            shallow=choice("shallow", self.shallow, SHALLOWS),
         )
         self._tokens_per_patch()
 
@@ -176,10 +182,12 @@ class HeroConfig(MethodConfig):
         """The residuals, and keys and values where they are kept.
 
         Three hidden states (shallow residual, deep residual, its slope); one more with the fitted forecast;
-        one in all where every block is shallow.
+        the shallow residual's slopes where it is forecast; no deep ones where every block is shallow.
         """
-        deep = {"linear": 2, "fitted": 3}[self.forecast] if counts.tau < shape.blocks else 0
-        tokens = (1 + deep) * shape.video_tokens
+        forecast = {"linear": 2, "fitted": 3}[self.forecast]
+        shallow = forecast if self.shallow == "forecast" else 1
+        deep = forecast if counts.tau < shape.blocks else 0
+        tokens = (shallow + deep) * shape.video_tokens
         if self.context == "cached_kv":
             tokens += 2 * counts.tau * shape.tokens
         return tokens * shape.width

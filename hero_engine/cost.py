@@ -107,9 +107,7 @@ def predict(
     config.check(shape)
     counts = config.resolve(shape.blocks, steps)
     if half_steps and batch % 2:
-        raise ConfigError(
-            "half_steps", f"a batch of {batch} has no half; with guidance it is 2"
-        )
+        raise ConfigError("half_steps", f"a batch of {batch} has no half; with guidance it is 2")
     ages = step_ages(config.schedule(counts), steps)
     full = ages.count(0)
     whole = full_step(shape)

@@ -8,6 +8,8 @@ the caches of all blocks folded into one).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -20,59 +22,105 @@ def relative_change(new: Tensor, old: Tensor) -> Tensor:
     return change / torch.linalg.vector_norm(old, dtype=torch.float32)
 
 
-class ShallowResidual:
-    """S, what the first tau blocks add: (batch, tokens, width).
+class Forecast(ABC):
+    """A residual (batch, tokens, width), computed at full steps and forecast between them.
 
     Args:
-        store: the kind of store it waits in.
+        store: the kind of store that what is kept waits in.
     """
 
     def __init__(self, store: type[Store] = Store) -> None:
         self._value = store()
+        self._time = 0.0
 
     @property
-    def value(self) -> Tensor:
-        """S. Not to be written to."""
-        return self._value.read()
+    def ready(self) -> bool:
+        """Whether a full step has been observed."""
+        return self._value.filled
+
+    @property
+    def _stores(self) -> list[Store]:
+        """All that is kept."""
+        return [self._value]
+
+    def _terms(self, time: float) -> list[tuple[Store, float | Tensor]]:
+        """What the forecast adds to the last value: tensors kept, and their factors at `time`."""
+        return []
+
+    @abstractmethod
+    def _learn(self, new: Tensor, time: float) -> None:
+        """A value came at `time`; the last one is still kept."""
 
     def prefetch(self) -> None:
         """It will be read soon."""
-        self._value.prefetch()
+        for store in self._stores:
+            store.prefetch()
 
-    def replace(self, before: Tensor, after: Tensor) -> Tensor | None:
-        """A full step: recompute S of every token. Returns its relative change, None the first time."""
+    def observe(self, before: Tensor, after: Tensor, time: float) -> Tensor | None:
+        """A full step at `time`: take the residual after - before of every token.
+
+        Returns:
+            what the forecast missed, relative to the residual (float32 scalar); None the first time.
+        """
         new = after - before
-        change = relative_change(new, self.value) if self._value.filled else None
+        missed = None
+        if self.ready:
+            missed = relative_change(self.add_to(torch.zeros_like(new), time), new)
+            self._learn(new, time)
         self._value.put(new)
-        return change
+        self._time = time
+        self._release()
+        return missed
 
-    def refresh(self, index: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """A cached step: write S of the selected tokens only.
+    def refresh(self, index: Tensor, before: Tensor, after: Tensor, time: float) -> Tensor:
+        """A cached step at `time`: the residual of the selected tokens is known.
+
+        Their last value becomes that from which the forecast arrives at the known one.
 
         Args:
             index: (selected,) token indices.
-            before, after: (batch, selected, width), the tokens entering and leaving the shallow blocks.
+            before, after: (batch, selected, width), the tokens entering and leaving the blocks.
 
         Returns:
-            the selected tokens' relative change, an unbiased sample of that of all tokens.
+            what the forecast missed there, relative to what was found; an unbiased sample of all tokens.
         """
         new = after - before
-        change = relative_change(new, self.value.index_select(1, index))
-        self._value.write(index, new)
-        return change
+        old = self._value.read().index_select(1, index)
+        forecast = old
+        for store, factor in self._terms(time):
+            forecast = forecast + store.read().index_select(1, index) * factor
+        missed = relative_change(forecast, new)
+        self._value.write(index, new if forecast is old else old + (new - forecast))
+        return missed
 
-    def add_to(self, stream: Tensor) -> Tensor:
-        """stream + S, a tensor of its own."""
-        total = stream + self.value
-        self._value.release()
-        return total
+    def add_to(self, stream: Tensor, time: float) -> Tensor:
+        """Add the forecast at `time` to the stream, in place."""
+        stream += self._value.read()
+        for store, factor in self._terms(time):
+            if isinstance(factor, Tensor):
+                stream.addcmul_(store.read(), factor)
+            else:
+                stream.add_(store.read(), alpha=factor)
+        self._release()
+        return stream
+
+    def _release(self) -> None:
+        for store in self._stores:
+            store.release()
 
     @property
     def bytes(self) -> int:
-        return self._value.bytes
+        return sum(store.bytes for store in self._stores)
 
 
-class LinearForecast:
+class Reuse(Forecast):
+    """The last value, whatever the time."""
+
+    def _learn(self, new: Tensor, time: float) -> None:
+        pass
+
+
+class LinearForecast(Forecast):
     """The paper's linear extrapolation: D(t) = D + (t - t_1) (D - D_0) / (t_1 - t_0).
 
     With one full step behind it, D is reused.
@@ -82,53 +130,21 @@ class LinearForecast:
     """
 
     def __init__(self, store: type[Store] = Store) -> None:
-        self._value = store()
+        super().__init__(store)
         self._slope = store()
-        self._time = 0.0
 
     @property
-    def ready(self) -> bool:
-        """Whether a full step has been observed."""
-        return self._value.filled
+    def _stores(self) -> list[Store]:
+        return [self._value, self._slope]
 
-    def prefetch(self) -> None:
-        """It will be added soon."""
-        self._value.prefetch()
-        self._slope.prefetch()
+    def _terms(self, time: float) -> list[tuple[Store, float | Tensor]]:
+        return [(self._slope, time - self._time)] if self._slope.filled else []
 
-    def observe(self, before: Tensor, after: Tensor, time: float) -> Tensor | None:
-        """A full step at `time`: take D = after - before, each (batch, tokens, width).
-
-        Returns:
-            what the forecast missed, relative to D before it (float32 scalar); None the first time.
-        """
-        value = after - before
-        missed = None
-        if self.ready:
-            gap = time - self._time
-            old = self._value.read()
-            forecast = old + self._slope.read() * gap if self._slope.filled else old
-            missed = relative_change(forecast, value)
-            self._slope.put((value - old) / gap)
-        self._value.put(value)
-        self._time = time
-        return missed
-
-    def add_to(self, stream: Tensor, time: float) -> Tensor:
-        """Add the forecast of D at `time` to the stream, in place."""
-        stream += self._value.read()
-        self._value.release()
-        if self._slope.filled:
-            stream.add_(self._slope.read(), alpha=time - self._time)
-            self._slope.release()
-        return stream
-
-    @property
-    def bytes(self) -> int:
-        return self._value.bytes + self._slope.bytes
+    def _learn(self, new: Tensor, time: float) -> None:
+        self._slope.put((new - self._value.read()) / (time - self._time))
 
 
-class FittedForecast:
+class FittedForecast(Forecast):
     """Extrapolation whose coefficients fit themselves to what was missed.
 
     D(t) = D + (t - t_1) (a u + b v), with u and v the latest two slopes between full steps. At each full
@@ -144,39 +160,30 @@ class FittedForecast:
     ridge = 1e-3
 
     def __init__(self, store: type[Store] = Store) -> None:
-        self._value = store()
+        super().__init__(store)
         self._slope = store()
         self._earlier = store()
-        self._time = 0.0
         self._moments: Tensor | None = None
         self._weights: Tensor | None = None
 
     @property
-    def ready(self) -> bool:
-        """Whether a full step has been observed."""
-        return self._value.filled
+    def _stores(self) -> list[Store]:
+        return [self._value, self._slope, self._earlier]
 
-    def prefetch(self) -> None:
-        """It will be added soon."""
-        for store in (self._value, self._slope, self._earlier):
-            store.prefetch()
+    def _terms(self, time: float) -> list[tuple[Store, float | Tensor]]:
+        if self._weights is None:
+            return []
+        factors = self._weights * (time - self._time)
+        stores = (self._slope, self._earlier)
+        return [(store, factor) for store, factor in zip(stores, factors, strict=True) if store.filled]
 
-    def observe(self, before: Tensor, after: Tensor, time: float) -> Tensor | None:
-        """See :meth:`LinearForecast.observe`."""
-        value = after - before
-        missed = None
-        if self.ready:
-            missed = relative_change(self._forecast(torch.zeros_like(value), time), value)
-            slope = (value - self._value.read()) / (time - self._time)
-            if self._slope.filled:
-                self._fit(slope)
-            # The store that held v is the one for the new u.
-            self._slope, self._earlier = self._earlier, self._slope
-            self._slope.put(slope)
-        self._value.put(value)
-        self._time = time
-        self._release()
-        return missed
+    def _learn(self, new: Tensor, time: float) -> None:
+        slope = (new - self._value.read()) / (time - self._time)
+        if self._slope.filled:
+            self._fit(slope)
+        # The store that held v is the one for the new u.
+        self._slope, self._earlier = self._earlier, self._slope
+        self._slope.put(slope)
 
     def _fit(self, target: Tensor) -> None:
         regressors = [store.read() for store in (self._slope, self._earlier) if store.filled]
@@ -195,31 +202,8 @@ class FittedForecast:
         b = (gram[0, 0] * kept[1, 2] - gram[1, 0] * kept[0, 2]) / determinant
         self._weights = torch.stack([a, b]).to(target.dtype)
 
-    def add_to(self, stream: Tensor, time: float) -> Tensor:
-        """Add the forecast of D at `time` to the stream, in place."""
-        self._forecast(stream, time)
-        self._release()
-        return stream
 
-    def _forecast(self, stream: Tensor, time: float) -> Tensor:
-        stream += self._value.read()
-        if self._weights is not None:
-            a, b = self._weights * (time - self._time)
-            stream.addcmul_(self._slope.read(), a)
-            if self._earlier.filled:
-                stream.addcmul_(self._earlier.read(), b)
-        return stream
-
-    def _release(self) -> None:
-        for store in (self._value, self._slope, self._earlier):
-            store.release()
-
-    @property
-    def bytes(self) -> int:
-        return self._value.bytes + self._slope.bytes + self._earlier.bytes
-
-
-FORECAST_CLASSES = {"linear": LinearForecast, "fitted": FittedForecast}
+FORECASTS: dict[str, type[Forecast]] = {"linear": LinearForecast, "fitted": FittedForecast}
 
 
 def _compact(tensor: Tensor) -> Tensor:
@@ -266,16 +250,17 @@ class BranchCache:
 
     Args:
         forecast: ``"linear"`` or ``"fitted"``.
+        shallow: ``"reuse"`` or ``"forecast"``.
         storage: ``"model"``, ``"float8"`` or ``"host"``.
 
     Attributes:
         missed_per_step: what the forecast missed at the last full step, per step of its gap (relative).
     """
 
-    def __init__(self, forecast: str, storage: str = "model"):
+    def __init__(self, forecast: str, shallow: str = "reuse", storage: str = "model"):
         store = STORES[storage]
-        self.shallow = ShallowResidual(store)
-        self.deep = FORECAST_CLASSES[forecast](store)
+        self.shallow = Reuse(store) if shallow == "reuse" else FORECASTS[forecast](store)
+        self.deep = FORECASTS[forecast](store)
         self.keyvalues = KeyValues(store)
         self.missed_per_step: Tensor | float = 0.0
 

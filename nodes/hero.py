@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, ConfigError, HeroConfig
-from ..hero_engine.config import CONTEXTS, FORECASTS, TEXTS
+from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
 
 CUSTOM = "custom"
 _SLIDER = io.NumberDisplay.slider
@@ -32,8 +32,8 @@ class HeroPatch(io.ComfyNode):
                     "preset",
                     options=[CUSTOM, *PRESETS],
                     default="paper",
-                    tooltip="Named settings, which win over everything below but the seed. custom: what is "
-                    "set below.",
+                    tooltip="Named settings, which win over everything below but seed and storage. custom: "
+                    "what is set below.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -137,6 +137,25 @@ class HeroPatch(io.ComfyNode):
                     max=1000,
                     tooltip="tau as a number of blocks, of HERO Analyzer say. Wins over tau and the preset.",
                 ),
+                io.Combo.Input(
+                    "shallow",
+                    options=list(SHALLOWS),
+                    default="reuse",
+                    optional=True,
+                    advanced=True,
+                    tooltip="What tokens that are not computed take for the shallow blocks. reuse: what they "
+                    "last were. forecast: carried forward like the deep blocks; truer with samplers without "
+                    "noise (DDIM, euler).",
+                ),
+                io.Combo.Input(
+                    "storage",
+                    options=list(STORAGES),
+                    default="model",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Where cached features wait, also with a preset. model: as they are. float8: "
+                    "half the memory, slightly rounded. host: in the computer's memory, exact.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
@@ -181,6 +200,8 @@ def make_config(
     text: str,
     seed: int,
     tau_blocks: int | None = None,
+    shallow: str = "reuse",
+    storage: str = "model",
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 
@@ -189,7 +210,7 @@ def make_config(
     """
     if preset != CUSTOM:
         overrides = {} if tau_blocks is None else {"tau": tau_blocks}
-        return HeroConfig.preset(preset, seed=seed, **overrides)
+        return HeroConfig.preset(preset, seed=seed, storage=storage, **overrides)
     if warmup_unit not in ("steps", "percent"):
         raise ConfigError("warmup_unit", f"{warmup_unit!r} is not 'steps' or 'percent'")
     return HeroConfig(
@@ -203,6 +224,8 @@ def make_config(
         context=context,
         forecast=forecast,
         text=text,
+        shallow=shallow,
+        storage=storage,
     )
 
 

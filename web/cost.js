@@ -44,6 +44,7 @@ export const PRESETS = Object.freeze({
     context: "selected",
     forecast: "linear",
     text: "omit",
+    shallow: "reuse",
   },
   "paper-fast": {
     tau: 0.5,
@@ -58,6 +59,7 @@ export const PRESETS = Object.freeze({
     context: "selected",
     forecast: "linear",
     text: "omit",
+    shallow: "reuse",
   },
 });
 
@@ -96,6 +98,8 @@ export function configOf(widgets) {
     context: widgets.context,
     forecast: widgets.forecast,
     text: widgets.text,
+    shallow: widgets.shallow ?? "reuse",
+    storage: widgets.storage ?? "model",
   };
 }
 
@@ -174,10 +178,14 @@ function refreshedTokens(shape, config, counts) {
 }
 
 function cachedBytes(shape, config, counts, batch, elementBytes) {
-  const deep = counts.tau < shape.blocks ? { linear: 2, fitted: 3 }[config.forecast] : 0;
-  let tokens = (1 + deep) * videoTokens(shape);
+  const forecast = { linear: 2, fitted: 3 }[config.forecast];
+  const shallow = config.shallow === "forecast" ? forecast : 1;
+  const deep = counts.tau < shape.blocks ? forecast : 0;
+  let tokens = (shallow + deep) * videoTokens(shape);
   if (config.context === "cached_kv") tokens += 2 * counts.tau * allTokens(shape);
-  return tokens * shape.width * batch * elementBytes;
+  // In float8 a number is a byte, and every token has a scale.
+  const bytes = config.storage === "float8" ? shape.width + elementBytes : shape.width * elementBytes;
+  return tokens * bytes * batch;
 }
 
 /**

@@ -68,7 +68,7 @@ function drawStrip(canvas, steps) {
 }
 
 function settingsOf(node) {
-  const values = Object.fromEntries(SETTINGS.map((name) => [name, valueOf(node, name)]));
+  const values = Object.fromEntries([...SETTINGS, "storage"].map((name) => [name, valueOf(node, name)]));
   const preset = valueOf(node, "preset");
   return { preset, values: { ...values, ...(PRESETS[preset] ?? {}) } };
 }

@@ -2,7 +2,7 @@
 
 Full step t:    all blocks run;  S = x_tau - x_0;  D = x_L - x_tau
 Cached step t': the selected tokens run through the tau shallow blocks, S is refreshed there, and
-                x'_L = x'_0 + S + forecast of D at t'; deep blocks do not run.
+                x'_L = x'_0 + S (or its forecast at t') + forecast of D at t'; deep blocks do not run.
 """
 
 from __future__ import annotations
@@ -72,10 +72,11 @@ class HeroBranch:
     ready = True  # a branch begins with a full step
 
     def __init__(self, method: Hero, call: ModelCall):
-        check_storage(method.config.storage, call.device)
+        config = method.config
+        check_storage(config.storage, call.device)
         self._method = method
         self._draws = method.draws(call)
-        self._cache = BranchCache(method.config.forecast, method.config.storage)
+        self._cache = BranchCache(config.forecast, config.shallow, config.storage)
 
     @property
     def bytes(self) -> int:
@@ -98,7 +99,7 @@ class FullStep(Step):
         gap: number of steps since the last full one.
 
     Attributes:
-        drift: relative change of S since it was cached, None where it was not.
+        drift: how far what was cached of S is off, relative; None where nothing was.
         missed: what the forecast of D missed, relative; None the first time or without deep blocks.
     """
 
@@ -118,7 +119,7 @@ class FullStep(Step):
         last = number == len(self._adapter.blocks) - 1
         with torch.no_grad():
             if number == self._tau - 1:
-                self.drift = self._cache.shallow.replace(self._before, video)
+                self.drift = self._cache.shallow.observe(self._before, video, self._timestep)
                 self._before = video
             elif last:
                 self.missed = self._cache.deep.observe(self._before, video, self._timestep)
@@ -146,7 +147,7 @@ class CachedStep(Step):
         age: mean number of steps since those were last computed.
 
     Attributes:
-        drift: relative change of S on the selected tokens.
+        drift: how far what was cached of S is off on the selected tokens, relative.
     """
 
     def __init__(self, method: Hero, cache: BranchCache, call: ModelCall, index: Tensor, age: Tensor):
@@ -192,8 +193,9 @@ class CachedStep(Step):
     def _leave(self, refreshed: Tensor) -> Tensor:
         """The stream behind the last block."""
         with torch.no_grad():
-            self.drift = self._cache.shallow.refresh(self.index, self._selected, refreshed)
-            stream = self._cache.shallow.add_to(self._stream)
+            shallow, time = self._cache.shallow, self._timestep
+            self.drift = shallow.refresh(self.index, self._selected, refreshed, time)
+            stream = shallow.add_to(self._stream.clone(), time)
             if self._cache.deep.ready:
                 self._cache.deep.add_to(stream, self._timestep)
         self._stream = self._selected = None

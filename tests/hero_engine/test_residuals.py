@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hero_engine.residuals import FittedForecast, KeyValues, LinearForecast, ShallowResidual, relative_change
+from hero_engine.residuals import FittedForecast, KeyValues, LinearForecast, Reuse, relative_change
 
 BEFORE = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -16,18 +16,33 @@ def test_relative_change():
 
 
 def test_shallow_refresh_writes_the_selected_tokens_only():
-    shallow = ShallowResidual()
-    assert shallow.replace(BEFORE, BEFORE + 1) is None
+    shallow = Reuse()
+    assert shallow.observe(BEFORE, BEFORE + 1, 900.0) is None
     index = torch.tensor([1, 4])
-    change = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 1.5)
-    assert float(change) == pytest.approx(0.5, rel=1e-5)
+    missed = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 1.5, 880.0)
+    assert float(missed) == pytest.approx(0.5 / 1.5, rel=1e-5)
     expected = torch.ones_like(BEFORE)
     expected[:, index] = 1.5
-    torch.testing.assert_close(shallow.value, expected)
-    assert float(shallow.replace(BEFORE, BEFORE + expected)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(shallow.add_to(torch.zeros_like(BEFORE), 860.0), expected)
+    assert float(shallow.observe(BEFORE, BEFORE + expected, 860.0)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("forecast", [LinearForecast, FittedForecast])
+def test_a_forecast_goes_through_what_a_refresh_found_and_on_by_its_slope():
+    """Falls by 0.1 a unit of time: 10 at 900, 8 at 880; 7 was forecast for 870, the refresh finds 7.5."""
+    shallow = LinearForecast()
+    shallow.observe(BEFORE, BEFORE + 10, 900.0)
+    shallow.observe(BEFORE, BEFORE + 8, 880.0)
+    index = torch.tensor([0, 2])
+    missed = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 7.5, 870.0)
+    assert float(missed) == pytest.approx(0.5 / 7.5, rel=1e-5)
+    now, later = (shallow.add_to(torch.zeros_like(BEFORE), time) for time in (870.0, 860.0))
+    for found, refreshed, other in ((now, 7.5, 7.0), (later, 6.5, 6.0)):
+        expected = torch.full_like(BEFORE, other)
+        expected[:, index] = refreshed
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("forecast", [Reuse, LinearForecast, FittedForecast])
 def test_one_full_step_is_reused(forecast):
     deep = forecast()
     assert not deep.ready
@@ -72,7 +87,7 @@ def test_the_fitted_forecast_adapts(kind, better_than):
 
 def test_bytes_are_those_of_the_hidden_states_held():
     one = BEFORE.numel() * 4
-    for forecast, held in ((LinearForecast, 2), (FittedForecast, 3)):
+    for forecast, held in ((Reuse, 1), (LinearForecast, 2), (FittedForecast, 3)):
         deep = forecast()
         for i in range(5):
             deep.observe(BEFORE, BEFORE + i, 900.0 - i)

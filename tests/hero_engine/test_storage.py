@@ -125,11 +125,11 @@ def test_unknown_storage_and_missing_float8_are_named(monkeypatch):
 
 @pytest.mark.parametrize("storage", STORES)
 def test_every_part_of_a_branch_uses_the_store_asked_for(storage):
-    cache = BranchCache("fitted", storage)
+    cache = BranchCache("fitted", "forecast", storage)
     cache.keyvalues.replace(0, torch.ones(1, 2, 2), torch.ones(1, 2, 2))
     held = [value for part in (cache.shallow, cache.deep) for value in vars(part).values()]
     held += cache.keyvalues._held[0]
-    assert [type(store) for store in held if isinstance(store, Store)] == 6 * [STORES[storage]]
+    assert [type(store) for store in held if isinstance(store, Store)] == 8 * [STORES[storage]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory and streams need CUDA")

@@ -48,7 +48,9 @@ def js_amount(value: int | float) -> dict[str, float]:
 
 
 def js_config(config: HeroConfig) -> dict[str, Any]:
-    names = ("interval", "ratio", "threshold", "patch", "context", "forecast", "text")
+    names = (
+        "interval", "ratio", "threshold", "patch", "context", "forecast", "text", "shallow", "storage",
+    )  # fmt: skip
     amounts = {name: js_amount(getattr(config, name)) for name in ("tau", "warmup")}
     return {**{name: getattr(config, name) for name in names}, **amounts}
 
@@ -80,6 +82,8 @@ def random_setting(rng: random.Random, shape: ModelShape) -> dict[str, Any]:
         "context": rng.choice(["selected", "cached_kv"]),
         "forecast": rng.choice(["linear", "fitted"]),
         "text": rng.choice(["refresh", "omit"]),
+        "shallow": rng.choice(["reuse", "forecast"]),
+        "storage": rng.choice(["model", "float8", "host"]),
     }
 
 
