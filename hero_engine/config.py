@@ -210,8 +210,12 @@ class HeroConfig(MethodConfig):
         return Hero(adapter, self, counts)
 
 
-# Both reproduce the step counts and FLOPs of the paper's tables (see cost.py).
 PRESETS: dict[str, HeroConfig] = {
+    # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
     "paper": HeroConfig(text="omit"),
     "paper-fast": HeroConfig(interval=3, warmup=0.2, text="omit"),
+    # From `python -m evaluation compare` (docs/methods.md).
+    "quality": HeroConfig(context="cached_kv", forecast="fitted", shallow="forecast"),
+    "balanced": HeroConfig(tau=0.25, forecast="fitted", shallow="forecast", text="omit"),
+    "fast": HeroConfig(tau=0.25, interval=3, warmup=2, forecast="fitted", shallow="forecast", text="omit"),
 }

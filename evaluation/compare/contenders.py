@@ -107,8 +107,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 """The engine's other methods and what is set in them besides interval and warm-up."""
 
-TRUER = {"context": "cached_kv", "forecast": "fitted", "text": "omit"}
-"""What the findings say is truest of HERO."""
+TRUER = {"context": "cached_kv", "forecast": "fitted", "shallow": "forecast", "text": "omit"}
+"""The truest of HERO in trials."""
+FEW_BLOCKS = {**TRUER, "tau": 0.1}
 
 LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
     "hero": tuple(
@@ -125,8 +126,9 @@ LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
 HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
     "context": ("selected", "cached_kv"),
     "forecast": ("linear", "fitted"),
+    "shallow": ("reuse", "forecast"),
     "text": ("omit", "refresh"),
-    "tau": (0.25, 0.5, 0.75),
+    "tau": (0.1, 0.25, 0.5, 0.75),
     "ratio": (1 / 6, 1 / 3),
 }
 """What the search tries of HERO's settings, besides interval, warm-up and threshold."""
@@ -186,9 +188,10 @@ def default_contenders(
     shape: ModelShape, steps: Sequence[int], targets: Sequence[float] = TARGETS
 ) -> list[Contender]:
     """A selection that needs no search: of every method, for every target, the smallest interval that reaches
-    it; of HERO the paper's presets, the paper's form and the one with cached keys and fitted forecast."""
+    it; of HERO the presets, the paper's form and, with many and with few blocks, the one with cached keys and
+    fitted forecasts."""
     found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
-    families = [("hero", {"text": "omit"}), ("hero", TRUER), *engine_families()]
+    families = [("hero", {"text": "omit"}), ("hero", TRUER), ("hero", FEW_BLOCKS), *engine_families()]
     for target in targets:
         for method, settings in families:
             found += list(fitted(method, settings, target, shape, steps))[:1]

@@ -137,7 +137,7 @@ def test_presets_are_the_engines():
     presets = ask([])["presets"]
     assert set(presets) == set(PRESETS)
     for name, config in presets.items():
-        ours = js_config(replace(PRESETS[name], ratio=0.17, tau=0.5))
+        ours = js_config(replace(PRESETS[name], ratio=0.17))
         assert config == {**ours, "patch": list(ours["patch"])}
         assert PRESETS[name].resolve(42, 50) == replace(PRESETS[name], ratio=0.17).resolve(42, 50)
         answer = ask(
