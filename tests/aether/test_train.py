@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from aether.errors import InputError
 from aether.miniature import build
 from aether.miniature.model import TRANSFORMER
-from aether.miniature.train import autoencoder, data, denoiser, latents
+from aether.miniature.train import autoencoder, data, denoiser, latents, state
 from aether.miniature.train.__main__ import main
 from aether.tasks import condition
 
@@ -157,3 +157,15 @@ def test_nothing_is_exported_from_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="work: .*autoencoder.safetensors is not there"):
         main(["--work", str(tmp_path), "--first", "export", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_training_can_begin_with_given_weights(tmp_path: Path) -> None:
+    weights = build(seed=1).transformer.state_dict()
+    file = tmp_path / "denoiser.safetensors"
+    state.begin_with(file, weights)
+    state.begin_with(file, {})  # what is there stays
+    loaded = denoiser.load_transformer(file).state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+    transformer = denoiser.new_transformer(TRANSFORMER, 0)
+    assert state.restore(file, transformer, state.Average(transformer, 0.9), []) == 0
+    assert all(torch.equal(value, weights[key]) for key, value in transformer.state_dict().items())

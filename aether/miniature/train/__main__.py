@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from ..model import TRANSFORMER, WEIGHTS, build, write_weights
 from .autoencoder import begin_autoencoder, load_autoencoder, train_autoencoder
 from .data import load_clips
 from .denoiser import load_transformer, new_transformer, train_denoiser
 from .latents import load_latents
+from .state import begin_with
 
 STAGES = ("scenes", "autoencoder", "latents", "denoiser", "export")
 
@@ -31,6 +33,9 @@ def main(arguments: list[str] | None = None) -> None:
     clips = (
         load_clips(work / "scenes", options.scenes, options.workers, _say) if stages[0] != "export" else None
     )
+    if options.bundled:
+        begin_with(codec, load_file(WEIGHTS / "vae.safetensors"))
+        begin_with(denoiser, load_file(WEIGHTS / "transformer.safetensors"))
     if clips is not None:
         begin_autoencoder(clips, codec, options.seed)
     if "autoencoder" in stages:
@@ -60,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", type=int, default=1240, help="training clips")
     parser.add_argument("--autoencoder-steps", type=int, default=4000, help="in all, earlier ones included")
     parser.add_argument("--denoiser-steps", type=int, default=6000, help="in all, earlier ones included")
+    parser.add_argument(
+        "--bundled", action="store_true", help="begin with the bundled weights where there is no checkpoint"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render scenes")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

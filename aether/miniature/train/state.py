@@ -46,6 +46,10 @@ def save(
     for number, optimizer in enumerate(optimizers):
         for index, entries in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{key}": value for key, value in entries.items()}
+    _write(file, tensors, step)
+
+
+def _write(file: Path, tensors: dict[str, torch.Tensor], step: int) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     save_file(
@@ -66,6 +70,17 @@ def averaged(file: Path) -> dict[str, torch.Tensor]:
     return {
         key.removeprefix("average."): value for key, value in stored.items() if key.startswith("average.")
     }
+
+
+def begin_with(file: Path, weights: dict[str, torch.Tensor]) -> None:
+    """Write a checkpoint of given weights at step 0, where there is none yet."""
+    if not file.is_file():
+        tensors = {
+            f"{part}.{key}": value.float().clone()
+            for part in ("module", "average")
+            for key, value in weights.items()
+        }
+        _write(file, tensors, 0)
 
 
 def restore(
