@@ -34,7 +34,8 @@ POST_STEPS = 4
 """As in Aether's demo."""
 
 _HERO_OPTIONS = (
-    "tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text", "storage",
+    "tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text",
+    "shallow", "storage",
 )  # fmt: skip
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
@@ -187,6 +188,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     hero.add_argument("--context", help="what refreshed tokens attend to: selected or cached_kv")
     hero.add_argument("--forecast", help="linear or fitted")
     hero.add_argument("--text", help="text tokens on cached steps: refresh or omit")
+    hero.add_argument("--shallow", help="of tokens not refreshed: reuse (as published) or forecast")
     hero.add_argument("--storage", help="of what is cached: model (as it is), float8 or host")
     hero.add_argument("--patch", type=_patch, metavar="TxHxW", help="tokens that the ratio is drawn from")
     hero.add_argument("--hero-seed", type=int, help="of the token sampling")

@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", help="selected or cached_kv")
     parser.add_argument("--forecast", help="linear or fitted")
     parser.add_argument("--text", help="refresh or omit")
+    parser.add_argument("--shallow", help="residual of tokens not refreshed: reuse or forecast")
     parser.add_argument("--storage", help="of cached features: model, float8 or host")
     parser.add_argument("--order", type=int, help="TaylorSeer's order")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
@@ -86,7 +87,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.paper:
         return _check_paper()
-    names = ("tau", "interval", "ratio", "warmup", "context", "forecast", "text", "storage", "order")
+    names = (
+        "tau", "interval", "ratio", "warmup", "context", "forecast", "text", "shallow", "storage", "order",
+    )  # fmt: skip
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
         config = _config(arguments.method, arguments.preset, given)

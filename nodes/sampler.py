@@ -77,6 +77,7 @@ class AetherSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "guidance_skip",
+                    optional=True,
                     default=0.0,
                     min=0.0,
                     max=1.0,

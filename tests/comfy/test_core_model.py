@@ -70,7 +70,7 @@ def test_reports_of_other_latents(nodes, core_model, ksampler):
     patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
     samples = ksampler(patched, core_model.task)
     for model, latent, words in (
-        (core_model.model, samples, "No HERO Patch is on this MODEL"),
+        (core_model.model, samples, "No HERO Patch or Cache Method is on this MODEL"),
         (patched, samples + 1, "No report for this latent"),
         (patched, samples, "HERO: "),
     ):

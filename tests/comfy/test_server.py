@@ -93,7 +93,8 @@ def test_every_node_and_widget_explains_itself(server):
             for widget, spec in inputs.items():
                 assert spec[1].get("tooltip"), (name, widget)
                 if widget == "seed":
-                    wanted = "fixed" if name == "AetherSampler" else False
+                    samples = name in ("AetherSampler", "AetherLongClip", "AetherPostReconstruct")
+                    wanted = "fixed" if samples else False
                     assert spec[1]["control_after_generate"] == wanted, name
         assert all(node["output_tooltips"]), name
 
@@ -110,7 +111,8 @@ def test_the_widgets_stay_in_order(server):
         "patch_columns context forecast text seed tau_blocks shallow storage",
         "HeroMethod": "model method",
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
-        "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance",
+        "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "
+        "guidance_skip",
         "AetherSplit": "latent",
         "AetherDepth": "vae disparity normalize colormap near far edge",
         "AetherSaveDepth": "depth format quantity filename_prefix fps near far mask",

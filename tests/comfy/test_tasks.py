@@ -323,7 +323,7 @@ def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip):
         for v in (vae, ours)
     )
     # Ours is a sample of the posterior, core's its mean.
-    assert 0 < (theirs - own).norm() / own.norm() < 0.05
+    assert 0 < (theirs - own).norm() / own.norm() < 0.08
     streams = nodes.AetherSplit(latent={"samples": torch.zeros(1, 56, 5, 8, 12)}).args
     assert nodes.AetherDepth(vae=vae, disparity=streams[1])[1].shape == (17, 64, 96, 3)
 
