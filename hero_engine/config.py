@@ -214,7 +214,7 @@ PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
     "paper": HeroConfig(text="omit"),
     "paper-fast": HeroConfig(interval=3, warmup=0.2, text="omit"),
-    # From `python -m evaluation compare` (docs/methods.md).
+    # Chosen by trials on the miniature (docs/comparison.md).
     "quality": HeroConfig(context="cached_kv", forecast="fitted", shallow="forecast"),
     "balanced": HeroConfig(tau=0.25, forecast="fitted", shallow="forecast", text="omit"),
     "fast": HeroConfig(tau=0.25, interval=3, warmup=2, forecast="fitted", shallow="forecast", text="omit"),
