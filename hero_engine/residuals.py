@@ -65,7 +65,7 @@ class Forecast(ABC):
         new = after - before
         missed = None
         if self.ready:
-            missed = relative_change(self.add_to(torch.zeros_like(new), time), new)
+            missed = relative_change(self._with_terms(self._value.read(), time), new)
             self._learn(new, time)
         self._value.put(new)
         self._time = time
@@ -86,23 +86,28 @@ class Forecast(ABC):
         """
         new = after - before
         old = self._value.read().index_select(1, index)
-        forecast = old
-        for store, factor in self._terms(time):
-            forecast = forecast + store.read().index_select(1, index) * factor
+        forecast = self._with_terms(old, time, index)
         missed = relative_change(forecast, new)
         self._value.write(index, new if forecast is old else old + (new - forecast))
         return missed
 
-    def add_to(self, stream: Tensor, time: float) -> Tensor:
-        """Add the forecast at `time` to the stream, in place."""
-        stream += self._value.read()
+    def add_to(self, stream: Tensor, time: float, in_place: bool = False) -> Tensor:
+        """stream + the forecast at `time`: a tensor of its own, or the stream itself."""
+        total = stream.add_(self._value.read()) if in_place else stream + self._value.read()
         for store, factor in self._terms(time):
             if isinstance(factor, Tensor):
-                stream.addcmul_(store.read(), factor)
+                total.addcmul_(store.read(), factor)
             else:
-                stream.add_(store.read(), alpha=factor)
+                total.add_(store.read(), alpha=factor)
         self._release()
-        return stream
+        return total
+
+    def _with_terms(self, value: Tensor, time: float, index: Tensor | None = None) -> Tensor:
+        """The forecast from the last value, of all tokens or of the selected ones. Not to be written to."""
+        for store, factor in self._terms(time):
+            term = store.read() if index is None else store.read().index_select(1, index)
+            value = value + term * factor
+        return value
 
     def _release(self) -> None:
         for store in self._stores:

@@ -195,9 +195,9 @@ class CachedStep(Step):
         with torch.no_grad():
             shallow, time = self._cache.shallow, self._timestep
             self.drift = shallow.refresh(self.index, self._selected, refreshed, time)
-            stream = shallow.add_to(self._stream.clone(), time)
+            stream = shallow.add_to(self._stream, time)
             if self._cache.deep.ready:
-                self._cache.deep.add_to(stream, self._timestep)
+                self._cache.deep.add_to(stream, time, in_place=True)
         self._stream = self._selected = None
         return stream
 
