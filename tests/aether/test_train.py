@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from aether.errors import InputError
 from aether.miniature import build
-from aether.miniature.model import TRANSFORMER
 from aether.miniature.train import autoencoder, data, denoiser, latents, state
 from aether.miniature.train.__main__ import main
 from aether.tasks import condition
@@ -138,7 +137,7 @@ def test_denoiser_goes_on_where_it_stopped(
     monkeypatch.setattr(denoiser, "BATCH", 2)
 
     def train(file: Path) -> None:
-        model = replace(build(0), transformer=denoiser.new_transformer(TRANSFORMER, 0))
+        model = replace(build(0), transformer=denoiser.new_transformer(0))
         denoiser.train_denoiser(model, encoded, file, 3, say=lambda text: None)
 
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
@@ -166,6 +165,6 @@ def test_training_can_begin_with_given_weights(tmp_path: Path) -> None:
     state.begin_with(file, {})  # what is there stays
     loaded = denoiser.load_transformer(file).state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in weights.items())
-    transformer = denoiser.new_transformer(TRANSFORMER, 0)
-    assert state.restore(file, transformer, state.Average(transformer, 0.9), []) == 0
+    transformer = denoiser.new_transformer(0)
+    assert state.restore(file, transformer, state.Average(transformer), []) == 0
     assert all(torch.equal(value, weights[key]) for key, value in transformer.state_dict().items())

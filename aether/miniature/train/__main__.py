@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..model import TRANSFORMER, WEIGHTS, build, write_weights
+from ..model import WEIGHTS, build, write_weights
 from .autoencoder import begin_autoencoder, load_autoencoder, train_autoencoder
 from .data import load_clips
 from .denoiser import load_transformer, new_transformer, train_denoiser
 from .latents import load_latents
+from .parallel import first_alone, join
 from .state import begin_with
 
 STAGES = ("scenes", "autoencoder", "latents", "denoiser", "export")
@@ -30,24 +31,25 @@ def main(arguments: list[str] | None = None) -> None:
     work, device = options.work, options.device
     codec, denoiser = work / "autoencoder.safetensors", work / "denoiser.safetensors"
     stages = STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1]
-    clips = (
-        load_clips(work / "scenes", options.scenes, options.workers, _say) if stages[0] != "export" else None
-    )
-    if options.bundled:
-        begin_with(codec, load_file(WEIGHTS / "vae.safetensors"))
-        begin_with(denoiser, load_file(WEIGHTS / "transformer.safetensors"))
-    if clips is not None:
-        begin_autoencoder(clips, codec, options.seed)
+    clips = None
+    with first_alone():
+        if options.bundled:
+            begin_with(codec, load_file(WEIGHTS / "vae.safetensors"))
+            begin_with(denoiser, load_file(WEIGHTS / "transformer.safetensors"))
+        if stages[0] != "export":
+            clips = load_clips(work / "scenes", options.scenes, options.workers, _say)
+            begin_autoencoder(clips, codec, options.seed)
     if "autoencoder" in stages:
         train_autoencoder(clips, codec, options.autoencoder_steps, options.seed, device=device, say=_say)
     if "latents" in stages or "denoiser" in stages:
         vae = load_autoencoder(codec).to(device)
-        latents = load_latents(copy.deepcopy(vae).bfloat16(), clips, work / "latents.npz", _say)
+        with first_alone():
+            latents = load_latents(copy.deepcopy(vae).bfloat16(), clips, work / "latents.npz", _say)
         if "denoiser" in stages:
             del clips
-            model = replace(build(0), vae=vae, transformer=new_transformer(TRANSFORMER, options.seed))
+            model = replace(build(0), vae=vae, transformer=new_transformer(options.seed))
             train_denoiser(model.to(device), latents, denoiser, options.denoiser_steps, options.seed, _say)
-    if "export" in stages and int(os.environ.get("RANK", "0")) == 0:
+    if "export" in stages and join() == 0:
         write_weights(options.out, load_autoencoder(codec), load_transformer(denoiser))
         _say(f"weights are in {options.out}")
 

@@ -15,7 +15,7 @@ from .data import Clips
 from .linear_codec import set_linear_encoder
 from .optimizer import MuonAdamW
 from .parallel import average_gradients, join
-from .state import Average, averaged, rate, restore, save
+from .state import Average, averaged, begin_with, rate, restore, save
 
 LEARNING_RATE = 3e-3
 NOISE = 0.05
@@ -42,9 +42,9 @@ def begin_autoencoder(clips: Clips, file: Path, seed: int = 0) -> None:
             if "resnets" in name and ".conv2." in name:
                 parameter.mul_(0.3)
     colors = clips.rgb[:_CODEC_CLIPS:2].astype(np.float32) / 127.5 - 1
-    roots = np.repeat(clips.roots()[1:_CODEC_CLIPS:2, ..., None] * 2 - 1, 3, axis=-1)
+    roots = np.repeat(clips.roots(slice(1, _CODEC_CLIPS, 2))[..., None] * 2 - 1, 3, axis=-1)
     set_linear_encoder(vae, np.concatenate([colors, roots]).astype(np.float32))
-    save(file, 0, vae, Average(vae, 0.998), [])
+    begin_with(file, vae.state_dict())
 
 
 def load_autoencoder(file: Path) -> AutoencoderKLCogVideoX:
@@ -64,10 +64,10 @@ def train_autoencoder(
     say: Callable[[str], None] = print,
 ) -> None:
     """Train the decoder up to `steps` in all, going on from `file`, which :func:`begin_autoencoder` wrote."""
-    rank, _ = join()
+    rank = join()
     vae = AutoencoderKLCogVideoX(**VAE).to(device)
     vae.encoder.requires_grad_(False)
-    average = Average(vae, 0.998)
+    average = Average(vae)
     last = list(vae.decoder.conv_out.parameters())
     hidden = [value for value in vae.decoder.parameters() if value.ndim > 1 and value is not last[0]]
     rest = [*(value for value in vae.decoder.parameters() if value.ndim == 1), last[0]]

@@ -5,6 +5,7 @@ Scenes from `FIRST_SCENE` on are trained on; those below are held out, for tests
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -39,14 +40,14 @@ class Clips:
     def __len__(self) -> int:
         return len(self.rgb)
 
-    @property
+    @functools.cached_property
     def nearest(self) -> np.ndarray:
         """(N,) the smallest depth of each clip, Aether's unit of length."""
         return self.depth.min(axis=(1, 2, 3))
 
-    def roots(self) -> np.ndarray:
-        """(N, F, H, W) float32 in [0, 1]: the square root of the disparity, which is what Aether encodes."""
-        return np.sqrt(self.nearest[:, None, None, None] / self.depth)
+    def roots(self, clips: int | slice = slice(None)) -> np.ndarray:
+        """([N,] F, H, W) float32 in [0, 1]: the square root of the disparity, as Aether encodes it."""
+        return np.sqrt(self.nearest[:, None, None, None][clips] / self.depth[clips])
 
 
 def load_clips(

@@ -38,10 +38,10 @@ STREAM_WEIGHTS = (1.0, 2.0, 1.5)
 SAVE_EVERY = 100
 
 
-def new_transformer(config: dict, seed: int) -> CogVideoXTransformer3DModel:
+def new_transformer(seed: int) -> CogVideoXTransformer3DModel:
     """Weights to begin from: blocks that pass their input on, an output of zero."""
     torch.manual_seed(seed)
-    transformer = CogVideoXTransformer3DModel(**config)
+    transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
     with torch.no_grad():
         for block in transformer.transformer_blocks:
             for linear in (block.norm1.linear, block.norm2.linear):
@@ -61,9 +61,9 @@ def train_denoiser(
     say: Callable[[str], None] = print,
 ) -> None:
     """Train `model.transformer` (float32, in place) up to `steps` in all, going on from `file`, if any."""
-    rank, _ = join()
+    rank = join()
     transformer = model.transformer.requires_grad_(True)
-    average = Average(transformer, 0.998)
+    average = Average(transformer)
     blocks = list(transformer.transformer_blocks.parameters())
     hidden = [value for value in blocks if value.ndim == 2]
     chosen = {id(value) for value in hidden}

@@ -58,7 +58,7 @@ def load_latents(
 def _encoded(vae: AutoencoderKLCogVideoX, clips: Clips, number: int) -> list[tuple[np.ndarray, ...]]:
     """RGB, disparity, stills and raymap of a clip, and of it mirrored and backwards."""
     rgb = clips.rgb[number].astype(np.float32) / 127.5 - 1
-    root = np.sqrt(clips.nearest[number] / clips.depth[number]) * 2 - 1
+    root = clips.roots(number) * 2 - 1
     root = np.repeat(root[..., None], 3, axis=-1)
     videos = _means(vae, np.stack([rgb, rgb[::-1, :, ::-1], root, root[::-1, :, ::-1]]))
     frames = np.concatenate([rgb[list(STILLS)], rgb[::-1, :, ::-1][list(STILLS)]])

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
+_PATIENCE = timedelta(hours=12)  # the first renders and encodes for long
 
-def join() -> tuple[int, int]:
-    """(rank, processes); joins the others where torchrun started several."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return int(os.environ.get("RANK", "0")), processes
+
+def join() -> int:
+    """This process's number, 0 for the first; joins the others where torchrun started several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=_PATIENCE)
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process goes through the body before the others, which then find what it has written."""
+    rank, several = join(), dist.is_initialized()
+    if several and rank:
+        dist.barrier()
+    yield
+    if several and not rank:
+        dist.barrier()
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -16,6 +16,9 @@ DECAY = 0.3
 """Share of the steps over which the learning rate falls to zero. Before, it is constant, so that a finished
 training can be given more steps without having been wound down for fewer."""
 
+MEMORY = 0.998
+"""Of the averaged weights, from step to step."""
+
 
 def rate(step: int, steps: int) -> float:
     """Factor on the learning rate at a step, 0 to 1."""
@@ -26,13 +29,12 @@ def rate(step: int, steps: int) -> float:
 class Average:
     """Exponential average of a module's parameters, which samples better than the latest ones."""
 
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, module: torch.nn.Module) -> None:
         self.weights = {key: value.detach().clone() for key, value in module.named_parameters()}
 
     @torch.no_grad()
     def add(self, module: torch.nn.Module, step: int) -> None:
-        decay = min(self.decay, (step + 1) / (step + 10))
+        decay = min(MEMORY, (step + 1) / (step + 10))
         for key, value in module.named_parameters():
             self.weights[key].lerp_(value.float(), 1 - decay)
 
