@@ -4,6 +4,7 @@ import json
 import math
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from tests.aether import tiny
 pytest.importorskip("evo")
 pytest.importorskip("skimage")
 
+ROOT = Path(__file__).parents[2]
 FORA = Contender("fora", {"interval": 2, "warmup": 0.25})
 GROUP = runs.Group(scene=1, task="planning", sampler="reference", steps=6)
 
@@ -185,7 +187,9 @@ def test_work_goes_on_where_it_stopped(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_give_what_one_process_gives(tmp_path):
+def test_workers_give_what_one_process_gives(tmp_path, monkeypatch):
+    # Spawned workers search the same folders; once ComfyUI is imported, its own package `tests` comes first.
+    monkeypatch.syspath_prepend(str(ROOT))
     tasks = [(replace(GROUP, steps=3, scene=scene), [FORA]) for scene in (1, 2)]
     found = []
     for workers in (1, 2):
