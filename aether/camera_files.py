@@ -21,8 +21,6 @@ which is COLMAP's and nerfstudio's convention too.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +32,7 @@ from . import camera_glb
 from .arrays import read_npy, read_npz
 from .errors import InputError, reading
 from .export import cameras_json, check_rate, new_folder
+from .files import write_file
 from .geometry import FLIP, Cameras, cameras_from_fov, finite_array, from_quaternions, to_quaternions
 
 Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -104,7 +103,7 @@ def write_cameras(stem: str | Path, cameras: Cameras, fps: float, format: str) -
         raise InputError("filename", f"{target.name} exists; give another name")
     content = encode(cameras, fps)
     if isinstance(content, bytes):
-        _write_file(target, content)
+        write_file(target, content)
     else:
         with new_folder(target) as folder:
             for name, text in content.items():
@@ -146,16 +145,6 @@ def _main_file(folder: Path) -> Path:
     if not found:
         raise InputError("file", f"{folder.name} holds none of {', '.join(names)}")
     return found[0]
-
-
-def _write_file(target: Path, content: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # --- JSON, NPZ: ours, and poses alone ---------------------------------------------------------------------

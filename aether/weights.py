@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 
 from .errors import InputError, reading
+from .files import new_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -127,13 +127,8 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write a safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial)
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(file) as part:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part)
 
 
 def read_json(file: Path, field: str) -> dict:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .files import new_file
 from .geometry import finite_array
 from .latents import Decoded
 
@@ -84,14 +83,8 @@ class WindowStore:
             "raymap": finite_array(decoded.raymap, "raymap", (None,) * 4).astype(np.float32),
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f".window-{window:05d}.{secrets.token_hex(4)}.part"
-        try:
+        with new_file(self.path(window)) as part:
             save_file(arrays, part, metadata={"report": json.dumps(report)})
-            os.replace(part, self.path(window))
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
 
     def report(self, window: int) -> dict[str, Any]:
         with _opened(self.path(window)) as file:

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
+from ..files import new_file
 from ..loading import make_scheduler
 from ..model import AetherModel
 
@@ -103,12 +104,10 @@ def write_weights(
     folder: Path, vae: AutoencoderKLCogVideoX, transformer: CogVideoXTransformer3DModel
 ) -> None:
     """Write trained weights as float16, each file whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     for name, module in (("vae", vae), ("transformer", transformer)):
         weights = {key: value.half().contiguous() for key, value in module.state_dict().items()}
-        partial = folder / f"{name}.partial"
-        save_file(weights, partial)
-        partial.replace(folder / f"{name}.safetensors")
+        with new_file(folder / f"{name}.safetensors") as part:
+            save_file(weights, part)
 
 
 def _with_weights(

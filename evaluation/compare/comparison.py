@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError
+from aether.files import write_file
 from aether.model import AetherModel
 
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
-from .journal import Journal, write_whole
+from .journal import Journal
 from .report import command_line, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
@@ -82,10 +83,10 @@ def compare(plan: Plan, dry_run: bool) -> str:
         work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
     rows = rows_of(_of(tasks, journal.records))
     text = markdown(rows, _header(plan, model), plan.targets)
-    write_whole(plan.folder / "results.md", text)
-    write_whole(plan.folder / "results.csv", csv_text(rows))
+    write_file(plan.folder / "results.md", text)
+    write_file(plan.folder / "results.csv", csv_text(rows))
     if picture := frontier_png(rows):
-        write_whole(plan.folder / "frontier.png", picture)
+        write_file(plan.folder / "frontier.png", picture)
     return text
 
 
@@ -167,7 +168,7 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
             say=lambda text: print(text, file=sys.stderr),
         )
     document = {**_header(plan, model), **settings_document(found)}
-    write_whole(plan.folder / "settings.json", json.dumps(document, indent=1) + "\n")
+    write_file(plan.folder / "settings.json", json.dumps(document, indent=1) + "\n")
     lines = [f"{sampler}: {one.label}: {one.title}" for sampler, kept in found.items() for one in kept]
     return "\n".join([*lines, f"written to {plan.folder / 'settings.json'}"])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError
+from aether.files import write_file
 
 
 class Journal:
@@ -70,16 +71,9 @@ class Journal:
             ) from error
 
     def _write_whole(self, lines: Iterable[dict[str, Any]]) -> None:
-        write_whole(self._path, "".join(map(_line, lines)))
+        write_file(self._path, "".join(map(_line, lines)))
 
 
 def _line(record: dict[str, Any]) -> str:
     # Infinity is written as JSON has it not: of equal results the PSNR is infinite, and Python reads it back.
     return json.dumps(record) + "\n"
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """A file that appears whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(part, path)

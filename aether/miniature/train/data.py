@@ -6,7 +6,6 @@ Scenes from `FIRST_SCENE` on are trained on; those below are held out, for tests
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import new_file
 from ..raycast import render
 from ..world import random_scene
 
@@ -76,6 +76,5 @@ def _rendered(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 
 def _write_shard(file: Path, clips: list) -> None:
     rgb, depth, poses, k = (np.stack(part) for part in zip(*clips, strict=True))
-    partial = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(partial, rgb=rgb, depth=depth, poses=poses, k=k)
-    partial.replace(file)
+    with new_file(file) as part, part.open("wb") as opened:
+        np.savez(opened, rgb=rgb, depth=depth, poses=poses, k=k)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from ... import raymap as raymaps
+from ...files import new_file
 from .data import HEIGHT, WIDTH, Clips
 
 STILLS = (0, 8, 16)
@@ -48,9 +48,8 @@ def load_latents(
             if (number + 1) % 100 == 0:
                 say(f"encoded {number + 1} of {len(clips)} clips")
         arrays = (np.stack(column) for column in zip(*rows, strict=True))
-        partial = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, **dict(zip(names, arrays, strict=True)))
-        partial.replace(file)
+        with new_file(file) as part, part.open("wb") as opened:
+            np.savez(opened, **dict(zip(names, arrays, strict=True)))
     stored = np.load(file)
     return LatentClips(*(stored[name] for name in names))
 

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ...errors import InputError
+from ...files import new_file
 
 WARMUP = 50
 DECAY = 0.3
@@ -52,12 +53,9 @@ def save(
 
 
 def _write(file: Path, tensors: dict[str, torch.Tensor], step: int) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(
-        {key: value.contiguous() for key, value in tensors.items()}, partial, {"step": json.dumps(step)}
-    )
-    partial.replace(file)
+    contiguous = {key: value.contiguous() for key, value in tensors.items()}
+    with new_file(file) as part:
+        save_file(contiguous, part, {"step": json.dumps(step)})
 
 
 def averaged(file: Path) -> dict[str, torch.Tensor]:
