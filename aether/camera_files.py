@@ -31,8 +31,8 @@ import numpy as np
 from . import camera_glb
 from .arrays import read_npy, read_npz
 from .errors import InputError, reading
-from .export import cameras_json, check_rate, new_folder
-from .files import write_file
+from .export import cameras_json, check_rate
+from .files import new_folder, write_file
 from .geometry import FLIP, Cameras, cameras_from_fov, finite_array, from_quaternions, to_quaternions
 
 Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

@@ -479,7 +479,8 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
     import textwrap
 
     from .compare import METHOD, compare
-    from .export import check_out_dir, new_folder, write_run
+    from .export import check_out_dir, write_run
+    from .files import new_folder
 
     task, names = COMMANDS[arguments.task]
     if len(arguments.inputs) != len(names):

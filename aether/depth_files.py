@@ -28,7 +28,8 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .export import SCALE_NOTE, check_rate, new_folder
+from .export import SCALE_NOTE, check_rate
+from .files import new_folder
 from .geometry import finite_array
 
 QUANTITIES = {

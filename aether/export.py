@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +12,7 @@ import numpy as np
 
 from .contact import color_depth, color_rays, contact_sheet
 from .errors import InputError
+from .files import new_folder
 from .geometry import Cameras, disparity_to_depth, finite_array
 from .point_cloud import fuse, write_ply
 from .surfaces import Surfaces
@@ -249,44 +246,3 @@ def _documents(
             is_bytes = isinstance(content, bytes)
             documents[name] = content if is_bytes else json.dumps(content, indent=1).encode()
     return documents
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` to write into, which takes its place at the end; any error removes it.
-
-    Ask :func:`check_out_dir` before: what is at ``target`` is replaced.
-    """
-    made = _make_parents(target.parent)
-    folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        folder.mkdir()
-        yield folder
-        _put_in_place(folder, target)
-    except BaseException:  # a run that is stopped with Ctrl-C must not leave half a folder either
-        shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            for parent in made:
-                parent.rmdir()
-        raise
-
-
-def _make_parents(parent: Path) -> list[Path]:
-    """Create ``parent``; returns the folders that were missing, deepest first."""
-    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _put_in_place(folder: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(folder, target)
-        return
-    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")
-    os.rename(target, old)
-    try:
-        os.rename(folder, target)
-    except BaseException:
-        os.rename(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

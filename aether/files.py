@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,7 +17,7 @@ def new_file(target: Path) -> Iterator[Path]:
     Folders that are missing are made. The path ends in ``.part``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = _beside(target, "part")
     try:
         yield part
         os.replace(part, target)
@@ -28,3 +29,48 @@ def write_file(target: Path, content: bytes | str) -> None:
     """Write a file; text as UTF-8."""
     with new_file(target) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to write into, which takes its place at the end; any error removes it.
+
+    What is at ``target`` is replaced: ask `export.check_out_dir` before.
+    """
+    made = _make_parents(target.parent)
+    folder = _beside(target, "part")
+    try:
+        folder.mkdir()
+        yield folder
+        _put_in_place(folder, target)
+    except BaseException:  # a run that is stopped with Ctrl-C must not leave half a folder either
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+def _make_parents(parent: Path) -> list[Path]:
+    """Create ``parent``; returns the folders that were missing, deepest first."""
+    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(folder, target)
+        return
+    old = _beside(target, "old")
+    os.rename(target, old)
+    try:
+        os.rename(folder, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{ending}")

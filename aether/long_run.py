@@ -25,11 +25,11 @@ from .contact import color_rays, contact_sheet, disparity_range, paint_disparity
 from .export import (
     cameras_json,
     check_out_dir,
-    new_folder,
     write_depth_pictures,
     write_scene,
     write_video,
 )
+from .files import new_folder
 from .geometry import disparity_to_depth
 from .long_clips import LongClip
 from .model import AetherModel

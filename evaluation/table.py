@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from aether.export import check_out_dir, new_folder
+from aether.export import check_out_dir
+from aether.files import new_folder
 
 FILES = ("results.csv", "results.json")
 

@@ -48,7 +48,8 @@ MUST_BE_TRUE = {"weights_only", "use_safetensors"}
 WRITERS = {
     *("write_text", "write_bytes", "mkdir", "makedirs", "touch", "unlink", "rmdir", "rmtree", "symlink_to"),
     *("savez", "savez_compressed", "savetxt", "save_file", "tofile", "NamedTemporaryFile", "mkdtemp"),
-    *("write_cameras", "write_run", "new_folder", "save_prompt_embeds", "write_tensors"),
+    *("write_cameras", "write_run", "new_folder", "new_file", "write_file", "save_prompt_embeds"),
+    "write_tensors",
     *("expanduser", "home", "getcwd", "cwd", "environ", "chdir"),
 }
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import aether.export as export
 from aether.clips import read_clip
 from aether.contact import color_depth, color_rays, contact_sheet
 from aether.errors import InputError
@@ -184,12 +183,14 @@ def test_overwrite_replaces_an_earlier_run(tmp_path, run):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
-@pytest.mark.parametrize("stage", ["write_video", "write_scene", "contact_sheet", "_put_in_place"])
+@pytest.mark.parametrize(
+    "stage", ["export.write_video", "export.write_scene", "export.contact_sheet", "files._put_in_place"]
+)
 def test_nothing_is_left_of_a_failed_run(tmp_path, run, monkeypatch, error, stage):
     def fail(*args, **kwargs):
         raise error("stop")
 
-    monkeypatch.setattr(export, stage, fail)
+    monkeypatch.setattr(f"aether.{stage}", fail)
     with pytest.raises(error):
         write_run(tmp_path / "new" / "out", *run, 12)
     assert everything(tmp_path) == []
@@ -206,7 +207,7 @@ def test_the_earlier_run_survives_a_failure(tmp_path, run, monkeypatch):
             raise KeyboardInterrupt
         rename(old, new)
 
-    monkeypatch.setattr(export.os, "rename", second_fails)
+    monkeypatch.setattr(os, "rename", second_fails)
     with pytest.raises(KeyboardInterrupt):
         write_run(tmp_path / "out", *run, 8, overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
