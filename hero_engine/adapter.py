@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -62,6 +62,15 @@ class BlockCall:
     text: Tensor
     rotary: tuple[Tensor, Tensor] | None
     rest: dict[str, Any]
+
+    def select(self, tokens: Tensor, *, text: bool) -> BlockCall:
+        """The same forward of some video tokens (their numbers), with all text tokens or with none."""
+        rotary = self.rotary
+        if rotary is not None:
+            cos, sin = (table.to(tokens.device)[tokens] for table in rotary)
+            rotary = cos, sin
+        video = self.video.index_select(1, tokens)
+        return replace(self, video=video, text=self.text if text else self.text[:, :0], rotary=rotary)
 
 
 class ModelAdapter(Protocol):

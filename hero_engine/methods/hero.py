@@ -172,23 +172,17 @@ class CachedStep(Step):
 
     def _select(self, call: BlockCall) -> BlockCall:
         self._stream, self._text = call.video, call.text
-        self._rotary = call.rotary
-        if call.rotary is not None:
-            self._rotary = tuple(table.to(self.index.device)[self.index] for table in call.rotary)
         with torch.no_grad():
-            self._selected = call.video.index_select(1, self.index)
-        return replace(call, video=self._selected, text=call.text[:, : self._text_kept])
-
-    @property
-    def _text_kept(self) -> int:
-        """Text tokens that run along."""
-        return self._text.shape[1] if self._refresh_text else 0
+            selected = call.select(self.index, text=self._refresh_text)
+        self._selected, self._rotary = selected.video, selected.rotary
+        return selected
 
     @functools.cached_property
     def _rows(self) -> Tensor:
         """Where the tokens that run stand among text and video tokens; asked for with cached keys only."""
-        text = torch.arange(self._text_kept, device=self.index.device)
-        return torch.cat([text, self.index + self._text.shape[1]])
+        count = self._text.shape[1]
+        text = torch.arange(count if self._refresh_text else 0, device=self.index.device)
+        return torch.cat([text, self.index + count])
 
     def _leave(self, refreshed: Tensor) -> Tensor:
         """The stream behind the last block."""

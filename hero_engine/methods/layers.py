@@ -146,11 +146,8 @@ class RefreshedStep(LayersStep):
         return super().block(number, forward, call)
 
     def _begin(self, call: BlockCall) -> None:
-        self._video = call.video.index_select(1, self._drawn)
-        self._text = call.text if self._with_text else call.text[:, :0]
-        self._rotary = call.rotary
-        if call.rotary is not None:
-            self._rotary = tuple(table.to(self._drawn.device)[self._drawn] for table in call.rotary)
+        selected = call.select(self._drawn, text=self._with_text)
+        self._video, self._text, self._rotary = selected.video, selected.text, selected.rotary
         self._keep()
 
     def _keep(self) -> None:
