@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, reading
 from .export import SCALE_NOTE, check_rate
 from .files import new_folder
 from .geometry import finite_array
@@ -38,6 +38,7 @@ QUANTITIES = {
 }
 """What can be written, and what it means."""
 ABOUT = "depth.json"
+_NAME = "depth_%05d"
 _TOP = 65535
 _STEPS = _TOP - 1
 """Steps of a 16-bit PNG's range: level 0 is kept for pixels without depth."""
@@ -122,7 +123,7 @@ def write_depth(
         "range": [low, high],
         "value": writer.value,
         "color": "none: these are numbers (Blender: Non-Color; Nuke: raw data)",
-        "files": f"depth_%05d{writer.ending}",
+        "files": _NAME + writer.ending,
         "first": 1,
         "frames": len(pictures),
         "width": pictures.width,
@@ -146,20 +147,28 @@ def read_depth(folder: str | Path) -> DepthFiles:
         InputError: no depth.json, or one that is not whole; a frame is missing, damaged or of another size.
     """
     folder = Path(folder)
-    try:
+    with reading("folder", f"{ABOUT} of {folder} cannot be read"):
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        writer, (low, high), fps = FORMATS[about["format"]], about["range"], float(about["fps"])
-        paths = [folder / (about["files"] % (about["first"] + index)) for index in range(about["frames"])]
-        values = np.empty((len(paths), about["height"], about["width"]), dtype=np.float32)
-        quantity = about["quantity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError("folder", f"{ABOUT} of {folder} cannot be read ({reason})") from error
-    for path, target in zip(paths, values, strict=True):
-        try:
-            target[:] = finite_array(writer.decode(path.read_bytes(), low, high), path.name, target.shape)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError("folder", f"{path} cannot be read as a depth picture ({error})") from error
+        writer, quantity, fps = FORMATS[about["format"]], about["quantity"], float(about["fps"])
+        low, high = map(float, about["range"])
+        missing = int(about["no_depth"]["pixels"])
+        shape = about["frames"], about["height"], about["width"]
+        if quantity not in QUANTITIES or not 0 < low <= high < np.inf or min(shape) < 1:
+            raise ValueError("it tells of another quantity, an empty range or no pictures")
+        check_rate(fps)
+        count = len(list(folder.glob(f"depth_*{writer.ending}")))
+        if count != shape[0]:
+            raise ValueError(f"{shape[0]} pictures are expected, {count} are there")
+        values = np.empty(shape, dtype=np.float32)
+    for number, target in enumerate(values, 1):
+        path = folder / (_NAME % number + writer.ending)
+        with reading("folder", f"{path} cannot be read as a depth picture"):
+            target[:] = writer.decode(path.read_bytes(), low, high, shape[1:])
+            if not ((target >= 0) & (target < np.inf)).all():
+                raise ValueError("it holds NaN, infinite or negative values")
+    # EXR decoders say nothing of what is damaged, they leave those pixels 0.
+    if np.count_nonzero(values == 0) != missing:
+        raise InputError("folder", f"{folder} is damaged: other pixels than {ABOUT} tells of have no depth")
     return DepthFiles(values, quantity, fps, about)
 
 
@@ -247,12 +256,19 @@ def _encode_exr(values: np.ndarray, low: float, high: float) -> bytes:
     return b"".join(bytes(packet) for packet in (*codec.encode(frame), *codec.encode(None)))
 
 
-def _decode_exr(data: bytes, low: float, high: float) -> np.ndarray:
+def _decode_exr(data: bytes, low: float, high: float, size: tuple[int, int]) -> np.ndarray:
     import av
 
     codec = av.CodecContext.create("exr", "r")
+    # What a damaged header asks for is not allocated; FFmpeg counts rows with their padding.
+    codec.options = {"max_pixels": str(size[0] * (size[1] + 64))}
     (frame,) = (*codec.decode(av.Packet(data)), *codec.decode(None))
-    return frame.to_ndarray()[..., 0]
+    if frame.format.name != "gbrpf32le" or (frame.height, frame.width) != size:
+        raise ValueError(f"it is not {size[1]} x {size[0]} with R, G and B of 32 bits")
+    colors = frame.to_ndarray()
+    if (colors != colors[..., :1]).any():
+        raise ValueError("its R, G and B differ")
+    return colors[..., 0]
 
 
 def _encode_png(values: np.ndarray, low: float, high: float) -> bytes:
@@ -266,12 +282,12 @@ def _encode_png(values: np.ndarray, low: float, high: float) -> bytes:
     return png.getvalue()
 
 
-def _decode_png(data: bytes, low: float, high: float) -> np.ndarray:
+def _decode_png(data: bytes, low: float, high: float, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as picture:
-        if not picture.mode.startswith("I"):
-            raise ValueError("it is not grey with 16 bits")
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        if not picture.mode.startswith("I") or picture.size[::-1] != size:
+            raise ValueError(f"it is not {size[1]} x {size[0]}, grey with 16 bits")
         levels = np.asarray(picture).astype(np.float64)
     return np.where(levels > 0, low + (levels - 1) / _STEPS * (high - low), 0)
 
@@ -282,7 +298,7 @@ class _Format:
     value: str
     find_range: Callable[[float, float, float | None, float | None], tuple[float, float]]
     encode: Callable[[np.ndarray, float, float], bytes]
-    decode: Callable[[bytes, float, float], np.ndarray]
+    decode: Callable[[bytes, float, float, tuple[int, int]], np.ndarray]
 
 
 FORMATS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from comfy_api.latest import io
 
 from ..aether.errors import InputError
 from ..aether.model import AetherModel
+from ..aether.weights import read_json
 from . import attention as attentions
 from .messages import show_text
 
@@ -160,11 +161,9 @@ def _diffusers_folders() -> list[str]:
 
 def _is_transformer(folder: Path) -> bool:
     for config in (folder / "transformer" / "config.json", folder / "config.json"):
-        try:
-            if json.loads(config.read_text(encoding="utf-8")).get("_class_name") == _TRANSFORMER_CLASS:
+        with suppress(InputError, OSError):
+            if read_json(config, "transformer").get("_class_name") == _TRANSFORMER_CLASS:
                 return True
-        except (OSError, ValueError, AttributeError):
-            continue
     return False
 
 

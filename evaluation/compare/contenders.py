@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-from aether.errors import InputError
+from aether.errors import InputError, reading
 from aether.latents import latent_frames
 from aether.model import AetherModel
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig, MethodConfig, hero_session
@@ -221,21 +222,15 @@ def read_settings(path: str | Path) -> dict[str, list[Contender]]:
     Raises:
         InputError: field "settings".
     """
-    try:
+    with reading("settings", f"{path} is not a file of settings as the search writes it"):
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         found = {
             sampler: [Contender(entry["method"], entry["settings"]) for entry in document[sampler]]
             for sampler in SAMPLERS
             if sampler in document
         }
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "settings", f"{path} is not a file of settings as the search writes it ({error})"
-        ) from error
-    for contender in (contender for contenders in found.values() for contender in contenders):
-        contender.config()
+        for contender in itertools.chain(*found.values()):
+            contender.config()
     return found
 
 

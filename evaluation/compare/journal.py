@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from aether.errors import InputError
+from aether.errors import InputError, reading
 from aether.files import write_file
 
 
@@ -63,12 +63,8 @@ class Journal:
         return True
 
     def _parsed(self, number: int, line: bytes) -> dict[str, Any]:
-        try:
-            return json.loads(line)
-        except ValueError as error:
-            raise InputError(
-                "out", f"{self._path} is damaged in line {number} ({error}); remove that line"
-            ) from error
+        with reading("out", f"{self._path} is damaged in line {number}; remove that line"):
+            return dict(json.loads(line))
 
     def _write_whole(self, lines: Iterable[dict[str, Any]]) -> None:
         write_file(self._path, "".join(map(_line, lines)))

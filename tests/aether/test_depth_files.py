@@ -226,7 +226,7 @@ def test_damaged_folders_are_refused(tmp_path, depth, format, how):
 def test_an_8_bit_png_is_refused(tmp_path, depth):
     folder = write_depth(tmp_path / "x", depth, 12, format="png16")
     Image.new("L", (51, 33)).save(folder / "depth_00001.png")
-    with pytest.raises(InputError, match="not grey with 16 bits"):
+    with pytest.raises(InputError, match="not 51 x 33, grey with 16 bits"):
         read_depth(folder)
 
 

@@ -100,6 +100,18 @@ def json_file(data: bytes, rng: Random) -> bytes:
     return json.dumps(document[0]).encode() if document else b""
 
 
+def jsonl_file(data: bytes, rng: Random) -> bytes:
+    """A line of it damaged, as JSON or as text, left out, doubled, or two of them exchanged."""
+    lines = data.splitlines(keepends=True)
+    at = rng.randrange(len(lines))
+    line = lines[at].rstrip(b"\n")
+    damage = rng.choice((json_file, text_file, lambda line, rng: b"", lambda line, rng: line + b"\n" + line))
+    lines[at] = damage(line, rng) + b"\n"
+    if rng.random() < 0.1:
+        lines.reverse()
+    return b"".join(lines)
+
+
 def _places(value: Any):
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in list(items):
@@ -235,6 +247,7 @@ def png_file(data: bytes, rng: Random) -> bytes:
 
 SPECIAL: dict[str, Damage] = {
     ".json": json_file,
+    ".jsonl": jsonl_file,
     ".txt": text_file,
     ".npy": npy_file,
     ".npz": npz_file,

@@ -20,7 +20,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -47,12 +47,14 @@ class Reader:
         read: is given the folder that holds them; raises InputError, or returns something.
         check: fails where that is not right.
         share: of the inputs asked for that are tried, below 1 where one takes long.
+        beside: files that are not damaged.
     """
 
     files: dict[str, bytes]
     read: Callable[[Path], Any]
     check: Callable[[Any], bool]
     share: float = 1.0
+    beside: dict[str, bytes] = field(default_factory=dict)
 
 
 class Hang(BaseException):
@@ -76,7 +78,7 @@ def fuzz(name: str, reader: Reader, numbers: range, folder: Path) -> dict[str, A
     """Feed it the damaged files of these numbers."""
     from aether.errors import InputError
 
-    for file, content in reader.files.items():
+    for file, content in {**reader.files, **reader.beside}.items():
         (folder / file).write_bytes(content)
     assert reader.check(reader.read(folder)), f"{name}: the good file is not read"
     counts, failures, slowest, before = {"refused": 0, "read": 0}, [], 0.0, _peak()
@@ -212,17 +214,108 @@ def _arrays() -> dict[str, Reader]:
     }
 
 
+def _depth() -> dict[str, Reader]:
+    """Pictures hold exactly what was written, or are refused; depth.json may tell of other numbers."""
+    from aether.depth_files import ABOUT, FORMATS, read_depth, write_depth
+
+    rng = np.random.default_rng(0)
+    values = rng.uniform(1, 5, (3, 20, 12))
+    readers = {}
+    for name in FORMATS:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = write_depth(Path(scratch) / name, values, 12, format=name, mask=values > 4.8)
+            whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+            truth = read_depth(folder).values
+        about = {ABOUT: whole.pop(ABOUT)}
+
+        def same(found: Any, truth: np.ndarray = truth) -> bool:
+            return np.array_equal(found.values, truth)
+
+        def usual(found: Any, truth: np.ndarray = truth) -> bool:
+            rate = np.isfinite(found.fps) and found.fps > 0
+            return rate and found.values.shape == truth.shape and bool((found.values >= 0).all())
+
+        readers[f"depth {name}"] = Reader(whole, read_depth, same, beside=about)
+        readers[f"depth {name} json"] = Reader(about, read_depth, usual, beside=whole)
+    return readers
+
+
+def _comparison() -> dict[str, Reader]:
+    from evaluation.compare.contenders import SAMPLERS, Contender, read_settings
+    from evaluation.compare.journal import Journal
+
+    entries = [{"method": "fora", "settings": {"interval": 3}}, {"method": "hero", "settings": {"tau": 0.5}}]
+    setup = {"weights": "ab12", "steps": 8}
+    with tempfile.TemporaryDirectory() as scratch:
+        journal = Journal(Path(scratch) / "runs.jsonl", setup)
+        for number in range(3):
+            journal.add({"seed": number, "error": 0.5, "contender": entries[0]})
+        journaled = (Path(scratch) / "runs.jsonl").read_bytes()
+
+    def contenders(found: Any) -> bool:
+        return all(isinstance(one, Contender) and one.key for some in found.values() for one in some)
+
+    return {
+        "comparison settings": Reader(
+            {"settings.json": json.dumps(dict.fromkeys(SAMPLERS, entries)).encode()},
+            lambda folder: read_settings(folder / "settings.json"),
+            contenders,
+        ),
+        "comparison journal": Reader(
+            {"runs.jsonl": journaled},
+            lambda folder: Journal(folder / "runs.jsonl", setup).records,
+            lambda found: all(isinstance(record, dict) for record in found),
+        ),
+    }
+
+
+def _checkpoints() -> dict[str, Reader]:
+    import torch
+
+    from aether.miniature.train.state import Average, averaged, restore, save
+
+    torch.manual_seed(0)
+    module = torch.nn.Linear(4, 3)
+    names = sorted(name for name, _ in module.named_parameters())
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "work.safetensors"
+        save(file, 5, module, Average(module), [optimizer])
+        checkpoint = file.read_bytes()
+
+    def restored(folder: Path) -> int:
+        fresh = torch.nn.Linear(4, 3)
+        return restore(
+            folder / "work.safetensors", fresh, Average(fresh), [torch.optim.AdamW(fresh.parameters())]
+        )
+
+    return {
+        "training checkpoint": Reader(
+            {"work.safetensors": checkpoint}, restored, lambda step: isinstance(step, int)
+        ),
+        "training average": Reader(
+            {"work.safetensors": checkpoint},
+            lambda folder: averaged(folder / "work.safetensors"),
+            lambda found: sorted(found) == names,
+        ),
+    }
+
+
 def _weights() -> dict[str, Reader]:
     import torch
+    from diffusers import AutoencoderKLCogVideoX
     from safetensors.torch import save
 
     from aether.errors import InputError
     from aether.latents import Decoded
-    from aether.loading import load_transformer, make_scheduler
+    from aether.loading import load_transformer, load_vae, make_scheduler
     from aether.prompt import load_prompt_embeds
     from aether.weights import read_header
     from aether.window_store import WindowStore
 
+    from ..aether.tiny import VAE
     from ..hero_engine.models import scheduler, tiny_transformer
 
     model = tiny_transformer(1, width=32)
@@ -235,8 +328,16 @@ def _weights() -> dict[str, Reader]:
     weights = "diffusion_pytorch_model.safetensors"
     index = {"weight_map": {key: weights for key in model.state_dict()}}
 
+    vae = AutoencoderKLCogVideoX(**VAE)
+    vae_state = save({key: value.contiguous() for key, value in vae.state_dict().items()})
+    vae_config = {"_class_name": type(vae).__name__} | VAE
+
     def tensors_of(module: Any) -> bool:
         return sorted(module.state_dict()) == sorted(model.state_dict())
+
+    def vae_of(module: Any) -> bool:
+        scale = module.config.scaling_factor
+        return sorted(module.state_dict()) == sorted(vae.state_dict()) and 0 < scale < np.inf
 
     with tempfile.TemporaryDirectory() as scratch:
         store = WindowStore(Path(scratch), {})
@@ -244,12 +345,12 @@ def _weights() -> dict[str, Reader]:
         store.save(0, Decoded(*arrays), {"seconds": {}})
         name, window = store.path(0).name, store.path(0).read_bytes()
 
-    def finished(folder: Path) -> set[int]:
+    def finished(folder: Path) -> list[tuple[int, ...]]:
         kept = WindowStore(folder / "store", {})
         kept.folder.mkdir(parents=True, exist_ok=True)
         kept.path(0).write_bytes((folder / name).read_bytes())
         if kept.finished(1, (3, 8, 12)):
-            return {0}
+            return [kept.array(0, array)[:].shape for array in ("rgb", "disparity", "raymap")]
         raise InputError("window", "is not taken for finished")
 
     return {
@@ -282,7 +383,16 @@ def _weights() -> dict[str, Reader]:
             lambda folder: load_transformer(folder),
             tensors_of,
         ),
-        "window of a long run": Reader({name: window}, finished, bool),
+        "vae file": Reader(
+            {"vae.safetensors": vae_state},
+            lambda folder: load_vae(folder / "vae.safetensors"),
+            vae_of,
+            beside={"config.json": json.dumps(vae_config).encode()},
+        ),
+        "vae folder": Reader(
+            {"config.json": json.dumps(vae_config).encode(), weights: vae_state}, load_vae, vae_of
+        ),
+        "window of a long run": Reader({name: window}, finished, [array.shape for array in arrays].__eq__),
     }
 
 
@@ -293,6 +403,8 @@ def _pictures() -> dict[str, Reader]:
 
     from aether.clips import read_clip, read_every_frame, read_image
     from aether.export import write_video
+    from aether.long_clips import open_clip
+    from evaluation.sources import RunFolder
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -306,6 +418,16 @@ def _pictures() -> dict[str, Reader]:
         for ending in ("mp4", "mkv"):
             write_video(Path(scratch) / f"a.{ending}", frames, 12)
         videos = {name: (Path(scratch) / name).read_bytes() for name in ("a.mp4", "a.mkv")}
+
+    frames_of_folder = {f"{number}.png": pictures["a.png"] for number in range(3)}
+    disparity = BytesIO()
+    np.savez(disparity, disparity=rng.uniform(0.1, 1, (20, 32, 48)).astype(np.float32))
+
+    def windows(path: Path) -> list[np.ndarray]:
+        return [frames for _, frames in open_clip(path, size=(16, 16)).windows()]
+
+    def long(found: list[np.ndarray]) -> bool:
+        return bool(found) and all(len(frames) in (17, 25, 33, 41) for frames in found)
 
     def still(found: Any) -> bool:
         return found.pixels.ndim == 3 and bool(np.isfinite(found.pixels).all())
@@ -327,10 +449,25 @@ def _pictures() -> dict[str, Reader]:
         lambda found: found.ndim == 4 and len(found) > 0,
         0.2,
     )
+    readers["clip folder"] = Reader(frames_of_folder, lambda folder: read_clip(folder, size=(16, 16)), clip)
+    readers["long clip folder"] = Reader(frames_of_folder, windows, long)
+    for name, content in videos.items():
+        readers[f"long clip {name}"] = Reader(
+            {name: content}, lambda folder, name=name: windows(folder / name), long, 0.2
+        )
+    frames = [{"pose": np.eye(4).tolist(), "intrinsics": np.diag([40.0, 40.0, 1.0]).tolist()}] * 20
+    document = {"frames": frames, "height": 32, "width": 48, "fps": 12}
+    readers["evaluation run streams"] = Reader(
+        {"rgb.mp4": videos["a.mp4"], "cameras.json": json.dumps(document).encode()},
+        lambda folder: RunFolder(folder).streams(),
+        lambda found: found.rgb.ndim == 4 and found.rgb.size > 0 and found.disparity is not None,
+        0.2,
+        beside={"depth.npz": disparity.getvalue()},
+    )
     return readers
 
 
-GROUPS = (_cameras, _arrays, _weights, _pictures)
+GROUPS = (_cameras, _arrays, _depth, _comparison, _checkpoints, _weights, _pictures)
 
 
 def main(count: int, names: list[str], only: int | None = None) -> None:

@@ -22,9 +22,12 @@ READERS = (
     *("camera cameras.npz", "camera poses.npy", "camera poses.json", "raymap npy"),
     *("evaluation npz", "evaluation streams", "evaluation run", "sintel dpt", "sintel cam"),
     *("safetensors header", "prompt embeds", "scheduler config", "transformer file", "transformer folder"),
-    "window of a long run",
+    *("vae file", "vae folder", "window of a long run", "training checkpoint", "training average"),
+    *("depth exr", "depth exr json", "depth png16", "depth png16 json"),
+    *("comparison settings", "comparison journal"),
     *(f"picture a.{ending}" for ending in ("png", "jpeg", "webp", "tiff", "bmp", "ppm")),
-    *("video a.mp4", "video a.mkv", "every frame"),
+    *("video a.mp4", "video a.mkv", "every frame", "clip folder", "evaluation run streams"),
+    *("long clip folder", "long clip a.mp4", "long clip a.mkv"),
 )
 
 

@@ -9,8 +9,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ...errors import InputError
+from ...errors import InputError, reading
 from ...files import new_file
+
+_DAMAGED = "cannot be read as a checkpoint; remove it to train this part anew"
 
 WARMUP = 50
 DECAY = 0.3
@@ -62,11 +64,12 @@ def averaged(file: Path) -> dict[str, torch.Tensor]:
     """The averaged weights of a checkpoint.
 
     Raises:
-        InputError: there is none (field "work").
+        InputError: there is none, or a damaged one (field "work").
     """
     if not file.is_file():
         raise InputError("work", f"{file} is not there: run the stages before this one first")
-    stored = load_file(file)
+    with reading("work", f"{file} {_DAMAGED}"):
+        stored = load_file(file)
     return {
         key.removeprefix("average."): value for key, value in stored.items() if key.startswith("average.")
     }
@@ -86,12 +89,23 @@ def begin_with(file: Path, weights: dict[str, torch.Tensor]) -> None:
 def restore(
     file: Path, module: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]
 ) -> int:
-    """Read a checkpoint into the objects; the step to go on with, 0 where there is none."""
+    """Read a checkpoint into the objects; the step to go on with, 0 where there is none.
+
+    Raises:
+        InputError: it is damaged, or of other modules (field "work"); the objects may hold parts of it.
+    """
     if not file.is_file():
         return 0
+    with reading("work", f"{file} {_DAMAGED}"):
+        return _restored(file, module, average, optimizers)
+
+
+def _restored(
+    file: Path, module: torch.nn.Module, average: Average, optimizers: list[torch.optim.Optimizer]
+) -> int:
     with safe_open(file, "pt") as stored:
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
-        step = json.loads(stored.metadata()["step"])
+        step = int(json.loads(stored.metadata()["step"]))
     with torch.no_grad():
         for key, value in module.named_parameters():
             value.copy_(tensors[f"module.{key}"])
