@@ -19,6 +19,7 @@ from ..aether.geometry import Cameras, to_gltf, to_quaternions
 from ..aether.path_picture import draw_frustums
 from ..aether.raymap import SPATIAL_SCALE
 from ..aether.tasks import FPS
+from .inputs import seed_input
 from .messages import show_text
 from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap
 
@@ -109,14 +110,7 @@ class AetherCamera(io.ComfyNode):
                     tooltip="After another move: frames in which both go on together, which rounds off the "
                     "corner. One less than this move's frames: both at once.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=False,
-                    tooltip="For handheld: another number is another unrest.",
-                ),
+                seed_input("For handheld: another number is another unrest."),
                 io.Int.Input(
                     "frame",
                     default=0,

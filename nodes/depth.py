@@ -10,7 +10,9 @@ from comfy_api.latest import io
 
 from ..aether.errors import InputError
 from ..aether.geometry import depth_edges, disparity_to_depth
-from .types import latent_fps, make_video
+from .inputs import VAE
+from .streams import check_stream
+from .types import gray_image, latent_fps, make_video
 
 NORMALIZE = ["sequence", "none", "range"]
 COLORMAPS = ["gray", "Spectral", "viridis", "magma", "turbo"]
@@ -29,7 +31,7 @@ class AetherDepth(io.ComfyNode):
             description="Decodes the disparity of Aether Split: a picture, float depth and disparity, edges.",
             search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth", "depth edges"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature."),
+                VAE,
                 io.Latent.Input("disparity", tooltip="The disparity of Aether Split."),
                 io.Combo.Input(
                     "normalize",
@@ -123,7 +125,7 @@ class AetherDepth(io.ComfyNode):
         edges = torch.from_numpy(depth_edges(depth, edge)).float()
         fps = latent_fps(disparity)
         return io.NodeOutput(
-            picture, _image(depth), _image(values), edges, make_video(picture, fps), float(fps)
+            picture, gray_image(depth), gray_image(values), edges, make_video(picture, fps), float(fps)
         )
 
 
@@ -133,15 +135,9 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     Raises:
         InputError: another kind of VAE or latent, or NaN.
     """
-    from .comfy_vae import condition_model, decode_raw
+    from .comfy_vae import decode_raw
 
-    channels = condition_model(vae).latent_channels
-    if samples.ndim != 5 or samples.shape[:2] != (1, channels):
-        raise InputError(
-            "disparity",
-            f"has shape {tuple(samples.shape)}, not (1, {channels}, time, h, w): connect the disparity of "
-            "Aether Split",
-        )
+    check_stream(vae, samples, "disparity")
     root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5
     if not torch.isfinite(root).all():
         raise InputError(
@@ -165,16 +161,11 @@ def draw(disparity: np.ndarray, normalize: str, colormap: str, near: float, far:
         low, high = np.percentile(sample, _PERCENTILES)
     shares = np.clip((disparity - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
     if colormap == "gray":
-        return _image(shares)
+        return gray_image(shares)
     from matplotlib import colormaps
 
     table = colormaps["Spectral_r" if colormap == "Spectral" else colormap](np.linspace(0, 1, 1024))[:, :3]
     return torch.from_numpy(table.astype(np.float32)[(shares * 1023 + 0.5).astype(np.int64)])
-
-
-def _image(values: np.ndarray) -> torch.Tensor:
-    """(F, H, W) in three equal channels."""
-    return torch.from_numpy(values)[..., None].repeat(1, 1, 1, 3)
 
 
 NODES: list[type[Any]] = [AetherDepth]

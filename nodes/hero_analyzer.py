@@ -10,7 +10,8 @@ from comfy_api.latest import io, ui
 
 from ..aether.errors import InputError
 from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
-from .sampler import SCHEDULERS, guidance_problem, sample_latent
+from .inputs import SCHEDULERS, seed_input
+from .sampler import guidance_problem, sample_latent
 
 _CORE_GUIDANCE = 6.0
 """CogVideoX's own; Aether's hangs on the task."""
@@ -33,14 +34,7 @@ class HeroAnalyzer(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="As for the sampler."),
                 io.Conditioning.Input("negative", tooltip="As for the sampler."),
                 io.Latent.Input("latent", tooltip="As for the sampler."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=False,
-                    tooltip="Of the noise.",
-                ),
+                seed_input("Of the noise.", most=2**64 - 1),
                 io.Int.Input(
                     "steps",
                     default=30,

@@ -23,15 +23,14 @@ from ..aether.sampling import Callback
 from ..aether.tasks import FRAMES, TASKS
 from ..aether.window_jobs import Outcome, Progress, Serial
 from ..aether.window_store import WindowStore
+from .conditioning import encode, form_of, read_video, renamed, size_of, size_problem
 from .depth import decode_disparity
 from .hero_reports import box_of
+from .inputs import AUTO, RATES, SCHEDULER, VAE, seed_input, size_inputs
 from .messages import show_text
-from .sampler import SCHEDULERS, sample_latent
+from .sampler import sample_latent
 from .streams import AetherSplit
-
-# The reconstruction of a window is what Aether Reconstruct and Aether Sampler do.
-from .tasks import _FPS, _VAE, AUTO, _encode, _form, _renamed, _size, _size_inputs, _size_problem, _video
-from .types import CameraPath, Raymap
+from .types import CameraPath, Raymap, gray_image
 
 _FOLDER = "aether_windows"
 _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -51,14 +50,14 @@ class AetherLongClip(io.ComfyNode):
             search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
             inputs=[
                 io.Model.Input("model", tooltip="An Aether MODEL. HERO Patch begins anew in every window."),
-                _VAE,
+                VAE,
                 io.MultiType.Input(
                     "video",
                     [io.Image, io.Video],
                     tooltip="The clip: a VIDEO, or IMAGEs in order. A VIDEO of a file is read window by "
                     "window.",
                 ),
-                *_size_inputs(),
+                *size_inputs(),
                 io.Combo.Input(
                     "frames",
                     options=[AUTO, *map(str, FRAMES)],
@@ -74,25 +73,13 @@ class AetherLongClip(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "fps",
-                    options=_FPS,
+                    options=RATES,
                     default=AUTO,
                     tooltip="Frames per second. auto: what suits the video's rate; for IMAGEs 12.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Of the noise, the same for every window.",
-                ),
+                seed_input("Of the noise, the same for every window.", control=io.ControlAfterGenerate.fixed),
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Of each window. 0: 4."),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="dpm",
-                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
-                ),
+                SCHEDULER,
                 io.Boolean.Input(
                     "tiles",
                     default=False,
@@ -131,7 +118,7 @@ class AetherLongClip(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, width: int, height: int, frames: str, stride: int) -> bool | str:
-        return _size_problem(width, height) or _stride_problem(frames, stride) or True
+        return size_problem(width, height) or _stride_problem(frames, stride) or True
 
     @classmethod
     def execute(
@@ -149,20 +136,19 @@ class AetherLongClip(io.ComfyNode):
         scheduler: str,
         tiles: bool,
     ) -> io.NodeOutput:
-        form = _form(vae)
         clip = _open(
             video,
             None if fps == AUTO else int(fps),
-            size=_size(form, width, height),
+            size=size_of(vae, width, height),
             tiled=tiles,
             length=None if frames == AUTO else int(frames),
             stride=stride or None,
-            max_length=form.default_frames,
+            max_length=form_of(vae).default_frames,
         )
         settings = {"seed": seed, "steps": steps or TASKS[TASK].default_steps, "scheduler": scheduler}
         signature = {"clip": clip.identity(), "model": _token(model), "vae": _token(vae), **settings}
         store = WindowStore(Path(folder_paths.get_temp_directory()) / _FOLDER, signature)
-        with _renamed("out", "temp"):
+        with renamed("out", "temp"):
             result = reconstruct_windows(
                 clip,
                 _WindowRun(model, vae, settings),
@@ -190,7 +176,7 @@ def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
         source = video.get_stream_source()
         if isinstance(source, str):
             return open_clip(source, fps, **settings)
-    pixels, rate = _video(video)
+    pixels, rate = read_video(video)
     return array_clip(pixels, rate, fps, **settings)
 
 
@@ -211,10 +197,9 @@ class _WindowRun:
     def __call__(self, inputs: job.Inputs, callback: Callback) -> Outcome:
         start = time.perf_counter()
         size = inputs.height, inputs.width
-        conditioning = _encode(
-            _form(self._vae), self._vae, TASK, inputs.pictures, None, inputs.frames, size, inputs.fps,
-            self._settings["seed"],
-        )  # fmt: skip
+        conditioning = encode(
+            self._vae, TASK, inputs.pictures, None, inputs.frames, size, inputs.fps, self._settings["seed"]
+        )
         latent = sample_latent(self._model, *conditioning.args, **self._settings, callback=callback)
         rgb, disparity, raymap = AetherSplit.execute(latent).args
         decoded = Decoded(
@@ -268,18 +253,13 @@ def _outputs(result: LongResult) -> tuple[Any, ...]:
     cameras, fps = result.merge.cameras, result.clip.fps
     return (
         images.div_(255),
-        _image(disparity_to_depth(disparity)),
-        _image(disparity),
+        gray_image(disparity_to_depth(disparity)),
+        gray_image(disparity),
         {"cameras": cameras, "fps": fps},
         {"raymap": torch.from_numpy(np.stack(list(result.raymap))), "fps": fps},
         float(fps),
         json.dumps(result.report, indent=1),
     )
-
-
-def _image(values: np.ndarray) -> torch.Tensor:
-    """(F, H, W) in three equal channels."""
-    return torch.from_numpy(values)[..., None].repeat(1, 1, 1, 3)
 
 
 NODES: list[type[Any]] = [AetherLongClip]

@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from .sampler import SCHEDULERS, sample_latent
+from .conditioning import encode
+from .inputs import SCHEDULER, VAE, seed_input
+from .sampler import sample_latent
 from .streams import AetherSplit
-
-# The conditioning is Aether Reconstruct's.
-from .tasks import _VAE, _encode, _form
 from .types import latent_fps
 
 
@@ -29,23 +28,11 @@ class AetherPostReconstruct(io.ComfyNode):
             search_aliases=["post reconstruction", "refine depth", "better geometry", "refine cameras"],
             inputs=[
                 io.Model.Input("model", tooltip="An Aether MODEL; the one of the sampler, or without HERO."),
-                _VAE,
+                VAE,
                 io.Latent.Input("latent", tooltip="What Aether Sampler made of Aether Predict or Plan."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Of the noise.",
-                ),
+                seed_input("Of the noise.", control=io.ControlAfterGenerate.fixed),
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: 4, as the authors take."),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="dpm",
-                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
-                ),
+                SCHEDULER,
             ],
             outputs=[
                 io.Latent.Output(
@@ -63,10 +50,9 @@ class AetherPostReconstruct(io.ComfyNode):
         rgb = AetherSplit.execute(latent)[0]["samples"]
         images = vae.decode(rgb)[0].float().cpu().numpy()
         frames, *size = images.shape[:3]
-        conditioning = _encode(
-            _form(vae), vae, "reconstruction", {"video": images}, None, frames, tuple(size),
-            latent_fps(latent), seed,
-        )  # fmt: skip
+        conditioning = encode(
+            vae, "reconstruction", {"video": images}, None, frames, tuple(size), latent_fps(latent), seed
+        )
         again = sample_latent(model, *conditioning.args, seed, steps, scheduler=scheduler)
         channels = rgb.shape[1]
         samples = torch.cat([latent["samples"][:, :channels], again["samples"][:, channels:]], dim=1)

@@ -13,9 +13,9 @@ from ..aether.errors import InputError
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
 from ..hero_engine import current_run
+from .inputs import SCHEDULER, seed_input
 from .streams import check_latent
 
-SCHEDULERS = ["dpm", "ddim"]
 DYNAMIC = {"auto": None, "on": True, "off": False}
 
 
@@ -38,13 +38,10 @@ class AetherSampler(io.ComfyNode):
                     "latent",
                     tooltip="Of the same task node. Its length and size count; sampling starts from noise.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**64 - 1,
-                    control_after_generate=io.ControlAfterGenerate.fixed,
-                    tooltip="Of the noise. The same seed and settings give the same clip.",
+                seed_input(
+                    "Of the noise. The same seed and settings give the same clip.",
+                    most=2**64 - 1,
+                    control=io.ControlAfterGenerate.fixed,
                 ),
                 io.Int.Input(
                     "steps",
@@ -62,12 +59,7 @@ class AetherSampler(io.ComfyNode):
                     tooltip="How strongly to follow the pictures. 0: the task's own: 3 to predict and plan. "
                     "1: none, which halves the time. Reconstruction has none.",
                 ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=SCHEDULERS,
-                    default="dpm",
-                    tooltip="dpm: the authors'; adds fresh noise each step. ddim: adds none.",
-                ),
+                SCHEDULER,
                 io.Combo.Input(
                     "dynamic_guidance",
                     options=list(DYNAMIC),

@@ -79,4 +79,20 @@ def check_latent(samples: torch.Tensor, field: str = "latent") -> torch.Tensor:
     return samples
 
 
+def check_stream(vae: Any, samples: torch.Tensor, name: str) -> None:
+    """
+    Raises:
+        InputError: not Aether Split's output ``name`` (1, 16, T, h, w), or another kind of VAE.
+    """
+    from .comfy_vae import condition_model
+
+    channels = condition_model(vae).latent_channels
+    if samples.ndim != 5 or samples.shape[:2] != (1, channels):
+        raise InputError(
+            name,
+            f"has shape {tuple(samples.shape)}, not (1, {channels}, time, h, w): connect the {name} of "
+            "Aether Split",
+        )
+
+
 NODES: list[type[Any]] = [AetherSplit]

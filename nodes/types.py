@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
@@ -37,6 +38,11 @@ FPS_KEY = "aether_fps"
 def latent_fps(latent: dict[str, Any]) -> int:
     """The rate of a LATENT's clip; Aether's base rate where a node in between has lost it."""
     return latent.get(FPS_KEY, DEFAULT_FPS)
+
+
+def gray_image(values: np.ndarray) -> torch.Tensor:
+    """(F, H, W) as an IMAGE in three equal channels."""
+    return torch.from_numpy(values)[..., None].repeat(1, 1, 1, 3)
 
 
 def make_video(images: torch.Tensor, fps: int) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..aether.errors import InputError
+from .inputs import VAE
+from .streams import check_stream
 from .types import latent_fps, make_video
 
 
@@ -22,7 +23,7 @@ class AetherVideo(io.ComfyNode):
             description="Decodes the rgb of Aether Split: pictures, and a video at the clip's own rate.",
             search_aliases=["vae decode", "decode video", "rgb video", "create video", "frame rate"],
             inputs=[
-                io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature."),
+                VAE,
                 io.Latent.Input("rgb", tooltip="The rgb of Aether Split."),
             ],
             outputs=[
@@ -37,17 +38,8 @@ class AetherVideo(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae: Any, rgb: dict[str, Any]) -> io.NodeOutput:
-        from .comfy_vae import condition_model
-
-        channels = condition_model(vae).latent_channels
-        samples = rgb["samples"]
-        if samples.ndim != 5 or samples.shape[:2] != (1, channels):
-            raise InputError(
-                "rgb",
-                f"has shape {tuple(samples.shape)}, not (1, {channels}, time, h, w): connect the rgb of "
-                "Aether Split",
-            )
-        images = vae.decode(samples)[0]
+        check_stream(vae, rgb["samples"], "rgb")
+        images = vae.decode(rgb["samples"])[0]
         return io.NodeOutput(images, make_video(images, latent_fps(rgb)))
 
 

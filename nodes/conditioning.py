@@ -1,0 +1,146 @@
+"""From pictures and cameras to CONDITIONING, for the task nodes and the nodes that reconstruct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..aether import tasks as aether_tasks
+from ..aether import trajectory
+from ..aether.errors import InputError
+from ..aether.model import AetherModel
+from .inputs import MOST_PIXELS
+from .types import FPS_KEY, CamerasValue, RaymapValue
+
+Camera = RaymapValue | CamerasValue
+"""What the input `camera` takes."""
+
+
+def form_of(vae: Any) -> AetherModel:
+    """See `comfy_vae.condition_model`."""
+    from .comfy_vae import condition_model
+
+    return condition_model(vae)
+
+
+def size_problem(width: int | None, height: int | None) -> str | None:
+    """Linked values are not known yet and come as None; the library checks them when they are."""
+    for name, value in (("width", width), ("height", height)):
+        if value is not None and not 0 <= value <= MOST_PIXELS:
+            return f"{name}: {value} cannot be used; give pixels, or 0 for the model's own"
+    if None not in (width, height) and (width == 0) != (height == 0):
+        return "width, height: give both, or 0 for both (the model's own size)"
+    return None
+
+
+def size_of(vae: Any, width: int, height: int) -> tuple[int, int]:
+    """(height, width) of the clip to make.
+
+    Raises:
+        InputError: a size that Aether cannot have, or another kind of VAE.
+    """
+    problem = size_problem(width, height)
+    if problem:
+        field, _, text = problem.partition(": ")
+        raise InputError(field, text)
+    form = form_of(vae)
+    size = (height, width) if height else form.default_size
+    aether_tasks.check_size(form, *size, field="width, height")
+    return size
+
+
+def read_video(video: Any) -> tuple[np.ndarray, float | None]:
+    """Pictures (F, H, W, 3) and their rate, None for IMAGEs."""
+    if isinstance(video, torch.Tensor):
+        return read_colors(video, "video"), None
+    parts = video.get_components()
+    return read_colors(parts.images, "video"), float(parts.frame_rate)
+
+
+def read_colors(image: torch.Tensor, field: str) -> np.ndarray:
+    """IMAGE to (F, H, W, 3); an alpha channel is left out, as core does on encoding."""
+    if image.ndim != 4 or image.shape[-1] not in (3, 4):
+        raise InputError(field, f"has shape {tuple(image.shape)}; it must be (frames, height, width, 3)")
+    return image[..., :3].float().cpu().numpy()
+
+
+def encode(
+    vae: Any,
+    task: str,
+    pictures: dict[str, np.ndarray],
+    camera: Camera | None,
+    frames: int,
+    size: tuple[int, int],
+    fps: int,
+    seed: int,
+) -> io.NodeOutput:
+    """What a task node gives: positive, negative and an empty latent.
+
+    Args:
+        pictures: those of `aether.tasks.condition`, in the clip's size.
+        frames, size, fps: of the clip to make; size is (height, width).
+        seed: of the VAE's sampling.
+    """
+    import comfy.model_management
+
+    from .comfy_vae import encode_conditions
+
+    form = form_of(vae)
+
+    def make() -> aether_tasks.Conditions:
+        return aether_tasks.condition(
+            form,
+            task,
+            **pictures,
+            raymap=_action(camera, frames, size),
+            frames=None if task == "reconstruction" else frames,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    with renamed("raymap", "camera"):
+        conditions = encode_conditions(vae, frames, *size, make)
+    samples = torch.zeros(
+        (1, form.out_channels, *conditions.cond[0, :, 0].shape),
+        device=comfy.model_management.intermediate_device(),
+    )
+    positive = _conditioning(conditions, conditions.cond, fps)
+    # Without guidance both are alike: guidance, where a core sampler is given some, then changes nothing.
+    unguided = conditions.cond if conditions.uncond is None else conditions.uncond
+    return io.NodeOutput(
+        positive, _conditioning(conditions, unguided, fps), {"samples": samples, FPS_KEY: fps}
+    )
+
+
+def _action(camera: Camera | None, frames: int, size: tuple[int, int]) -> torch.Tensor | np.ndarray | None:
+    if camera is None:
+        return None
+    if "raymap" in camera:
+        return camera["raymap"]
+    return trajectory.action(camera["cameras"], frames, *size)
+
+
+def _conditioning(conditions: aether_tasks.Conditions, cond: torch.Tensor, fps: int) -> list:
+    """CONDITIONING. The null prompt lives in the MODEL; the tensor that core wants here stays unused."""
+    entry = {
+        "concat_latent_image": cond.transpose(1, 2).float().cpu(),
+        "aether_task": conditions.task,
+        "aether_fps": fps,
+        "aether_size": (conditions.frames, conditions.height, conditions.width),
+    }
+    return [[torch.zeros(1, 1, 1), entry]]
+
+
+@contextmanager
+def renamed(field: str, name: str) -> Iterator[None]:
+    """Errors about the library's ``field`` name the input that it came from."""
+    try:
+        yield
+    except InputError as error:
+        if error.field != field:
+            raise
+        raise InputError(name, str(error).removeprefix(f"{field}: ")) from error
