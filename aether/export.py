@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,9 +115,11 @@ def check_out_dir(out_dir: str | Path, *, overwrite: bool = False, marks: Sequen
         marks: file names by which a folder counts as an earlier run.
 
     Raises:
-        InputError: it exists and ``overwrite`` is not set, or it holds something other than an earlier run.
+        InputError: it exists and ``overwrite`` is not set, or it holds something other than an earlier run;
+            nothing can be written where it is to be.
     """
     out_dir = Path(out_dir).resolve()
+    _check_writable(next(folder for folder in out_dir.parents if folder.exists()))
     if not out_dir.exists():
         return out_dir
     if not overwrite:
@@ -127,6 +130,14 @@ def check_out_dir(out_dir: str | Path, *, overwrite: bool = False, marks: Sequen
     if not is_run:
         raise InputError("out", f"{out_dir} holds something other than an earlier run; give another folder")
     return out_dir
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        with TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise InputError("out", f"{folder} cannot be written to: {error.strerror}") from error
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:

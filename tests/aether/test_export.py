@@ -174,6 +174,16 @@ def test_an_existing_place_is_refused(tmp_path, run, kind):
     assert everything(tmp_path) == before
 
 
+@pytest.mark.parametrize("place", ["file/out", "file/deep/out", "/proc/out", "/proc/deep/out"])
+def test_a_place_that_cannot_be_written_to_is_seen_before_a_run(tmp_path, place):
+    if place.startswith("/proc") and not Path("/proc").is_dir():
+        pytest.skip("this system has no /proc, where nobody can write")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match="^out: .* cannot be written to: "):
+        check_out_dir(tmp_path / place)
+    assert everything(tmp_path) == ["file"]
+
+
 def test_overwrite_replaces_an_earlier_run(tmp_path, run):
     write_run(tmp_path / "out", *run, 12, extras={"old.txt": b"old"})
     assert check_out_dir(tmp_path / "out", overwrite=True) == (tmp_path / "out").resolve()
