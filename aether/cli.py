@@ -338,7 +338,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     from . import job
     from .clips import LEFT_OUT
     from .export import check_out_dir, write_run
-    from .post_reconstruction import check_steps, post_reconstruct
+    from .post_reconstruction import post_reconstruct
+    from .sampling import check_steps
 
     task, names = COMMANDS[arguments.command]
     sources = {name: getattr(arguments, name) for name in names}
@@ -354,7 +355,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         return
     post_steps = getattr(arguments, "post_reconstruction", None)
     if post_steps is not None:
-        check_steps(model, post_steps)
+        check_steps(model, post_steps, "post_reconstruction")
     inputs = _prepare_inputs(arguments, console, task, sources, model, settings)
     _say_memory(arguments, console, model, inputs, settings, hero)
     if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):

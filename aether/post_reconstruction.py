@@ -8,7 +8,6 @@ run's seed again, no camera path.
 from __future__ import annotations
 
 from dataclasses import replace
-from numbers import Integral
 
 import torch
 
@@ -16,22 +15,10 @@ from . import job
 from .errors import InputError
 from .latents import Decoded
 from .model import AetherModel
-from .sampling import Callback
+from .sampling import Callback, check_steps
 from .tasks import TASKS
 
 STEPS = TASKS["reconstruction"].default_steps
-
-
-def check_steps(model: AetherModel, steps: int) -> int:
-    """For asking before a long run.
-
-    Raises:
-        InputError: a number of steps that cannot be used.
-    """
-    most = model.scheduler.config.num_train_timesteps
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or not 1 <= steps <= most:
-        raise InputError("post_reconstruction", f"{steps!r} is not a number of steps from 1 to {most}")
-    return int(steps)
 
 
 def post_reconstruct(
@@ -59,7 +46,7 @@ def post_reconstruct(
     """
     if inputs.task == "reconstruction":
         raise InputError("task", "reconstruction cannot be reconstructed again: it kept no colors of its own")
-    steps = check_steps(model, steps)
+    steps = check_steps(model, steps, "post_reconstruction")
     again = job.run(
         model,
         replace(inputs, task="reconstruction", pictures={"video": result.decoded.rgb}, raymap=None),

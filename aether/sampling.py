@@ -87,7 +87,7 @@ def sample(
         SamplingStopped: the callback returned False.
     """
     spec = _check_conditions(model, conditions, task)
-    steps = _check_steps(model, spec.default_steps if steps is None else steps)
+    steps = check_steps(model, spec.default_steps if steps is None else steps)
     scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
     guided = conditions.uncond is not None and scale > 1
     dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
@@ -156,7 +156,7 @@ def skipped_steps(
     None where the run is not guided at all. Arguments, errors: as for ``sample``.
     """
     spec = check_task(task)
-    steps = _check_steps(model, spec.default_steps if steps is None else steps)
+    steps = check_steps(model, spec.default_steps if steps is None else steps)
     scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
     tolerance = _check_guidance_skip(guidance_skip)
     if scale == 1:
@@ -265,10 +265,14 @@ def _check_conditions(model: AetherModel, conditions: Conditions, task: str | No
     return spec
 
 
-def _check_steps(model: AetherModel, steps: int) -> int:
+def check_steps(model: AetherModel, steps: int, field: str = "steps") -> int:
+    """
+    Raises:
+        InputError: a number of steps that cannot be used.
+    """
     most = model.scheduler.config.num_train_timesteps
     if not isinstance(steps, Integral) or isinstance(steps, bool) or not 1 <= steps <= most:
-        raise InputError("steps", f"{steps!r} cannot be used; give a whole number from 1 to {most}")
+        raise InputError(field, f"{steps!r} cannot be used; give a whole number from 1 to {most}")
     return int(steps)
 
 
