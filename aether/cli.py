@@ -34,8 +34,8 @@ POST_STEPS = 4
 """As in Aether's demo."""
 
 _HERO_OPTIONS = (
-    "tau", "interval", "ratio", "threshold", "patch", "warmup", "context", "forecast", "text",
-    "shallow", "storage",
+    "tau", "interval", "ratio", "threshold", "patch", "warmup", "cooldown", "context", "forecast",
+    "text", "shallow", "storage",
 )  # fmt: skip
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
@@ -185,6 +185,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     hero.add_argument("--ratio", type=_ratio, help="share of tokens refreshed on cached steps, such as 1/6")
     hero.add_argument("--threshold", type=float, help="drift that calls for a full step; 0: fixed interval")
     hero.add_argument("--warmup", type=_count_or_share, help="leading full steps: a count, or a share")
+    hero.add_argument("--cooldown", type=_count_or_share, help="trailing full steps: a count, or a share")
     hero.add_argument("--context", help="what refreshed tokens attend to: selected or cached_kv")
     hero.add_argument("--forecast", help="linear or fitted")
     hero.add_argument("--text", help="text tokens on cached steps: refresh or omit")

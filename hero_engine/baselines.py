@@ -6,12 +6,13 @@ gates, which are computed anew on every step. WorldCache predicts the model's ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .checks import choice, count_or_share, integer, integers, real
 from .errors import ConfigError
 from .flops import ModelShape, Work, feed_forward_flops, linear_flops
+from .optional import present
 from .schedule import ErrorSchedule, Schedule, TaperedSchedule
 from .settings import Counts, MethodConfig
 
@@ -23,7 +24,7 @@ SCORES = ("value", "key", "random")
 FIRSTS = ("toca", "aggressive")
 
 
-class _ModulesConfig(MethodConfig):
+class ModulesConfig(MethodConfig):
     """Settings of a method that forecasts the output of every attention and feed-forward.
 
     Attributes:
@@ -44,7 +45,7 @@ class _ModulesConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
 
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         from .methods.modules import Modules
 
@@ -52,38 +53,41 @@ class _ModulesConfig(MethodConfig):
 
 
 @dataclass(frozen=True)
-class ForaConfig(_ModulesConfig):
+class ForaConfig(ModulesConfig):
     """Settings of FORA (arXiv 2407.01425): between full steps, every output is reused.
 
     Args:
         interval: N, one full step in every N after the warm-up. 1 makes every step full.
         warmup: leading full steps; an int counts steps, a float in (0, 1] is a share of the run's. FORA
             itself has 1; the HERO paper compares with 4.
+        cooldown: trailing full steps, as warmup; 0 as published.
 
     Raises:
         ConfigError: a field has the wrong type, is NaN or out of range; names the field.
     """
 
     name: ClassVar[str] = "FORA"
-    order: ClassVar[int] = 0
+    order = 0  # not a setting
 
     interval: int = 2
     warmup: int | float = 4
+    cooldown: int | float = 0
 
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
             warmup=count_or_share("warmup", self.warmup, "steps"),
+            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
         )
 
 
 @dataclass(frozen=True)
-class TaylorSeerConfig(_ModulesConfig):
+class TaylorSeerConfig(ModulesConfig):
     """Settings of TaylorSeer (arXiv 2503.06923): between full steps, every output is a Taylor series in the
     number of steps, its derivatives taken from finite differences between full steps.
 
     Args:
-        interval, warmup: as in :class:`ForaConfig`.
+        interval, warmup, cooldown: as in :class:`ForaConfig`.
         order: of the series, 1 to 4. Each order holds as many features again.
 
     Raises:
@@ -94,12 +98,14 @@ class TaylorSeerConfig(_ModulesConfig):
 
     interval: int = 2
     warmup: int | float = 4
+    cooldown: int | float = 0
     order: int = 1
 
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
             warmup=count_or_share("warmup", self.warmup, "steps"),
+            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
             order=integer("order", self.order, 1, 4),
         )
 
@@ -110,7 +116,7 @@ class TocaConfig(MethodConfig):
     feed-forward runs for the tokens that score highest, video and text apart.
 
     Args:
-        interval, warmup: as in :class:`ForaConfig`.
+        interval, warmup, cooldown: as in :class:`ForaConfig`.
         ratio: share of the tokens computed by the feed-forwards on cached steps, (0, 1]. More is truer and
             slower.
         score: what makes a token worth computing: ``"value"``: a small norm of its values, ``"key"``: a large
@@ -129,6 +135,7 @@ class TocaConfig(MethodConfig):
 
     interval: int = 2
     warmup: int | float = 4
+    cooldown: int | float = 0
     ratio: float = 0.1
     score: str = "value"
     staleness: float = 0.25
@@ -140,6 +147,7 @@ class TocaConfig(MethodConfig):
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
             warmup=count_or_share("warmup", self.warmup, "steps"),
+            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
             ratio=real("ratio", self.ratio, 0.0, 1.0, open_low=True),
             score=choice("score", self.score, SCORES),
             staleness=real("staleness", self.staleness, 0.0, 1e6),
@@ -162,7 +170,9 @@ class TocaConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         if self.taper == 0:
             return super().schedule(counts)
-        return TaperedSchedule(self.interval, counts.warmup, self.taper, counts.planned_steps)
+        return TaperedSchedule(
+            self.interval, counts.warmup, self.taper, present(counts.planned_steps), self._end(counts)
+        )
 
     def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:
         """See :class:`~hero_engine.settings.MethodConfig`."""
@@ -178,7 +188,7 @@ class TocaConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the feed-forwards of {shape.blocks} blocks"
 
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         from .methods.toca import Toca
 
@@ -218,7 +228,7 @@ class DucaConfig(TocaConfig):
         """ToCa's, and the video tokens behind the last block."""
         return super().cached_numbers(shape, counts) + shape.video_tokens * shape.width
 
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         from .methods.toca import Duca
 
@@ -244,9 +254,9 @@ class WorldCacheConfig(MethodConfig):
     """
 
     name: ClassVar[str] = "WorldCache"
-
     interval: int = 3
     warmup: int | float = 10
+    cooldown: int = field(default=1, init=False)
     threshold: float = 0.2
     stable: float = 0.3
     chaotic: float = 0.4
@@ -270,13 +280,12 @@ class WorldCacheConfig(MethodConfig):
 
     def resolve(self, blocks: int, steps: int | None = None) -> Counts:
         """See :class:`~hero_engine.settings.MethodConfig`."""
-        if steps is None:
-            raise ConfigError("steps", "needed because the last step is full; give the number of steps")
-        return Counts(max(3, self.warmup_steps(steps)), steps)
+        counts = super().resolve(blocks, steps)
+        return replace(counts, warmup=max(3, counts.warmup))
 
     def schedule(self, counts: Counts) -> Schedule:
         """See :class:`~hero_engine.settings.MethodConfig`."""
-        return ErrorSchedule(self.interval, counts.warmup, self.threshold, counts.planned_steps)
+        return ErrorSchedule(self.interval, counts.warmup, self.threshold, self._end(counts))
 
     def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:
         """Nothing of the model runs."""
@@ -290,7 +299,7 @@ class WorldCacheConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
 
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         from .methods.worldcache import WorldCache
 

@@ -14,27 +14,28 @@ def integer(field: str, value: Any, low: int, high: int | None = None) -> int:
     bounds = f"a whole number of at least {low}" if high is None else f"a whole number from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ConfigError(field, f"{value!r} is not {bounds}")
-    if value < low or (high is not None and value > high):
-        raise ConfigError(field, f"{value} is out of range; use {bounds}")
-    return int(value)
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        raise ConfigError(field, f"{number} is out of range; use {bounds}")
+    return number
 
 
 def real(field: str, value: Any, low: float, high: float, *, open_low: bool = False) -> float:
     bounds = f"a number {'above' if open_low else 'from'} {low:g} {'and up ' if open_low else ''}to {high:g}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(field, f"{value!r} is not {bounds}")
-    value = float(value)
-    if math.isnan(value) or value < low or value > high or (open_low and value == low):
-        raise ConfigError(field, f"{value} is out of range; use {bounds}")
-    return value
+    number = float(value)
+    if math.isnan(number) or number < low or number > high or (open_low and number == low):
+        raise ConfigError(field, f"{number} is out of range; use {bounds}")
+    return number
 
 
-def count_or_share(field: str, value: Any, what: str) -> int | float:
+def count_or_share(field: str, value: Any, what: str, low: int = 1) -> int | float:
     """An int counts `what`; a float is a share of them."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(field, f"{value!r} is neither a count of {what} (int) nor a share of them (float)")
     if isinstance(value, Integral):
-        return integer(field, value, 1)
+        return integer(field, value, low)
     return real(field, value, 0.0, 1.0, open_low=True)
 
 
@@ -44,7 +45,9 @@ def choice(field: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
-def integers(field: str, value: Any, what: str, low: int, high: int, count: int | None = None) -> tuple:
+def integers(
+    field: str, value: Any, what: str, low: int, high: int, count: int | None = None
+) -> tuple[int, ...]:
     """`count` whole numbers (at least one where that is None)."""
     right = not isinstance(value, str) and isinstance(value, Sequence) and len(value) == (count or len(value))
     if not right or not value:

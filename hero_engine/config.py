@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .checks import choice, count_or_share, integer, integers, real
 from .errors import ConfigError
 from .flops import ModelShape, Work, attention_flops, linear_flops
-from .settings import MethodConfig
+from .settings import Counts, MethodConfig
 
 if TYPE_CHECKING:
     from .adapter import ModelAdapter
@@ -23,21 +23,21 @@ STORAGES = ("model", "float8", "host")
 
 
 def _patch(value: Any) -> tuple[int, int, int]:
-    return integers("patch", value, "three whole numbers (frames, rows, columns) of tokens", 1, 64, count=3)
+    what = "three whole numbers (frames, rows, columns) of tokens"
+    frames, rows, columns = integers("patch", value, what, 1, 64, count=3)
+    return frames, rows, columns
 
 
 @dataclass(frozen=True)
-class ResolvedConfig:
+class ResolvedConfig(Counts):
     """A :class:`HeroConfig` in counts of one model and one run.
 
     Attributes:
         tau: number of shallow blocks that are refreshed on a cached step.
-        warmup: number of leading full steps.
         tokens_per_patch: tokens refreshed in each patch of ``patch`` tokens.
     """
 
     tau: int
-    warmup: int
     tokens_per_patch: int
 
 
@@ -58,6 +58,9 @@ class HeroConfig(MethodConfig):
             row; smaller is truer and slower.
         patch: (frames, rows, columns) of tokens from which ``ratio`` is sampled.
         warmup: leading full steps. An int counts steps, a float in (0, 1] is a share of the run's steps.
+        cooldown: trailing full steps, a count or a share as ``warmup``; 0 as published. The last steps decide
+            most of a run's error: a fifth of the steps here, and a longer interval before, is truer at the
+            same speed (docs/comparison.md).
         seed: seed of the token sampling (0 to 2**63 - 1). The global random state is never used.
         context: what refreshed tokens attend to. ``"selected"``: the refreshed tokens only.
             ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; truer, but holds
@@ -87,6 +90,7 @@ class HeroConfig(MethodConfig):
     threshold: float = 0.0
     patch: tuple[int, int, int] = (1, 2, 3)
     warmup: int | float = 4
+    cooldown: int | float = 0
     seed: int = 0
     context: str = "selected"
     forecast: str = "linear"
@@ -102,6 +106,7 @@ class HeroConfig(MethodConfig):
             threshold=real("threshold", self.threshold, 0.0, 1e6),
             patch=_patch(self.patch),
             warmup=count_or_share("warmup", self.warmup, "steps"),
+            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
             seed=integer("seed", self.seed, 0, 2**63 - 1),
             context=choice("context", self.context, CONTEXTS),
             forecast=choice("forecast", self.forecast, FORECASTS),
@@ -142,18 +147,19 @@ class HeroConfig(MethodConfig):
 
         Args:
             blocks: number of transformer blocks of the model.
-            steps: number of denoising steps of the run; needed where ``warmup`` is a share.
+            steps: number of denoising steps of the run; needed where ``warmup`` is a share, and for a
+                cool-down.
 
         Raises:
-            ConfigError: ``tau`` exceeds the blocks, or ``warmup`` is a share and ``steps`` is missing.
+            ConfigError: ``tau`` exceeds the blocks, or ``steps`` is needed and missing.
         """
         if isinstance(self.tau, int) and self.tau > blocks:
             raise ConfigError(
                 "tau", f"{self.tau} is more than the model's {blocks} blocks; use 1 to {blocks}"
             )
         return ResolvedConfig(
+            **vars(super().resolve(blocks, steps)),
             tau=self.tau if isinstance(self.tau, int) else max(1, round(self.tau * blocks)),
-            warmup=self.warmup_steps(steps),
             tokens_per_patch=self._tokens_per_patch(),
         )
 
@@ -203,7 +209,7 @@ class HeroConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the shallow {counts.tau} of {shape.blocks} blocks"
 
-    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Method:
+    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Method[Any]:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         from .methods.hero import Hero
 

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--interval", type=int, help="N: a full step at least every N steps")
     parser.add_argument("--ratio", type=ratio, help="share of tokens computed, such as 1/6")
     parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
+    parser.add_argument("--cooldown", type=count_or_share, help="trailing full steps: a count, or a share")
     parser.add_argument("--context", help="selected or cached_kv")
     parser.add_argument("--forecast", help="linear or fitted")
     parser.add_argument("--text", help="refresh or omit")
@@ -58,7 +59,8 @@ def _size(text: str) -> tuple[int, int, int]:
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ConfigError("size", f"{text!r} is not HEIGHTxWIDTHxFRAMES, such as 480x720x41")
-    return tuple(int(part) for part in parts)
+    height, width, frames = (int(part) for part in parts)
+    return height, width, frames
 
 
 def _config(method: str, preset: str | None, given: dict[str, Any]) -> MethodConfig:
@@ -88,7 +90,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.paper:
         return _check_paper()
     names = (
-        "tau", "interval", "ratio", "warmup", "context", "forecast", "text", "shallow", "storage", "order",
+        "tau", "interval", "ratio", "warmup", "cooldown", "context", "forecast", "text", "shallow", "storage",
+        "order",
     )  # fmt: skip
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:

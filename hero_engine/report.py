@@ -60,9 +60,9 @@ class StepRecord:
         }
 
 
-def _finite(value: float | None) -> float | None:
+def _finite(value: Tensor | float | None) -> float | None:
     """None for what JSON has no number for."""
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 @dataclass
@@ -185,8 +185,8 @@ class RunReport:
             return "there was no memory for it"
         if self.config.interval == 1:
             return "interval is 1: every step is full"
-        if reasons == {Reason.WARMUP}:
-            return f"all {self.steps} steps were warm-up; use more steps or a smaller warmup"
+        if reasons <= {Reason.WARMUP, Reason.COOLDOWN}:
+            return f"all {self.steps} steps were warm-up or cool-down; use more steps, or less of these"
         if Reason.THRESHOLD in reasons:
             return f"the drift never stayed below threshold {self.config.threshold:g}: raise it"
         return "the inputs changed shape between steps, or the run was stopped early"

@@ -1,4 +1,4 @@
-"""Which steps run in full: warm-up, fixed interval, adaptive threshold. No torch."""
+"""Which steps run in full: warm-up, fixed interval, adaptive threshold, cool-down. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Reason(str, Enum):
     WARMUP = "warm-up"
     INTERVAL = "interval"
     THRESHOLD = "threshold"
-    LAST = "last step"
+    COOLDOWN = "cool-down"
     NO_CACHE = "nothing cached"
     STALE = "left out before"
     MEMORY = "out of memory"
@@ -39,12 +39,14 @@ class Schedule:
         interval: N >= 1.
         warmup: leading full steps, >= 1.
         threshold: 0 for the fixed interval, else the bound on the accumulated drift.
+        end: the cool-down's first step, counted from 0: from it on all are full. Infinite for none.
     """
 
-    def __init__(self, interval: int, warmup: int, threshold: float = 0.0):
+    def __init__(self, interval: int, warmup: int, threshold: float = 0.0, end: float = math.inf):
         self.interval = interval
         self.warmup = warmup
         self.threshold = threshold
+        self.end = end
         self._step = 0
         self._last_full = -1
         self._accumulated = 0.0
@@ -76,13 +78,15 @@ class Schedule:
     def _decide(self, rate: float) -> Reason:
         if self._step < self.warmup:
             return Reason.WARMUP
+        if self._step >= self.end:
+            return Reason.COOLDOWN
         if self._step - self._last_full >= self._limit():
             return Reason.INTERVAL
         if self.adaptive:
             if self._step - 1 > self._last_full:
                 self._accumulated += rate
             # Asked this way round, NaN computes.
-            if not self._accumulated + rate < self.threshold:
+            if not self._estimate(rate) < self.threshold:
                 return Reason.THRESHOLD
         return Reason.CACHED
 
@@ -90,19 +94,23 @@ class Schedule:
         """The interval after the last full step."""
         return self.interval
 
+    def _estimate(self, rate: float) -> float:
+        """The drift that the step at hand would end with."""
+        return self._accumulated + rate
+
 
 class TaperedSchedule(Schedule):
     """A schedule whose interval shrinks over the run: round(N / (1 - taper + 2 taper p)) after a full step
     at share p of the run (ToCa).
 
     Args:
-        interval, warmup: see :class:`Schedule`.
+        interval, warmup, end: see :class:`Schedule`.
         taper: 0 (the interval stays) to below 1.
         steps: number of steps of the run.
     """
 
-    def __init__(self, interval: int, warmup: int, taper: float, steps: int):
-        super().__init__(interval, warmup)
+    def __init__(self, interval: int, warmup: int, taper: float, steps: int, end: float = math.inf):
+        super().__init__(interval, warmup, end=end)
         self.taper = taper
         self.steps = steps
 
@@ -113,28 +121,14 @@ class TaperedSchedule(Schedule):
 
 class ErrorSchedule(Schedule):
     """Cached steps go on while the error that they were estimated to make stays below the threshold
-    (WorldCache). The last step is full.
+    (WorldCache). `next` is given the error of the step before.
 
     Args:
-        interval, warmup, threshold: see :class:`Schedule`; `next` is given the error of the step before.
-        steps: number of steps of the run.
+        interval, warmup, threshold, end: see :class:`Schedule`.
     """
 
-    def __init__(self, interval: int, warmup: int, threshold: float, steps: int):
-        super().__init__(interval, warmup, threshold)
-        self.steps = steps
-
-    def _decide(self, rate: float) -> Reason:
-        if self._step < self.warmup:
-            return Reason.WARMUP
-        if self._step == self.steps - 1:
-            return Reason.LAST
-        if self._step - self._last_full >= self.interval:
-            return Reason.INTERVAL
-        if self._step - 1 > self._last_full:
-            self._accumulated += rate
-        # Asked this way round, NaN computes.
-        return Reason.CACHED if self._accumulated < self.threshold else Reason.THRESHOLD
+    def _estimate(self, rate: float) -> float:
+        return self._accumulated
 
 
 def step_ages(schedule: Schedule, steps: int) -> list[int]:

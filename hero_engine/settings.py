@@ -7,13 +7,15 @@ make when a run starts. The session, the run and its report know no method by na
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .checks import integer
 from .errors import ConfigError
 from .flops import ModelShape, Work
+from .optional import present
 from .schedule import Schedule
 
 if TYPE_CHECKING:
@@ -26,12 +28,18 @@ class Counts:
     """Settings in counts of one run.
 
     Attributes:
-        warmup: number of leading full steps.
+        warmup, cooldown: number of leading and of trailing full steps.
         planned_steps: number of denoising steps, None where it was not told.
     """
 
     warmup: int
+    cooldown: int
     planned_steps: int | None
+
+
+def _steps_of(amount: int | float, steps: int | None) -> int:
+    """A count, or a share of the steps, as a count."""
+    return amount if isinstance(amount, int) else max(1, round(amount * present(steps)))
 
 
 class MethodConfig(ABC):
@@ -41,14 +49,18 @@ class MethodConfig(ABC):
         name: of the method, for people.
         interval: at least one full step in every `interval` steps after the warm-up.
         warmup: leading full steps; an int counts steps, a float is a share of the run's.
+        cooldown: trailing full steps, as `warmup`, or 0.
         threshold: 0, or the bound that an adaptive method keeps; see its own settings.
         storage: where and how features are kept between steps: "model" (on the device, as they are), or what
             a method's own settings know.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
     name: ClassVar[str]
     interval: int
     warmup: int | float
+    cooldown: int | float = 0
     threshold: float = 0.0
     storage: str = "model"
 
@@ -56,18 +68,6 @@ class MethodConfig(ABC):
         """Store checked values in the frozen instance."""
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-
-    def warmup_steps(self, steps: int | None) -> int:
-        """The warm-up in steps.
-
-        Raises:
-            ConfigError: ``warmup`` is a share and ``steps`` is missing, or ``steps`` is not a count.
-        """
-        if steps is not None:
-            steps = integer("steps", steps, 1)
-        elif isinstance(self.warmup, float):
-            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
-        return self.warmup if isinstance(self.warmup, int) else max(1, round(self.warmup * steps))
 
     def resolve(self, blocks: int, steps: int | None = None) -> Counts:
         """Turn shares into counts.
@@ -79,31 +79,47 @@ class MethodConfig(ABC):
         Raises:
             ConfigError: a setting does not fit the model, or ``steps`` is needed and missing.
         """
-        return Counts(self.warmup_steps(steps), steps)
+        if steps is not None:
+            steps = integer("steps", steps, 1)
+        elif isinstance(self.warmup, float):
+            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
+        elif self.cooldown:
+            raise ConfigError(
+                "steps", "needed because cooldown counts from the last; give the number of steps"
+            )
+        return Counts(_steps_of(self.warmup, steps), _steps_of(self.cooldown, steps), steps)
 
     def schedule(self, counts: Counts) -> Schedule:
         """Which steps are full, from the first of a pass on."""
-        return Schedule(self.interval, counts.warmup, self.threshold)
+        return Schedule(self.interval, counts.warmup, self.threshold, self._end(counts))
+
+    def _end(self, counts: Counts) -> float:
+        """The first step of the cool-down; infinite for none."""
+        if not counts.cooldown or counts.planned_steps is None:
+            return math.inf
+        return counts.planned_steps - counts.cooldown
 
     def check(self, shape: ModelShape) -> None:  # noqa: B027 (most settings fit every shape)
         """Raise a ConfigError where the settings do not fit the model's shape."""
 
+    # `counts` below is what `resolve` gave, of a method's own class.
+
     @abstractmethod
-    def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:
+    def work(self, shape: ModelShape, counts: Any, age: int) -> Work:
         """What one cached forward computes at batch 1, `age` steps after the last full one."""
 
     @abstractmethod
-    def cached_numbers(self, shape: ModelShape, counts: Counts) -> int:
+    def cached_numbers(self, shape: ModelShape, counts: Any) -> int:
         """How many numbers are cached at batch 1, at most."""
 
-    def cached_bytes(self, shape: ModelShape, counts: Counts, element_bytes: int) -> int:
+    def cached_bytes(self, shape: ModelShape, counts: Any, element_bytes: int) -> int:
         """Bytes of what is cached at batch 1, at most, with `element_bytes` to a number of the model."""
         return self.cached_numbers(shape, counts) * element_bytes
 
     @abstractmethod
-    def computed(self, shape: ModelShape, counts: Counts) -> str:
+    def computed(self, shape: ModelShape, counts: Any) -> str:
         """Where tokens are computed on a cached step, to end "... of the tokens were computed in ..."."""
 
     @abstractmethod
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method:
+    def start(self, adapter: ModelAdapter, counts: Any) -> Method[Any]:
         """The method at work on a model. Needs torch."""

@@ -85,7 +85,7 @@ class HeroPatch(io.ComfyNode):
                     options=["steps", "percent"],
                     default="steps",
                     advanced=True,
-                    tooltip="What warmup counts.",
+                    tooltip="What warmup and cooldown count.",
                 ),
                 *(
                     io.Int.Input(
@@ -156,6 +156,16 @@ class HeroPatch(io.ComfyNode):
                     tooltip="Where cached features wait, also with a preset. model: as they are. float8: "
                     "half the memory, slightly rounded. host: in the computer's memory, exact.",
                 ),
+                io.Int.Input(
+                    "cooldown",
+                    default=0,
+                    min=0,
+                    max=100,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Full steps at the end, counted as warmup. They decide the details: with some, "
+                    "the result is far closer to the one without HERO.",
+                ),
             ],
             outputs=[
                 io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
@@ -202,6 +212,7 @@ def make_config(
     tau_blocks: int | None = None,
     shallow: str = "reuse",
     storage: str = "model",
+    cooldown: int = 0,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 
@@ -213,19 +224,24 @@ def make_config(
         return HeroConfig.preset(preset, seed=seed, storage=storage, **overrides)
     if warmup_unit not in ("steps", "percent"):
         raise ConfigError("warmup_unit", f"{warmup_unit!r} is not 'steps' or 'percent'")
+
+    def amount(value: int) -> int | float:
+        return value / 100 if value and warmup_unit == "percent" else value
+
     return HeroConfig(
         tau=float(tau) if tau_blocks is None else tau_blocks,  # a float is a share, also where it is 1
         interval=interval,
         ratio=ratio,
         threshold=threshold,
         patch=(patch_frames, patch_rows, patch_columns),
-        warmup=warmup / 100 if warmup_unit == "percent" else warmup,
+        warmup=amount(warmup),
         seed=seed,
         context=context,
         forecast=forecast,
         text=text,
         shallow=shallow,
         storage=storage,
+        cooldown=amount(cooldown),
     )
 
 

@@ -27,6 +27,17 @@ def _warmup(default: int = 4, least: int = 1) -> io.Int.Input:
     return io.Int.Input("warmup", default=default, min=least, max=100, tooltip="Full steps at the beginning.")
 
 
+def _cooldown() -> io.Int.Input:
+    return io.Int.Input(
+        "cooldown",
+        default=0,
+        min=0,
+        max=100,
+        optional=True,
+        tooltip="Full steps at the end; none as published.",
+    )
+
+
 def _share(name: str, default: float, tooltip: str, **settings: Any) -> io.Float.Input:
     limits = {"min": 0.0, "max": 1.0, "step": 0.01} | settings
     return io.Float.Input(name, default=default, tooltip=tooltip, **limits)
@@ -36,6 +47,7 @@ def _toca(interval: int) -> list[Any]:
     return [
         _interval(interval),
         _warmup(),
+        _cooldown(),
         _share(
             "ratio",
             0.1,
@@ -87,8 +99,8 @@ def _options() -> dict[str, list[Any]]:
         tooltip="Which kind of cached step follows a full one.",
     )
     return {
-        "fora": [_interval(), _warmup()],
-        "taylorseer": [order, _interval(), _warmup()],
+        "fora": [_interval(), _warmup(), _cooldown()],
+        "taylorseer": [order, _interval(), _warmup(), _cooldown()],
         "toca": _toca(2),
         "duca": [*_toca(3), first],
         "worldcache": [

@@ -29,83 +29,31 @@ export const MODELS = Object.freeze({
   miniature: { shape: MINIATURE, height: 64, width: 96, frames: 17, bytes: 4 },
 });
 
+const PAPER = {
+  tau: 0.5,
+  interval: 2,
+  ratio: 0.17,
+  threshold: 0,
+  warmup: 4,
+  warmup_unit: "steps",
+  patch_frames: 1,
+  patch_rows: 2,
+  patch_columns: 3,
+  context: "selected",
+  forecast: "linear",
+  text: "omit",
+  shallow: "reuse",
+  cooldown: 0,
+};
+const OWN = { ...PAPER, forecast: "fitted", shallow: "forecast" };
+
 /** hero_engine.config.PRESETS in the words of the node's widgets. */
 export const PRESETS = Object.freeze({
-  paper: {
-    tau: 0.5,
-    interval: 2,
-    ratio: 0.17,
-    threshold: 0,
-    warmup: 4,
-    warmup_unit: "steps",
-    patch_frames: 1,
-    patch_rows: 2,
-    patch_columns: 3,
-    context: "selected",
-    forecast: "linear",
-    text: "omit",
-    shallow: "reuse",
-  },
-  "paper-fast": {
-    tau: 0.5,
-    interval: 3,
-    ratio: 0.17,
-    threshold: 0,
-    warmup: 20,
-    warmup_unit: "percent",
-    patch_frames: 1,
-    patch_rows: 2,
-    patch_columns: 3,
-    context: "selected",
-    forecast: "linear",
-    text: "omit",
-    shallow: "reuse",
-  },
-  quality: {
-    tau: 0.5,
-    interval: 2,
-    ratio: 0.17,
-    threshold: 0,
-    warmup: 4,
-    warmup_unit: "steps",
-    patch_frames: 1,
-    patch_rows: 2,
-    patch_columns: 3,
-    context: "cached_kv",
-    forecast: "fitted",
-    text: "refresh",
-    shallow: "forecast",
-  },
-  balanced: {
-    tau: 0.25,
-    interval: 2,
-    ratio: 0.17,
-    threshold: 0,
-    warmup: 4,
-    warmup_unit: "steps",
-    patch_frames: 1,
-    patch_rows: 2,
-    patch_columns: 3,
-    context: "selected",
-    forecast: "fitted",
-    text: "omit",
-    shallow: "forecast",
-  },
-  fast: {
-    tau: 0.25,
-    interval: 3,
-    ratio: 0.17,
-    threshold: 0,
-    warmup: 2,
-    warmup_unit: "steps",
-    patch_frames: 1,
-    patch_rows: 2,
-    patch_columns: 3,
-    context: "selected",
-    forecast: "fitted",
-    text: "omit",
-    shallow: "forecast",
-  },
+  paper: PAPER,
+  "paper-fast": { ...PAPER, interval: 3, warmup: 20, warmup_unit: "percent" },
+  quality: { ...OWN, context: "cached_kv", text: "refresh" },
+  balanced: { ...OWN, tau: 0.25 },
+  fast: { ...OWN, tau: 0.25, interval: 3, warmup: 2 },
 });
 
 /** A setting that cannot be; `field` names it. */
@@ -133,26 +81,28 @@ export function clipShape(model, height, width, frames) {
  */
 export function configOf(widgets) {
   const percent = widgets.warmup_unit === "percent";
+  const amount = (value) => (percent && value > 0 ? { share: value / 100 } : { count: value });
   return {
     tau: { share: widgets.tau },
     interval: widgets.interval,
     ratio: widgets.ratio,
     threshold: widgets.threshold,
     patch: [widgets.patch_frames, widgets.patch_rows, widgets.patch_columns],
-    warmup: percent ? { share: widgets.warmup / 100 } : { count: widgets.warmup },
+    warmup: amount(widgets.warmup),
     context: widgets.context,
     forecast: widgets.forecast,
     text: widgets.text,
     shallow: widgets.shallow ?? "reuse",
     storage: widgets.storage ?? "model",
+    cooldown: amount(widgets.cooldown ?? 0),
   };
 }
 
-/** Which steps run in full with a fixed interval: an array of booleans, one a step. */
-export function schedule(interval, warmup, steps) {
+/** Which steps run in full with a fixed interval, warm-up and cool-down in steps: a boolean for each step. */
+export function schedule({ interval, warmup, cooldown }, steps) {
   let last = -1;
   return Array.from({ length: steps }, (_, step) => {
-    const full = step < warmup || step - last >= interval;
+    const full = step < warmup || step >= steps - cooldown || step - last >= interval;
     if (full) last = step;
     return full;
   });
@@ -187,7 +137,8 @@ function resolve(config, shape, steps) {
   }
   const tau = countOf(config.tau, shape.blocks);
   if (tau > shape.blocks) throw new SettingError("tau", `more than the model's ${shape.blocks} blocks`);
-  return { tau, warmup: countOf(config.warmup, steps), tokensPerPatch };
+  const [warmup, cooldown] = [config.warmup, config.cooldown].map((amount) => countOf(amount, steps));
+  return { tau, interval: config.interval, warmup, cooldown, tokensPerPatch };
 }
 
 function embeddingMultiplications(shape) {
@@ -235,14 +186,15 @@ function cachedBytes(shape, config, counts, batch, elementBytes) {
 
 /**
  * Predict a run with a fixed interval; with a threshold above 0 this is the fastest it can be.
- * @param {object} config see `configOf`; tau and warmup are `{count}` or `{share}`
+ * @param {object} config see `configOf`; tau, warmup and cooldown are `{count}` or `{share}`
  * @param {object} shape see `clipShape`
  * @param {number} steps @param {number} batch forwards a step (2 with guidance) @param {number} elementBytes
  * @throws {SettingError}
  */
 export function predict(config, shape, steps, batch = 1, elementBytes = 2) {
   const counts = resolve(config, shape, steps);
-  const full = schedule(config.interval, counts.warmup, steps).filter(Boolean).length;
+  const strip = schedule(counts, steps);
+  const full = strip.filter(Boolean).length;
   const cached = steps - full;
   const tokens = refreshedTokens(shape, config, counts) + (config.text === "refresh" ? shape.textTokens : 0);
   const keys = config.context === "cached_kv" ? allTokens(shape) : tokens;
@@ -254,7 +206,7 @@ export function predict(config, shape, steps, batch = 1, elementBytes = 2) {
     steps,
     fullSteps: full,
     cachedSteps: cached,
-    warmup: counts.warmup,
+    strip,
     tau: counts.tau,
     cachedShare: part / whole,
     linearFlops: batch * (full * linearFull + cached * linearCached),

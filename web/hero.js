@@ -3,7 +3,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { MODELS, PRESETS, clipShape, configOf, predict, schedule } from "./cost.js";
+import { MODELS, PRESETS, clipShape, configOf, predict } from "./cost.js";
 import { findRun, sourceNamed, valueOf } from "./graph.js";
 import { sizeText, words } from "./text.js";
 
@@ -130,7 +130,7 @@ function describe(node, report) {
     steps: text.steps({ full: prediction.fullSteps, cached: prediction.cachedSteps, steps: prediction.steps }),
     memory: text.memory({ ...run, size: sizeText(prediction.cachedBytes), model: text.models[run.model] }),
     note: notes.join(" "),
-    strip: schedule(values.interval, prediction.warmup, prediction.steps),
+    strip: prediction.strip,
   };
 }
 

@@ -20,11 +20,11 @@ const ENGLISH = {
   },
   wiredTau: ({ tau, blocks }) => `By the wire, tau is ${tau} of ${blocks} blocks.`,
   warmupTakesAll: ({ steps }) =>
-    `Nothing to reuse: the warm-up takes all ${steps} steps. Use more steps or a shorter warm-up.`,
+    `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
   lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
   reusedNothing: () => "Last run reused nothing.",
-  reusedNothingAdvice: () => "Raise the interval or the threshold, shorten the warm-up, or use more steps.",
+  reusedNothingAdvice: () => "Raise the interval or the threshold, shorten warm-up and cool-down, or use more steps.",
   unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
 };
 
@@ -47,7 +47,7 @@ const CHINESE = {
     tau: ({ tau }) => `tau 为 ${tau}（接到 tau 层数的节点尚未运行）`,
   },
   wiredTau: ({ tau, blocks }) => `按连线，tau 为 ${blocks} 层中的 ${tau} 层。`,
-  warmupTakesAll: ({ steps }) => `没有可复用的步：预热占满了全部 ${steps} 步。请增加步数或缩短预热。`,
+  warmupTakesAll: ({ steps }) => `没有可复用的步：预热和收尾占满了全部 ${steps} 步。请增加步数或缩短预热、收尾。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
   lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
   reusedNothing: () => "上次运行没有复用任何步。",

@@ -297,7 +297,7 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     page.set_widget("AetherSampler", "steps", 4)  # another node: no callback of ours
     page.wait_for_panel("2 full + 2 cached of 4 steps")
     page.set_widget("HeroPatch", "warmup", 100)
-    page.wait_for_panel("the warm-up takes all 4 steps")
+    page.wait_for_panel("warm-up and cool-down take all 4 steps")
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.set_widget("HeroPatch", "patch_columns", 64)
     page.wait_for_panel("larger than the 5x8x12 tokens")

@@ -108,7 +108,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherPredict": "vae image width height frames fps seed camera",
         "AetherPlan": "vae start goal width height frames fps seed camera",
         "HeroPatch": "model preset tau interval ratio threshold warmup warmup_unit patch_frames patch_rows "
-        "patch_columns context forecast text seed tau_blocks shallow storage",
+        "patch_columns context forecast text seed tau_blocks shallow storage cooldown",
         "HeroMethod": "model method",
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "

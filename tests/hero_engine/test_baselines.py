@@ -398,7 +398,7 @@ def test_the_command_predicts_any_method(capsys):
     assert "19 full / 31 cached" in out and "46.684 GB" in out
     assert main("--method fora --ratio 0.5".split()) == 2
     assert capsys.readouterr().err.startswith(
-        "error: ratio: FORA has no such setting; it has interval, warmup"
+        "error: ratio: FORA has no such setting; it has cooldown, interval, warmup"
     )
     assert main("--method fora --preset paper".split()) == 2
     assert capsys.readouterr().err.startswith("error: preset: FORA has no such setting")
@@ -441,10 +441,10 @@ def test_the_tapered_interval_shrinks():
 
 
 def test_the_error_schedule():
-    schedule = ErrorSchedule(4, 2, 0.5, 12)
+    schedule = ErrorSchedule(4, 2, 0.5, end=11)
     rates = [math.nan, math.nan, math.nan, 0.2, 0.2, 0.2, math.nan, 0.6, math.nan, math.nan, 0.1, math.nan]
     expected = ["warm-up"] * 2 + ["cached"] * 3 + ["interval", "cached", "threshold", "cached", "threshold"]
-    expected += ["cached", "last step"]
+    expected += ["cached", "cool-down"]
     assert [schedule.next(rate).value for rate in rates] == expected
 
 
@@ -624,6 +624,6 @@ def test_damping_goes_from_0_to_1():
 
 def test_nan_computes():
     """An output that is not a number must not be taken for one that hardly moves."""
-    schedule = ErrorSchedule(5, 1, 0.5, 10)
+    schedule = ErrorSchedule(5, 1, 0.5, end=9)
     reasons = [schedule.next(rate) for rate in (math.nan, math.nan, math.nan)]
     assert reasons == [Reason.WARMUP, Reason.CACHED, Reason.THRESHOLD]

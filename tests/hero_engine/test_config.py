@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hero_engine import PRESETS, ConfigError, HeroConfig
+from hero_engine.baselines import TaylorSeerConfig
 from hero_engine.schedule import full_steps
 
 NAN, INF = math.nan, math.inf
@@ -15,6 +16,7 @@ BAD = {
     "threshold": [-0.1, NAN, INF, 2e6, "0", None, True],
     "patch": [(1, 2), (1, 2, 3, 4), (0, 2, 3), (1, 2, 65), (1.0, 2, 3), "123", None, 6, (1, 2, None)],
     "warmup": [0, -1, 0.0, 1.2, NAN, INF, "4", None, True],
+    "cooldown": [-1, -0.1, 0.0, 2.0, NAN, "2", None, True],
     "seed": [-1, 2**63, 0.5, NAN, "0", None, True],
     "context": ["all", "", None, 1, "Selected"],
     "forecast": ["taylor", None, 2],
@@ -66,8 +68,9 @@ def test_resolve_turns_shares_into_counts():
 def test_resolve_refuses_what_does_not_fit():
     with pytest.raises(ConfigError, match="^tau: 43 is more than the model's 42 blocks"):
         HeroConfig(tau=43).resolve(42, 50)
-    with pytest.raises(ConfigError, match="^steps: needed"):
-        HeroConfig(warmup=0.2).resolve(42)
+    for needy in (HeroConfig(warmup=0.2), HeroConfig(cooldown=1), TaylorSeerConfig(cooldown=1)):
+        with pytest.raises(ConfigError, match="^steps: needed"):
+            needy.resolve(42)
     for steps in (0, -1, 2.5, True, "50"):
         with pytest.raises(ConfigError, match="^steps: "):
             HeroConfig().resolve(42, steps)

@@ -68,7 +68,8 @@ def test_json_has_no_nan(model):
     "config, steps, words",
     [
         (HeroConfig(interval=1), 6, "interval is 1"),
-        (HeroConfig(), 4, "all 4 steps were warm-up"),
+        (HeroConfig(), 4, "all 4 steps were warm-up or cool-down"),
+        (HeroConfig(cooldown=3), 6, "all 6 steps were warm-up or cool-down"),
         (HeroConfig(threshold=1e-6, warmup=1), 6, "never stayed below threshold"),
     ],
 )

@@ -19,6 +19,15 @@ def test_interval_one_is_all_full():
     assert all(reason.full for reason in run(1, 1, 0.0, [0.0] * 20))
 
 
+def test_a_cool_down_is_full_whatever_the_interval():
+    schedule = Schedule(3, 2, end=7)
+    reasons = [schedule.next() for _ in range(10)]
+    assert [reason.full for reason in reasons] == [True, True, False, False, True, False, False] + [True] * 3
+    assert reasons[7:] == [Reason.COOLDOWN] * 3
+    adaptive = Schedule(100, 1, 1e6, end=8)
+    assert [adaptive.next(0.0).full for _ in range(10)] == [True] + [False] * 7 + [True] * 2
+
+
 def test_drift_ends_a_cached_stretch_before_the_interval():
     reasons = run(10, 2, 0.35, [0.1] * 12)
     # Two cached steps carry 0.1 + 0.1 and then 0.2 + 0.1; the third would carry 0.3 + 0.1.

@@ -51,7 +51,7 @@ def js_config(config: HeroConfig) -> dict[str, Any]:
     names = (
         "interval", "ratio", "threshold", "patch", "context", "forecast", "text", "shallow", "storage",
     )  # fmt: skip
-    amounts = {name: js_amount(getattr(config, name)) for name in ("tau", "warmup")}
+    amounts = {name: js_amount(getattr(config, name)) for name in ("tau", "warmup", "cooldown")}
     return {**{name: getattr(config, name) for name in names}, **amounts}
 
 
@@ -79,6 +79,7 @@ def random_setting(rng: random.Random, shape: ModelShape) -> dict[str, Any]:
         "threshold": rng.choice([0.0, 0.3]),
         "patch": tuple(rng.randint(1, high) for high in (3, 4, 4)),
         "warmup": rng.randint(1, 20) if rng.random() < 0.5 else rng.randint(1, 100) / 100,
+        "cooldown": rng.choice([0, rng.randint(1, 20), rng.randint(1, 100) / 100]),
         "context": rng.choice(["selected", "cached_kv"]),
         "forecast": rng.choice(["linear", "fitted"]),
         "text": rng.choice(["refresh", "omit"]),
@@ -116,7 +117,7 @@ def test_a_thousand_random_settings_agree():
         )
         setting, steps = random_setting(rng, shape), rng.choice([1, 4, 30, 50, rng.randint(1, 120)])
         batch, size = rng.randint(1, 2), rng.choice([2, 4])
-        amounts = {name: js_amount(setting[name]) for name in ("tau", "warmup")}
+        amounts = {name: js_amount(setting[name]) for name in ("tau", "warmup", "cooldown")}
         config = {**setting, **amounts}
         cases.append(
             {"config": config, "shape": js_shape(shape), "steps": steps, "batch": batch, "elementBytes": size}
