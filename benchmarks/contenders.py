@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from evaluation.compare.packages import diffusers_cache
 from hero_engine import (
     PRESETS,
     DucaConfig,
@@ -140,12 +141,8 @@ def _last_block_seen(model: nn.Module) -> Iterator[Callable[[], bool]]:
 def _first_block_cache(model: nn.Module, steps: int) -> Iterator[Attached]:
     from diffusers.hooks import FirstBlockCacheConfig
 
-    with _last_block_seen(model) as full:
-        model.enable_cache(FirstBlockCacheConfig(threshold=0.05))
-        try:
-            yield Attached(full, around=lambda: model.cache_context("both"))
-        finally:
-            model.disable_cache()
+    with _last_block_seen(model) as full, diffusers_cache(model, FirstBlockCacheConfig(threshold=0.05)):
+        yield Attached(full, around=lambda: model.cache_context("both"))
 
 
 @contextmanager

@@ -86,14 +86,6 @@ def build_model(size: Size, device: torch.device) -> CogVideoXTransformer3DModel
     return model.to(size.dtype).eval()
 
 
-def twin(model: CogVideoXTransformer3DModel) -> CogVideoXTransformer3DModel:
-    """Another model with the same weights, not copied: several methods can be at work side by side."""
-    with torch.device("meta"):
-        other = type(model).from_config(model.config)
-    other.load_state_dict(model.state_dict(), assign=True)
-    return other.eval()
-
-
 class Denoising:
     """A denoising run (DDIM, Aether's noise schedule), one step at a time.
 

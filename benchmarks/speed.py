@@ -22,12 +22,13 @@ from pathlib import Path
 
 import torch
 
+from evaluation.compare.meter import shared_copy
 from hero_engine.backends import BACKENDS, trouble_with
 from hero_engine.cost import cached_step_flops, full_step_flops
 from hero_engine.joint_attention import JointAttention
 
 from .contenders import Attached, Contender, contenders, more_contenders
-from .sizes import SIZES, Denoising, Size, build_model, twin
+from .sizes import SIZES, Denoising, Size, build_model
 
 BASE = "untouched"
 
@@ -92,7 +93,7 @@ def race(
         with ExitStack() as stack:
             runs = {}
             for name, contender in named.items():
-                own = twin(model)
+                own = shared_copy(model)
                 attached = stack.enter_context(contender.attach(own, steps))
                 for number in range(rehearsal if contender.repeatable else 0):
                     take_step(attached, Denoising(own, size, steps, device), number)
@@ -118,7 +119,7 @@ def peak_memory(model, contender: Contender, size: Size, steps: int, device: tor
     """Most bytes of the device in use while a contender takes its first steps, alone."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    own = twin(model)
+    own = shared_copy(model)
     with contender.attach(own, steps) as attached:
         run = Denoising(own, size, steps, device)
         for number in range(min(steps, 14)):

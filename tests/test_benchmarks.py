@@ -2,8 +2,9 @@
 
 import pytest
 
-from benchmarks.sizes import SIZES, build_model, twin
+from benchmarks.sizes import SIZES, build_model
 from benchmarks.speed import Times, main
+from evaluation.compare.meter import shared_copy
 
 
 def test_times_by_kind():
@@ -14,11 +15,11 @@ def test_times_by_kind():
     assert Times(full=[True], clock=[1.0]).share([1.0]) is None
 
 
-def test_a_twin_holds_the_same_weights():
+def test_a_shared_copy_holds_the_same_weights():
     import torch
 
     model = build_model(SIZES["tiny"], torch.device("cpu"))
-    pairs = zip(model.parameters(), twin(model).parameters(), strict=True)
+    pairs = zip(model.parameters(), shared_copy(model).parameters(), strict=True)
     assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
 
 

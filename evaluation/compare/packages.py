@@ -66,7 +66,8 @@ def _warmup(settings: dict[str, Any], steps: int) -> int:
 
 
 @contextmanager
-def _diffusers(transformer: Any, config: Any) -> Iterator[None]:
+def diffusers_cache(transformer: Any, config: Any) -> Iterator[None]:
+    """One of diffusers' caches, for the time of the context."""
     transformer.enable_cache(config)
     try:
         yield
@@ -78,7 +79,7 @@ def _diffusers(transformer: Any, config: Any) -> Iterator[None]:
 def _first_block(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
     from diffusers import FirstBlockCacheConfig
 
-    with _diffusers(transformer, FirstBlockCacheConfig(threshold=settings["threshold"])):
+    with diffusers_cache(transformer, FirstBlockCacheConfig(threshold=settings["threshold"])):
         yield
 
 
@@ -94,7 +95,7 @@ def _taylorseer(transformer: Any, settings: dict[str, Any], occasion: Occasion) 
         taylor_factors_dtype=torch.float32,
         cache_identifiers=_MODULES,
     )
-    with _diffusers(transformer, config):
+    with diffusers_cache(transformer, config):
         yield
 
 
@@ -109,7 +110,7 @@ def _magcache(transformer: Any, settings: dict[str, Any], occasion: Occasion) ->
         num_inference_steps=occasion.steps,
         mag_ratios=occasion.mag_ratios,
     )
-    with _diffusers(transformer, config):
+    with diffusers_cache(transformer, config):
         yield
 
 
@@ -121,7 +122,7 @@ def magcache_calibration(transformer: Any, steps: int) -> Iterator[list[float]]:
     ratios: list[float] = []
     printed = io.StringIO()
     config = MagCacheConfig(num_inference_steps=steps, calibrate=True)
-    with contextlib.redirect_stdout(printed), _diffusers(transformer, config):
+    with contextlib.redirect_stdout(printed), diffusers_cache(transformer, config):
         yield ratios
     # diffusers gives them by printing a list.
     last = printed.getvalue().strip().splitlines()[-1]
@@ -137,7 +138,7 @@ def _pyramid(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> 
         spatial_attention_timestep_skip_range=(-1, settings["below"]),
         current_timestep_callback=occasion.timestep,
     )
-    with _diffusers(transformer, config):
+    with diffusers_cache(transformer, config):
         yield
 
 
@@ -155,7 +156,7 @@ def _faster(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> I
         is_guidance_distilled=not occasion.guided,
         current_timestep_callback=occasion.timestep,
     )
-    with _diffusers(transformer, config):
+    with diffusers_cache(transformer, config):
         yield
 
 
