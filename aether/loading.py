@@ -277,11 +277,7 @@ def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):
     Raises:
         InputError: field "scheduler".
     """
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-
-    kinds = {"dpm": CogVideoXDPMScheduler, "ddim": CogVideoXDDIMScheduler}
-    if kind not in kinds:
-        raise InputError("scheduler", f"{kind!r} is not one of {', '.join(kinds)}")
+    made = _scheduler_class(kind)
     settings = SCHEDULER_CONFIG
     if config_file is not None and Path(config_file).is_file():
         content = read_json(Path(config_file), "scheduler")
@@ -289,10 +285,28 @@ def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):
     with reading("scheduler", f"{config_file} describes no noise schedule that can be used"):
         if not 1 <= settings.get("num_train_timesteps", 1000) <= _MOST_TIMESTEPS:
             raise ValueError(f"num_train_timesteps is not from 1 to {_MOST_TIMESTEPS}")
-        scheduler = kinds[kind].from_config(settings)
+        scheduler = made.from_config(settings)
         if not torch.isfinite(scheduler.alphas_cumprod).all():
             raise ValueError("NaN or infinite values come of it")
     return scheduler
+
+
+def scheduler_like(own: Any, kind: str) -> Any:
+    """A scheduler of this kind, see :func:`make_scheduler`, with the noise schedule of another.
+
+    Raises:
+        InputError: field "scheduler".
+    """
+    return _scheduler_class(kind).from_config(own.config)
+
+
+def _scheduler_class(kind: str) -> Any:
+    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+
+    kinds = {"dpm": CogVideoXDPMScheduler, "ddim": CogVideoXDDIMScheduler}
+    if kind not in kinds:
+        raise InputError("scheduler", f"{kind!r} is not one of {', '.join(kinds)}")
+    return kinds[kind]
 
 
 def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.device:

@@ -230,15 +230,13 @@ def _fidelity(arguments: argparse.Namespace) -> Table:
 
 
 def _world(arguments: argparse.Namespace) -> Table:
-    from aether.tasks import TASKS
-
-    from .compare.work import loader_of
+    from .models import STEPS, loader_of
     from .world import DEEPEST, average, held_out, score_clip
 
     if arguments.scenes < 1:
         raise InputError("scenes", f"{arguments.scenes} is not a number from 1")
     model = loader_of(arguments.model)()
-    steps = {name: arguments.steps or (30 if name == "reconstruction" else 50) for name in TASKS}
+    steps = {name: arguments.steps or usual for name, usual in STEPS.items()}
     rows = []
     for seed, clip in held_out(range(arguments.scenes)):
         rows.append({"name": f"scene {seed}", **score_clip(model, clip, steps)})

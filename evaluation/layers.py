@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from aether.errors import InputError
+from aether.tasks import TASKS
 
+from .models import SAMPLERS, STEPS, loader_of, with_sampler
 from .table import Column, Table
 
 if TYPE_CHECKING:
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
     from aether.model import AetherModel
     from hero_engine import LayerAnalysis
 
-SOURCES = {"reconstruction": ("video",), "prediction": ("image",), "planning": ("image", "goal")}
-SAMPLERS = ("reference", "deterministic")
-STEPS = {"reconstruction": 30, "prediction": 50, "planning": 50}
 PICTURE = "layers.png"
 
 _COLUMNS = (
@@ -38,7 +37,7 @@ def add_layers_arguments(command: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="what the task takes: CLIP, IMAGE or IMAGE GOAL; default: a rendered scene, synthetic:0",
     )
-    command.add_argument("--task", choices=SOURCES, default="reconstruction", help="default: %(default)s")
+    command.add_argument("--task", choices=TASKS, default="reconstruction", help="default: %(default)s")
     command.add_argument(
         "--model", default="miniature", help="miniature (built in), or a diffusers folder or repository name"
     )
@@ -65,10 +64,7 @@ def layers(arguments: argparse.Namespace) -> Table:
     from aether.loading import check_device
     from hero_engine import ConfigError, HeroConfig, LayersConfig, layers_png
 
-    from .compare.runs import with_sampler
-    from .compare.work import loader_of
-
-    names = SOURCES[arguments.task]
+    names = TASKS[arguments.task].inputs
     given = arguments.inputs or ["synthetic:0"] * len(names)
     if len(given) != len(names):
         raise InputError("inputs", f"{arguments.task} takes {' and '.join(names)}, not {len(given)} inputs")

@@ -11,15 +11,15 @@ import torch
 from aether.geometry import disparity_to_depth
 from aether.latents import Decoded, decode, decode_rgb, encode
 from aether.metrics import depth_errors, psnr
-from aether.miniature import WorldClip, random_scene, render
+from aether.miniature import WorldClip
+from aether.miniature.train.data import FPS, render_scene
 from aether.model import AetherModel
 from aether.raymap import from_cameras, to_cameras
 from aether.sampling import sample
-from aether.tasks import condition
+from aether.tasks import TASKS, Conditions, condition
 
 from .pose import rotation_error
 
-FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
 DEEPEST = 8.0
 """Depth counts up to this many times the clip's nearest."""
 
@@ -27,7 +27,7 @@ DEEPEST = 8.0
 def held_out(seeds: range) -> Iterator[tuple[int, WorldClip]]:
     """Clips as the miniature was trained on, of scenes that it was not (seeds below 10,000)."""
     for seed in seeds:
-        yield seed, render(random_scene(seed), FRAMES, HEIGHT, WIDTH, FPS, samples=2)
+        yield seed, render_scene(seed)
 
 
 def score_clip(model: AetherModel, clip: WorldClip, steps: dict[str, int], seed: int = 0) -> dict[str, float]:
@@ -47,21 +47,19 @@ def score_clip(model: AetherModel, clip: WorldClip, steps: dict[str, int], seed:
         prediction_path, planning_path: correlation of the camera's way with the one asked for, see
             :func:`path_correlation`.
     """
-    nearest = float(clip.depth.min())
-    raymap = from_cameras(clip.poses, clip.intrinsics, HEIGHT, WIDTH, scale=1 / nearest)
     found = {"vae_psnr": psnr(_through_vae(model, clip.rgb), clip.rgb)}
     if "reconstruction" in steps:
-        result = _run(model, "reconstruction", steps, seed, video=clip.rgb)
+        result = _run(model, "reconstruction", clip, steps, seed)
         depth = disparity_to_depth(result.disparity)
-        errors = depth_errors(depth, clip.depth, max_depth=DEEPEST * nearest)
+        errors = depth_errors(depth, clip.depth, max_depth=DEEPEST * float(clip.depth.min()))
         found |= {"abs_rel": errors.abs_rel, "delta1": errors.delta1}
         found["rpe_rot"] = rotation_error(_poses(result), clip.poses)
     if "prediction" in steps:
-        result = _run(model, "prediction", steps, seed, image=clip.rgb[0], raymap=raymap)
+        result = _run(model, "prediction", clip, steps, seed)
         found["prediction_first"] = psnr(result.rgb[0], clip.rgb[0])
         found["prediction_path"] = path_correlation(_poses(result), clip.poses)
     if "planning" in steps:
-        result = _run(model, "planning", steps, seed, image=clip.rgb[0], goal=clip.rgb[-1], raymap=raymap)
+        result = _run(model, "planning", clip, steps, seed)
         found["planning_first"] = psnr(result.rgb[0], clip.rgb[0])
         found["planning_last"] = psnr(result.rgb[-1], clip.rgb[-1])
         found["planning_path"] = path_correlation(_poses(result), clip.poses)
@@ -82,14 +80,28 @@ def path_correlation(poses: np.ndarray, wanted: np.ndarray) -> float:
     return float((a * b).sum() / size) if size else float("nan")
 
 
-def _run(model: AetherModel, task: str, steps: dict[str, int], seed: int, **inputs: Any) -> Decoded:
+def world_conditions(
+    model: AetherModel, task: str, clip: WorldClip, generator: torch.Generator
+) -> Conditions:
+    """A task's pictures of a clip; prediction and planning are told the true camera path, so that it is known
+    what the poses should be."""
+    given = {"video": clip.rgb, "image": clip.rgb[0], "goal": clip.rgb[-1]}
+    raymap = None
+    if task != "reconstruction":
+        scale = 1 / float(clip.depth.min())
+        raymap = from_cameras(clip.poses, clip.intrinsics, *clip.depth.shape[1:], scale=scale)
+    pictures = {name: given[name] for name in TASKS[task].inputs}
+    return condition(model, task, **pictures, raymap=raymap, generator=generator)
+
+
+def _run(model: AetherModel, task: str, clip: WorldClip, steps: dict[str, int], seed: int) -> Decoded:
     generator = torch.Generator(model.device).manual_seed(seed)
-    conditions = condition(model, task, frames=FRAMES, generator=generator, **inputs)
+    conditions = world_conditions(model, task, clip, generator)
     return decode(model, sample(model, conditions, steps=steps[task], fps=FPS, generator=generator))
 
 
 def _poses(result: Decoded) -> np.ndarray:
-    return to_cameras(result.raymap, HEIGHT, WIDTH, square_pixels=True).poses
+    return to_cameras(result.raymap, *result.disparity.shape[1:], square_pixels=True).poses
 
 
 def _through_vae(model: AetherModel, rgb: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
+from ..aether.loading import scheduler_like
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
 from ..hero_engine import current_run
@@ -128,7 +129,7 @@ def sample_latent(
     check_latent(latent["samples"])
     run = _Run(
         conditions,
-        scheduler=_scheduler(parts.scheduler, scheduler),
+        scheduler=scheduler_like(parts.scheduler, scheduler),
         settings={
             "steps": steps or TASKS[conditions.task].default_steps,
             "guidance": guidance or None,
@@ -168,12 +169,6 @@ def _conditions(positive: Any, negative: Any) -> tuple[Conditions, int]:
     task = first["aether_task"]
     conditions = Conditions(task, cond, uncond if TASKS[task].guided else None, *first["aether_size"])
     return conditions, first["aether_fps"]
-
-
-def _scheduler(own: Any, name: str) -> Any:
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-
-    return {"dpm": CogVideoXDPMScheduler, "ddim": CogVideoXDDIMScheduler}[name].from_config(own.config)
 
 
 class _Run:

@@ -80,10 +80,9 @@ def run_compare(arguments: argparse.Namespace) -> Outcome:
 def _checked(arguments: argparse.Namespace) -> Plan:
     from hero_engine import METHODS
 
+    from ..models import SAMPLERS, STEPS
     from .comparison import Plan
-    from .contenders import SAMPLERS
     from .packages import PACKAGES
-    from .runs import STEPS
 
     if arguments.folder is None and not arguments.dry_run:
         raise InputError("out", "is needed: a folder for the runs, so that they are not lost")

@@ -16,13 +16,14 @@ from aether.errors import InputError
 from aether.files import write_file
 from aether.model import AetherModel
 
+from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
 from .journal import Journal
 from .report import command_line, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
 from .summary import rows_of
-from .work import Record, Task, estimated_seconds, loader_of, record_key, seconds_of_one, unfinished, work_off
+from .work import Record, Task, estimated_seconds, record_key, seconds_of_one, unfinished, work_off
 
 
 @dataclass(frozen=True)

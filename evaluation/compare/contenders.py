@@ -20,10 +20,10 @@ from aether.model import AetherModel
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig, MethodConfig, hero_session
 from hero_engine.cost import ModelShape, predict
 
+from ..models import SAMPLERS
 from .packages import PACKAGES, Occasion
 
 HERO = "HERO"
-SAMPLERS = ("reference", "deterministic")
 TARGETS = (1.5, 1.75, 2.0, 2.5)
 """Speed-ups by FLOPs at which the methods are compared."""
 TOLERANCE = 0.98

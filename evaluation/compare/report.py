@@ -98,12 +98,12 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
     Args:
         header: name to value, shown on top.
     """
+    from ..world import DEEPEST
     from .meter import EVERY
-    from .runs import FAR
 
     found = verdicts(rows, targets)
     parts = ["\n".join(f"- {name}: {value}" for name, value in header.items())]
-    parts.append(_EXPLANATION.format(every=EVERY, far=FAR))
+    parts.append(_EXPLANATION.format(every=EVERY, far=DEEPEST))
     parts.append("\n".join([f"**{claim(found)}**", "", *(f"- {verdict.line()}" for verdict in found)]))
     for sampler in dict.fromkeys(row.sampler for row in rows):
         parts.append(f"### {sampler} sampler\n\n{_table([row for row in rows if row.sampler == sampler])}")

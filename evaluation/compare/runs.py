@@ -18,21 +18,19 @@ from aether.latents import Decoded, decode, decode_raymap, split
 from aether.metrics import depth_errors
 from aether.miniature import WorldClip, random_scene, render
 from aether.model import AetherModel
-from aether.raymap import from_cameras, to_cameras
+from aether.raymap import to_cameras
 from aether.sampling import sample
-from aether.tasks import TASKS, Conditions, condition
+from aether.tasks import TASKS, Conditions
 
 from ..fidelity import fidelity
+from ..models import with_sampler
 from ..pose import pose_errors, rotation_error
+from ..world import DEEPEST, FPS, world_conditions
 from .contenders import Contender
 from .meter import Meter, counted, shared_copy
 from .packages import MAGCACHE, Occasion, magcache_calibration
 
 STREAMS = ("rgb", "disparity", "raymap")
-STEPS = {"reconstruction": 30, "prediction": 50, "planning": 50}
-FAR = 8.0
-"""Depth counts up to so many times the nearest."""
-FPS = 12
 PLAIN = "unaccelerated"
 
 
@@ -62,14 +60,6 @@ class Reference:
     decoded: Decoded | None
     flops: float
     mag_ratios: list[float] | None
-
-
-def with_sampler(model: AetherModel, sampler: str) -> AetherModel:
-    """The model with Aether's own stochastic scheduler, or with the deterministic one."""
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-
-    kind = {"reference": CogVideoXDPMScheduler, "deterministic": CogVideoXDDIMScheduler}[sampler]
-    return replace(model, scheduler=kind.from_config(model.scheduler.config))
 
 
 def run_group(
@@ -106,7 +96,7 @@ def sampled(model: AetherModel, group: Group, steps: int) -> torch.Tensor:
     """The final latent of an unaccelerated run of other steps, for timing."""
     group = replace(group, steps=steps)
     generator = torch.Generator(model.device).manual_seed(group.scene)
-    conditions = _conditions(model, group, _world(model, group.scene), generator)
+    conditions = world_conditions(model, group.task, _world(model, group.scene), generator)
     return _sample(model, Meter(shared_copy(model.transformer)), conditions, group, generator.get_state())
 
 
@@ -124,26 +114,10 @@ def _rendered(scene: int, frames: int, height: int, width: int) -> WorldClip:
     return render(random_scene(scene), frames, height, width, FPS)
 
 
-def _conditions(model: AetherModel, group: Group, world: WorldClip, generator: torch.Generator) -> Conditions:
-    """The task's pictures; prediction and planning are told the true camera path, so that it is known what
-    the poses should be."""
-    pictures = {
-        "reconstruction": {"video": world.rgb},
-        "prediction": {"image": world.rgb[0]},
-        "planning": {"image": world.rgb[0], "goal": world.rgb[-1]},
-    }[group.task]
-    raymap = None
-    if group.task != "reconstruction":
-        scale = 1 / float(world.depth.min())
-        raymap = from_cameras(world.poses, world.intrinsics, *model.default_size, scale=scale)
-    frames = None if group.task == "reconstruction" else model.default_frames
-    return condition(model, group.task, **pictures, raymap=raymap, frames=frames, generator=generator)
-
-
 def _unaccelerated(model: AetherModel, group: Group, brief: bool, calibrate: bool) -> Reference:
     world = _world(model, group.scene)
     generator = torch.Generator(model.device).manual_seed(group.scene)
-    conditions = _conditions(model, group, world, generator)
+    conditions = world_conditions(model, group.task, world, generator)
     noise = generator.get_state()
     plain = shared_copy(model.transformer)
     # MagCache's ratios are those of the very run that it is compared with: the best it can get.
@@ -228,7 +202,7 @@ def _depth(decoded: Decoded, world: WorldClip) -> dict[str, float]:
         disparity_to_depth(decoded.disparity),
         truth,
         align="scale-l1",
-        max_depth=FAR * float(np.nanmin(truth)),
+        max_depth=DEEPEST * float(np.nanmin(truth)),
     )
     return {"abs_rel": errors.abs_rel, "delta1": errors.delta1}
 

@@ -13,11 +13,11 @@ from typing import Any
 from aether.errors import InputError
 from hero_engine.cost import ModelShape
 
+from ..models import SAMPLERS
 from .contenders import (
     HERO_OPTIONS,
     LADDERS,
     PACKAGES,
-    SAMPLERS,
     Contender,
     default_contenders,
     engine_families,

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from .contenders import HERO, SAMPLERS, Contender, reaches
+from ..models import SAMPLERS
+from .contenders import HERO, Contender, reaches
 from .runs import PLAIN, STREAMS
 
 Record = dict[str, Any]

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +16,13 @@ import torch
 from aether.latents import decode
 from aether.model import AetherModel
 
+from ..models import Loader
 from .contenders import Contender
 from .journal import Journal
 from .meter import EVERY
 from .runs import PLAIN, Group, guided, run_group, sampled
 
 Task = tuple[Group, list[Contender]]
-Loader = Callable[[], AetherModel]
-"""Gives a worker its model; a function or partial that can be pickled."""
 Record = dict[str, Any]
 
 
@@ -177,20 +175,3 @@ def estimated_seconds(
         steps = [1.0] + [1 / speedup(contender, group.steps) + beside for contender in contenders]
         total += sum(group.steps * share * cost["forward"] + after for share in steps)
     return total
-
-
-def load_miniature() -> AetherModel:
-    from aether.miniature import build
-
-    return build()
-
-
-def load_other(source: str) -> AetherModel:
-    from aether.loading import load
-
-    return load(source, dtype=torch.float32)
-
-
-def loader_of(source: str) -> Loader:
-    """For "miniature", or what ``aether.loading.load`` takes."""
-    return load_miniature if source == "miniature" else partial(load_other, source)

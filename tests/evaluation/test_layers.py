@@ -17,7 +17,7 @@ def test_table_files_and_picture(tmp_path, capsys):
     from aether.miniature import build, random_scene, render
     from aether.sampling import sample
     from aether.tasks import condition
-    from evaluation.compare.runs import with_sampler
+    from evaluation.models import with_sampler
     from hero_engine import HeroConfig, LayersConfig, hero_session
 
     out = tmp_path / "out"

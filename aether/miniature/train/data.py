@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...files import new_file
-from ..raycast import render
+from ..raycast import WorldClip, render
 from ..world import random_scene
 
 FIRST_SCENE = 10_000
@@ -69,8 +69,13 @@ def load_clips(
     )
 
 
+def render_scene(seed: int) -> WorldClip:
+    """A scene as the miniature sees it."""
+    return render(random_scene(seed), FRAMES, HEIGHT, WIDTH, FPS, samples=_SAMPLES)
+
+
 def _rendered(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    clip = render(random_scene(seed), FRAMES, HEIGHT, WIDTH, FPS, samples=_SAMPLES)
+    clip = render_scene(seed)
     return np.rint(clip.rgb * 255).astype(np.uint8), clip.depth, clip.poses, clip.intrinsics[0]
 
 
