@@ -18,7 +18,7 @@ from .compare.command import add_compare
 from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
 from .layers import add_layers_arguments
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
-from .table import Column, Table, check_out
+from .table import Column, Table, check_out, print_rows
 
 _REFUSED, _INTERRUPTED = 2, 130
 _DATA_SETS = ("sintel", "folder")
@@ -237,10 +237,11 @@ def _world(arguments: argparse.Namespace) -> Table:
         raise InputError("scenes", f"{arguments.scenes} is not a number from 1")
     model = loader_of(arguments.model)()
     steps = {name: arguments.steps or usual for name, usual in STEPS.items()}
-    rows = []
-    for seed, clip in held_out(range(arguments.scenes)):
-        rows.append({"name": f"scene {seed}", **score_clip(model, clip, steps)})
-        print(f"scene {seed} done", file=sys.stderr)
+    scenes = held_out(range(arguments.scenes))
+    rows = print_rows(
+        _WORLD_COLUMNS,
+        ({"name": f"scene {seed}", **score_clip(model, clip, steps)} for seed, clip in scenes),
+    )
     return Table(
         "world",
         _WORLD_COLUMNS,
@@ -258,6 +259,7 @@ def _world(arguments: argparse.Namespace) -> Table:
             "way with the one asked for"
         ],
         ("numpy", "torch", "diffusers", "evo"),
+        printed=True,
     )
 
 

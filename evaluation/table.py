@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +17,7 @@ from aether.export import check_out_dir
 from aether.files import new_folder
 
 FILES = ("results.csv", "results.json")
+_NAME_WIDTH, _NUMBER_WIDTH = 8, 6  # of tables whose rows are printed before the others are there
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Table:
         packages: distributions whose versions matter.
         details: anything more for the JSON file.
         pictures: more files, by name.
+        printed: whether :func:`print_rows` has printed the rows.
     """
 
     command: str
@@ -53,20 +55,19 @@ class Table:
     packages: Sequence[str] = ("numpy",)
     details: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
+    printed: bool = False
 
     def text(self) -> str:
-        """The table, then the notes."""
-        head = ["", *(column.title for column in self.columns)]
-        body = [[row["name"], *map(_shown, self.columns, [row] * len(self.columns))] for row in self._all()]
-        widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
-        lines = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-            for line in (head, *body)
-        ]
+        """The table, then the notes; without what was printed already."""
+        cells = [_titles(self.columns), *(_cells(self.columns, row) for row in self._all())]
+        fitting = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = _usual_widths(self.columns) if self.printed else fitting
+        lines = [_line(line, widths) for line in cells]
         rule = "-" * max(map(len, lines))
         if self.average:
             lines.insert(-1, rule)
-        return "\n".join([lines[0], rule, *lines[1:], *(f"note: {note}" for note in self.notes)])
+        lines = lines[1 + len(self.rows) :] if self.printed else [lines[0], rule, *lines[1:]]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def csv(self) -> str:
         """One line per sequence, then the average; what is missing is empty."""
@@ -117,6 +118,34 @@ def check_out(out: str | Path, *, overwrite: bool = False) -> Path:
         InputError: it exists and ``overwrite`` is not set, or holds something other than earlier results.
     """
     return check_out_dir(out, overwrite=overwrite, marks=FILES)
+
+
+def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print a table's head, and each row as it comes. Returns the rows, for a table that is ``printed``."""
+    widths = _usual_widths(columns)
+    head = _line(_titles(columns), widths)
+    print(head, "-" * len(head), sep="\n", flush=True)
+    kept = []
+    for row in rows:
+        print(_line(_cells(columns, row), widths), flush=True)
+        kept.append(row)
+    return kept
+
+
+def _usual_widths(columns: Sequence[Column]) -> list[int]:
+    return [_NAME_WIDTH, *(max(len(column.title), _NUMBER_WIDTH) for column in columns)]
+
+
+def _titles(columns: Sequence[Column]) -> list[str]:
+    return ["", *(column.title for column in columns)]
+
+
+def _cells(columns: Sequence[Column], row: dict[str, Any]) -> list[str]:
+    return [row["name"], *(_shown(column, row) for column in columns)]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
 
 
 def _shown(column: Column, row: dict[str, Any]) -> str:
