@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, ConfigError, HeroConfig
 from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
+from .inputs import seed_input
 
 CUSTOM = "custom"
 _SLIDER = io.NumberDisplay.slider
@@ -120,15 +121,7 @@ class HeroPatch(io.ComfyNode):
                     advanced=True,
                     tooltip="Whether text tokens run along on cached steps. omit is what the paper counts.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    control_after_generate=False,
-                    advanced=True,
-                    tooltip="Of the choice of tokens; independent of the sampler's seed.",
-                ),
+                seed_input("Of the choice of tokens; independent of the sampler's seed.", advanced=True),
                 io.Int.Input(
                     "tau_blocks",
                     optional=True,

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..hero_engine import METHODS, ConfigError, MethodConfig
 from ..hero_engine.baselines import FIRSTS, SCORES
+from .inputs import seed_input
 
 _SLIDER = io.NumberDisplay.slider
 
@@ -70,15 +71,7 @@ def _toca(interval: int) -> list[Any]:
         ),
         _share("bonus", 0.6, "What the best of 2 x 2 tokens gets on top.", max=10.0, advanced=True),
         _share("taper", 0.0, "How much the interval shrinks over the run.", max=0.99, advanced=True),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=2**63 - 1,
-            control_after_generate=False,
-            advanced=True,
-            tooltip="Of the score by chance.",
-        ),
+        seed_input("Of the score by chance.", advanced=True),
     ]
 
 
