@@ -85,10 +85,10 @@ class ModelAdapter(Protocol):
     blocks: list[nn.Module]
     compiled: bool
 
-    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+    def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """What one forward of the whole model is asked for."""
 
-    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """The arguments of the forward of block `number`."""
 
     def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
@@ -121,5 +121,5 @@ class ModelAdapter(Protocol):
     def read_output(self, result: Any) -> Tensor:
         """The latent in what the model returned: (batch, frames, channels, rows, columns)."""
 
-    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the model returns for such a latent, where it was called with these arguments."""

@@ -18,6 +18,7 @@ from .checks import integer
 from .config import HeroConfig, ResolvedConfig
 from .errors import ConfigError
 from .flops import ModelShape, Work, full_step
+from .optional import present
 from .settings import MethodConfig
 from .storage import held_bytes
 
@@ -47,8 +48,9 @@ class LayersConfig(MethodConfig):
     """
 
     name: ClassVar[str] = "HERO Analyzer"
-    interval: ClassVar[int] = 1
-    warmup: ClassVar[int] = 1
+    # Not settings: every step is full.
+    interval = 1
+    warmup = 1
 
     hero: HeroConfig = field(default_factory=HeroConfig)
     tokens: int = 256
@@ -157,7 +159,7 @@ class LayerMotion:
             self._forecast(states, time, *refresh)
 
     def _forecast(self, states: Tensor, time: float, rows: Tensor, refreshed: Tensor) -> None:
-        stale = self._anchor - states
+        stale = present(self._anchor) - states
         missed = stale if self._slope is None else torch.add(stale, self._slope, alpha=time - self._time)
         deep = missed[-1] - missed[1:]
         shallow = stale[1:] - stale[0]

@@ -16,22 +16,23 @@ class Stopwatch:
 
     def __init__(self, device: torch.device):
         self._device = device
-        self._start = self._mark()
-        self._stop = self._start
+        self._start, self._started = self._mark()
+        self._stop, self._stopped = self._start, self._started
 
-    def _mark(self) -> float | torch.cuda.Event:
+    def _mark(self) -> tuple[float, torch.cuda.Event | None]:
+        now = time.perf_counter()
         if self._device.type != "cuda":
-            return time.perf_counter()
+            return now, None
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
-        return event
+        return now, event
 
     def stop(self) -> None:
-        self._stop = self._mark()
+        self._stop, self._stopped = self._mark()
 
     @property
     def seconds(self) -> float:
-        if isinstance(self._start, float):
+        if self._started is None or self._stopped is None:
             return self._stop - self._start
-        self._stop.synchronize()
-        return self._start.elapsed_time(self._stop) / 1000
+        self._stopped.synchronize()
+        return float(self._started.elapsed_time(self._stopped)) / 1000

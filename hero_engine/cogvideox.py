@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -42,13 +42,13 @@ class CogVideoXAdapter:
                 f"{type(transformer).__name__} is not supported; HERO takes diffusers' "
                 "CogVideoXTransformer3DModel (of a pipeline, pass pipeline.transformer)",
             )
-        self.model: nn.Module = model
+        self.model: Any = model  # Any, like its blocks: their names are diffusers'
         self.compiled = model is not transformer
-        self.blocks: list[nn.Module] = list(model.transformer_blocks)
+        self.blocks: list[Any] = list(model.transformer_blocks)
         self._signature = inspect.signature(type(model).forward)
         self._timesteps = TimestepReader()
 
-    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+    def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         asked = self._signature.bind(self.model, *args, **kwargs).arguments
         latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
@@ -60,7 +60,7 @@ class CogVideoXAdapter:
             signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self._adapters()),
         )
 
-    def _adapters(self) -> tuple:
+    def _adapters(self) -> tuple[Hashable, ...]:
         """The LoRA adapters at work and their scales; they change what the blocks compute."""
         if not getattr(self.model, "peft_config", None):
             return ()
@@ -83,7 +83,7 @@ class CogVideoXAdapter:
             patch_size=config.patch_size,
         )
 
-    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         # By keyword usually; gradient checkpointing passes by position.
         named = {**dict(zip(_BLOCK_ARGUMENTS, args, strict=False)), **kwargs}
@@ -96,12 +96,13 @@ class CogVideoXAdapter:
 
     def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
-        return forward(
+        video, text = forward(
             hidden_states=call.video,
             encoder_hidden_states=call.text,
             image_rotary_emb=call.rotary,
             **call.rest,
         )
+        return video, text
 
     @contextmanager
     def attention(self, blocks: int, attend: Attend) -> Iterator[None]:
@@ -138,13 +139,15 @@ class CogVideoXAdapter:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         block = self.blocks[number]
         video, text, _, _ = block.norm2(call.video, call.text, call.rest["temb"])
-        return block.ff(torch.cat([text, video], dim=1))
+        output: Tensor = block.ff(torch.cat([text, video], dim=1))
+        return output
 
     def read_output(self, result: Any) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
-        return result[0]
+        latent: Tensor = result[0]
+        return latent
 
-    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
@@ -152,7 +155,7 @@ class CogVideoXAdapter:
         return Transformer2DModelOutput(sample=latent) if asked.get("return_dict", True) else (latent,)
 
 
-def gates_of(norm: nn.Module, temb: Tensor) -> tuple[Tensor, Tensor]:
+def gates_of(norm: Any, temb: Tensor) -> tuple[Tensor, Tensor]:
     """The gates for video and text, each (batch, 1, width), of a ``CogVideoXLayerNormZero``."""
     # Shift, scale and gate of the video, then of the text.
     parts = norm.linear(norm.silu(temb)).chunk(6, dim=1)
@@ -176,11 +179,12 @@ def _routable(processor: Any) -> JointAttention:
     )
 
 
-def _norm(block: nn.Module, kind: str) -> nn.Module:
-    return {ATTENTION: block.norm1, FEED_FORWARD: block.norm2}[kind]
+def _norm(block: Any, kind: str) -> nn.Module:
+    norms: dict[str, nn.Module] = {ATTENTION: block.norm1, FEED_FORWARD: block.norm2}
+    return norms[kind]
 
 
-def _part(block: nn.Module, kind: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+def _part(block: Any, kind: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
     """The module that gives a part of a block, and how its output is read."""
     attention = block.attn1
     if kind == ATTENTION:

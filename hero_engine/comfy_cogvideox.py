@@ -33,15 +33,15 @@ class ComfyCogVideoXAdapter:
         transformer: the model; see :func:`is_comfy_cogvideox`.
     """
 
-    def __init__(self, transformer: nn.Module):
-        self.model = transformer
+    def __init__(self, transformer: Any):
+        self.model: Any = transformer  # Any, like its blocks: their names are ComfyUI's
         self.compiled = False
-        self.blocks: list[nn.Module] = list(transformer.blocks)
+        self.blocks: list[Any] = list(transformer.blocks)
         self._attend: Attend | None = None
         self._routed = 0
         self._timesteps = TimestepReader()
 
-    def read_call(self, args: tuple, kwargs: dict[str, Any]) -> ModelCall:
+    def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         asked = {**dict(zip(("x", "timestep", "context"), args, strict=False)), **kwargs}
         latent, text = asked["x"], asked["context"]
@@ -56,21 +56,26 @@ class ComfyCogVideoXAdapter:
     def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
         model = self.model
         frames_per_patch = model.patch_size_t or 1
-        sides = zip(latent.shape[-3:], (frames_per_patch, model.patch_size, model.patch_size), strict=True)
+        # Latents are padded up to whole patches.
+        frames, rows, columns = (
+            -(-length // patch)
+            for length, patch in zip(
+                latent.shape[-3:], (frames_per_patch, model.patch_size, model.patch_size), strict=True
+            )
+        )
         return ModelShape(
             blocks=len(self.blocks),
             width=model.dim,
             time_width=model.time_embedding_linear_2.weight.shape[0],
             text_tokens=text.shape[1],
             text_width=text.shape[2],
-            # Latents are padded up to whole patches.
-            grid=tuple(-(-length // patch) for length, patch in sides),
+            grid=(frames, rows, columns),
             in_channels=model.in_channels * frames_per_patch,
             out_channels=model.out_channels * frames_per_patch,
             patch_size=model.patch_size,
         )
 
-    def read_block(self, number: int, args: tuple, kwargs: dict[str, Any]) -> BlockCall:
+    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         rest = dict(kwargs)
         call = BlockCall(
@@ -79,7 +84,7 @@ class ComfyCogVideoXAdapter:
             rotary=rest.pop("image_rotary_emb", None),
             rest=rest,
         )
-        if number < self._routed:
+        if self._attend is not None and number < self._routed:
             options = rest.get("transformer_options") or {}
             routed = _routed_attention(number, self._attend, options.get(_OVERRIDE))
             rest["transformer_options"] = {**options, _OVERRIDE: routed}
@@ -87,12 +92,13 @@ class ComfyCogVideoXAdapter:
 
     def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
-        return forward(
+        video, text = forward(
             hidden_states=call.video,
             encoder_hidden_states=call.text,
             image_rotary_emb=call.rotary,
             **call.rest,
         )
+        return video, text
 
     @contextmanager
     def attention(self, blocks: int, attend: Attend) -> Iterator[None]:
@@ -122,13 +128,14 @@ class ComfyCogVideoXAdapter:
         block = self.blocks[number]
         video, text, _, _ = block.norm2(call.video, call.text, call.rest["temb"])
         inner = block.ff_proj(torch.cat([text, video], dim=1))
-        return block.ff_out(F.gelu(inner, approximate="tanh"))
+        output: Tensor = block.ff_out(F.gelu(inner, approximate="tanh"))
+        return output
 
     def read_output(self, result: Tensor) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         return result.transpose(1, 2)
 
-    def make_output(self, latent: Tensor, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         return latent.transpose(1, 2)
 
@@ -136,7 +143,7 @@ class ComfyCogVideoXAdapter:
 def _part(block: nn.Module, kind: str) -> nn.Module:
     """The module that gives a part of a block."""
     name = {ATTENTION: "attn_out", FEED_FORWARD: "ff_out", KEYS: "k", VALUES: "v"}[kind]
-    part = getattr(block, name, None)
+    part: nn.Module | None = getattr(block, name, None)
     if part is None:
         raise ConfigError(
             "transformer", f"its blocks have no {name!r}, which this method needs; use HERO or WorldCache"
@@ -144,7 +151,7 @@ def _part(block: nn.Module, kind: str) -> nn.Module:
     return part
 
 
-def _shown(see: See, number: int, kind: str, block: nn.Module) -> Callable[[Tensor], None]:
+def _shown(see: See, number: int, kind: str, block: Any) -> Callable[[Tensor], None]:
     def shown(output: Tensor) -> None:
         see(number, kind, output.unflatten(-1, (block.num_heads, -1)) if kind in (KEYS, VALUES) else output)
 
@@ -154,7 +161,9 @@ def _shown(see: See, number: int, kind: str, block: nn.Module) -> Callable[[Tens
 def _routed_attention(number: int, attend: Attend, inner: Callable[..., Any] | None) -> Callable[..., Any]:
     """An attention override for one block, around the one that is set already, if any."""
 
-    def override(function: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *args, **kwargs):
+    def override(
+        function: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         key, value = attend(number, key, value)
         if inner is not None:
             return inner(function, query, key, value, *args, **kwargs)

@@ -19,7 +19,7 @@ from .schedule import step_ages
 from .settings import Counts, MethodConfig
 
 # Aether at 480 x 720 x 41 (arXiv 2503.18945 and its published configuration).
-AETHER = ModelShape(
+AETHER: ModelShape = ModelShape(
     blocks=42,
     width=3072,
     time_width=512,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .optional import present
 from .storage import held_bytes
 
 
@@ -64,7 +65,7 @@ class OutputPath:
         """The output of a full step, (batch, frames, channels, rows, columns); copied."""
         value, gap = output.clone(), step - self._step
         slope = None if self._value is None else (value - self._value) / gap
-        if self._slope is not None:
+        if slope is not None and self._slope is not None:
             self._curvature = curvature(slope, (slope - self._slope) / gap, self._streams)
         self._value, self._slope, self._earlier, self._step = value, slope, self._slope, step
 
@@ -75,20 +76,20 @@ class OutputPath:
         as a mean over all (float32 scalar).
         """
         steps = step - self._step
-        bounds = torch.tensor(self._shares, device=self._curvature.device)
-        low, high = torch.quantile(self._curvature.flatten(), bounds)
-        stable, chaotic = self._curvature < low, self._curvature >= high
+        value, slope, bent = present(self._value), present(self._slope), present(self._curvature)
+        low, high = torch.quantile(bent.flatten(), torch.tensor(self._shares, device=bent.device))
+        stable, chaotic = bent < low, bent >= high
         move = self._moved(steps)
         error = torch.where(
-            chaotic, self._curvature * stream_norms(move - self._moved(steps - 1), self._streams), 0.0
+            chaotic, bent * stream_norms(move - self._moved(steps - 1), self._streams), 0.0
         ).mean()
-        moved = torch.where(self._widen(chaotic), move, steps * self._slope)
+        moved = torch.where(self._widen(chaotic), move, steps * slope)
         moved = torch.where(self._widen(stable), 0.0, moved)
-        return self._value + moved, error
+        return value + moved, error
 
     def _moved(self, steps: int) -> Tensor:
         """How far a chaotic position goes in so many steps."""
-        return steps * torch.lerp(self._slope, self._earlier, damping(steps, self._most))
+        return steps * torch.lerp(present(self._slope), present(self._earlier), damping(steps, self._most))
 
     def _widen(self, mask: Tensor) -> Tensor:
         """A mask of streams as one of channels."""

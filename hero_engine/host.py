@@ -17,7 +17,7 @@ class TimestepReader:
 
     def __init__(self) -> None:
         self._schedule: torch.UntypedStorage | None = None
-        self._state: tuple = ()
+        self._state: tuple[object, ...] = ()
         self._values: list[float] = []
 
     def read(self, timestep: Tensor | float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 # (original forward, positional arguments, keyword arguments) -> result
-Wrapper = Callable[[Callable[..., Any], tuple, dict], Any]
+Wrapper = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 class WrappedForward:
@@ -76,7 +76,7 @@ def installed_owner(module: nn.Module) -> Any | None:
 def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> WrappedForward:
     """Show `see` everything that a module returns, until the wrapper is removed."""
 
-    def wrapper(original: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    def wrapper(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = original(*args, **kwargs)
         see(result)
         return result

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 # (keys, values), each (batch, text + video tokens, heads, head width) -> those to attend to
 Route = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -50,7 +50,7 @@ class JointAttention:
 
     def __call__(
         self,
-        attn: nn.Module,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
@@ -75,8 +75,8 @@ class JointAttention:
             (batch, tokens, width).
         """
         if self._attention_backend is None:
-            heads_first = (tensor.transpose(1, 2) for tensor in (query, key, value))
-            out = F.scaled_dot_product_attention(*heads_first, attn_mask=mask).transpose(1, 2)
+            query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+            out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
         else:
             from diffusers.models.attention_dispatch import dispatch_attention_fn
 
@@ -92,7 +92,7 @@ class JointAttention:
 
 
 def _project(
-    attn: nn.Module, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
+    attn: Any, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values (batch, tokens, heads, head width), normalised and, for video, rotated."""
     if attn.fused_projections:

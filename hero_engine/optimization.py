@@ -108,7 +108,7 @@ def _put(module: nn.Module, name: str, value: Any, undo: ExitStack) -> None:
     setattr(module, name, value)
 
 
-def _fuse(attentions: Sequence[nn.Module], undo: ExitStack) -> None:
+def _fuse(attentions: Sequence[Any], undo: ExitStack) -> None:
     apart = [attention for attention in attentions if not attention.fused_projections]
     for attention in apart:
         projections = (attention.to_q, attention.to_k, attention.to_v)
@@ -125,7 +125,7 @@ def _fuse(attentions: Sequence[nn.Module], undo: ExitStack) -> None:
             attention.fuse_projections()
 
 
-def _take_apart(attention: nn.Module) -> None:
+def _take_apart(attention: Any) -> None:
     attention.fused_projections = False
     del attention.to_qkv
 

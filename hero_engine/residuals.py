@@ -18,8 +18,9 @@ from .storage import STORES, Store
 
 def relative_change(new: Tensor, old: Tensor) -> Tensor:
     """|new - old| / |old| as a float32 scalar on the device (NaN where both are 0)."""
-    change = torch.linalg.vector_norm(new - old, dtype=torch.float32)
-    return change / torch.linalg.vector_norm(old, dtype=torch.float32)
+    change: Tensor = torch.linalg.vector_norm(new - old, dtype=torch.float32)
+    size: Tensor = torch.linalg.vector_norm(old, dtype=torch.float32)
+    return change / size
 
 
 class Forecast(ABC):

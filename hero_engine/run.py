@@ -27,6 +27,10 @@ _ATTEMPTS = 2
 """How often caching may run out of memory before a pass goes on without."""
 
 
+# Of one call: its branch, what it asks for, why it is full or cached, and its time.
+_Call = tuple[str, ModelCall, Reason, Stopwatch]
+
+
 @dataclass
 class _Held:
     """A branch, what its cache fits, and the number of full steps of the run up to its latest."""
@@ -108,7 +112,7 @@ class HeroRun:
         finally:
             self._branch_name = previous
 
-    def forward_model(self, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
         self._enter_step(call)
@@ -134,7 +138,9 @@ class HeroRun:
         held.full = self._full_steps
         return held.branch.full_step(call, self._moment), reason
 
-    def _run(self, step: Step, original: Forward, args: tuple, kwargs: dict[str, Any], record: tuple) -> Any:
+    def _run(
+        self, step: Step, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any], record: _Call
+    ) -> Any:
         self._current = step
         try:
             result = step.forward(original, args, kwargs)
@@ -147,7 +153,9 @@ class HeroRun:
             self._current = None
         return result
 
-    def forward_block(self, number: int, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def forward_block(
+        self, number: int, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Stands around the forward of block `number`."""
         if self._current is None:
             return original(*args, **kwargs)

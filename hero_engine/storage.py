@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .optional import present
 
 _FLOAT8 = torch.float8_e4m3fn
 _LARGEST = 8  # scaled, numbers are below 2 to this; float8_e4m3fn goes up to 448
@@ -37,11 +38,11 @@ class Store:
 
     def read(self) -> Tensor:
         """The tensor, in its dtype on its device. Not to be written to."""
-        return self._kept
+        return present(self._kept)
 
     def write(self, index: Tensor, part: Tensor) -> None:
         """Write those tokens (second dimension) anew."""
-        self._kept.index_copy_(1, index, part)
+        present(self._kept).index_copy_(1, index, part)
 
     def prefetch(self) -> None:
         """`read` will come soon."""
@@ -73,13 +74,14 @@ class Float8Store(Store):
         self._kept, self._scale = _to_float8(tensor.flatten(2))
 
     def read(self) -> Tensor:
-        return (self._kept.to(self._scale.dtype) * self._scale).view(self._shape)
+        scale = present(self._scale)
+        return (present(self._kept).to(scale.dtype) * scale).view(self._shape)
 
     def write(self, index: Tensor, part: Tensor) -> None:
         kept, scale = _to_float8(part.flatten(2))
         # As bytes: not every device copies rows of float8.
-        self._kept.view(torch.uint8).index_copy_(1, index, kept.view(torch.uint8))
-        self._scale.index_copy_(1, index, scale)
+        present(self._kept).view(torch.uint8).index_copy_(1, index, kept.view(torch.uint8))
+        present(self._scale).index_copy_(1, index, scale)
 
     @property
     def bytes(self) -> int:
@@ -149,11 +151,11 @@ class HostStore(Store):
         self._near = self._arrived = None
 
     def _fetch(self) -> Tensor:
-        return self._kept.to(self._device, non_blocking=True)
+        return present(self._kept).to(self._device, non_blocking=True)
 
     def _send(self, tensor: Tensor) -> None:
         # Only CUDA keeps the order of copies that nobody waits for.
-        self._kept.copy_(tensor, non_blocking=self._device.type == "cuda")
+        present(self._kept).copy_(tensor, non_blocking=self._device.type == "cuda")
 
 
 _SIDE_STREAMS: dict[torch.device, torch.cuda.Stream] = {}

@@ -43,7 +43,7 @@ class Step:
         self.refreshed = refreshed
         self._adapter = adapter
 
-    def forward(self, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The whole model."""
         return original(*args, **kwargs)
 

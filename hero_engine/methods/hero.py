@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
 from ..config import HeroConfig
+from ..optional import present
 from ..patches import PatchSampler, SharedDraws
 from ..residuals import BranchCache
 from ..storage import check_storage
@@ -119,10 +120,10 @@ class FullStep(Step):
         last = number == len(self._adapter.blocks) - 1
         with torch.no_grad():
             if number == self._tau - 1:
-                self.drift = self._cache.shallow.observe(self._before, video, self._timestep)
+                self.drift = self._cache.shallow.observe(present(self._before), video, self._timestep)
                 self._before = video
             elif last:
-                self.missed = self._cache.deep.observe(self._before, video, self._timestep)
+                self.missed = self._cache.deep.observe(present(self._before), video, self._timestep)
         if last:
             self._before = None
         return video, text
@@ -192,7 +193,7 @@ class CachedStep(Step):
             stream = shallow.add_to(self._stream, time)
             if self._cache.deep.ready:
                 self._cache.deep.add_to(stream, time, in_place=True)
-        self._stream = self._selected = None
+        del self._stream, self._selected
         return stream
 
     def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,4 +202,4 @@ class CachedStep(Step):
 
     def finish(self) -> Tensor | None:
         """Drift per step."""
-        return self.drift / self.age + self._cache.missed_per_step
+        return present(self.drift) / self.age + self._cache.missed_per_step

@@ -129,6 +129,10 @@ class LayersStep(Step):
 class RefreshedStep(LayersStep):
     """All runs unmodified, and beside it what a cached step would run, through all blocks."""
 
+    _video: Tensor
+    _text: Tensor
+    _rotary: tuple[Tensor, Tensor] | None
+
     def __init__(self, method: Layers, motion: LayerMotion, tokens: Tensor, call: ModelCall, drawn: Tensor):
         super().__init__(method, motion, tokens, call)
         self._drawn = drawn

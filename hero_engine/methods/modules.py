@@ -5,17 +5,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..adapter import MODULES, Attend, BlockCall, Forward, ModelCall, See
-from ..baselines import ForaConfig, TaylorSeerConfig
+from ..baselines import ModulesConfig
 from ..features import TaylorFeature
 from .base import Method, Moment, Step
 
 
-class Modules(Method[ForaConfig | TaylorSeerConfig]):
+class Modules(Method[ModulesConfig]):
     """FORA or TaylorSeer on one model."""
 
     def branch(self, call: ModelCall) -> ModulesBranch:
@@ -37,7 +38,7 @@ class ModulesBranch:
 
     ready = True  # a branch begins with a full step
 
-    def __init__(self, method: Method, order: int):
+    def __init__(self, method: Method[Any], order: int):
         self.method = method
         self.adapter = method.adapter
         blocks = range(len(method.adapter.blocks))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..adapter import FEED_FORWARD, KEYS, MODULES, VALUES, Attend, BlockCall, Forward, ModelCall, See
 from ..baselines import DucaConfig, TocaConfig
+from ..optional import present
 from ..storage import held_bytes
 from ..tokens import TokenQueue, key_score, value_score
 from .base import Method, Moment, Step
@@ -40,6 +41,8 @@ class Toca(Method[TocaConfig]):
 
 class TocaBranch(ModulesBranch):
     """The features of one branch, and the tokens waiting to be computed."""
+
+    method: Toca
 
     def __init__(self, method: Toca, call: ModelCall):
         super().__init__(method, order=0)
@@ -80,11 +83,13 @@ class TocaBranch(ModulesBranch):
                 queue.score = torch.empty_like(queue.score).uniform_(generator=self._generator)
             count = config.fresh(len(queue.score))
             chosen.append(queue.choose(count, config.staleness / config.interval, config.bonus, grid))
-        return tuple(chosen)
+        return chosen[0], chosen[1]
 
 
 class TocaStep(CachedModules):
     """Attentions are reused, feed-forwards run for the chosen tokens."""
+
+    _branch: TocaBranch
 
     def _output(self, number: int, kind: str, call: BlockCall) -> Tensor:
         if kind == FEED_FORWARD:
@@ -104,6 +109,8 @@ class TocaStep(CachedModules):
 class Duca(Toca):
     """DuCa on one model."""
 
+    config: DucaConfig
+
     def branch(self, call: ModelCall) -> DucaBranch:
         """See :class:`~hero_engine.methods.base.Method`."""
         return DucaBranch(self, call)
@@ -116,6 +123,8 @@ class DucaBranch(TocaBranch):
         stream: (batch, video tokens, width).
     """
 
+    method: Duca
+
     def __init__(self, method: Duca, call: ModelCall):
         super().__init__(method, call)
         self.stream: Tensor | None = None
@@ -125,8 +134,9 @@ class DucaBranch(TocaBranch):
         return super().bytes + held_bytes(self.stream)
 
     def cached_step(self, call: ModelCall, moment: Moment) -> Step:
-        config: DucaConfig = self.method.config
-        return AggressiveStep(self) if config.aggressive(moment.age) else super().cached_step(call, moment)
+        if self.method.config.aggressive(moment.age):
+            return AggressiveStep(self)
+        return super().cached_step(call, moment)
 
     def leave(self, block: int, video: Tensor) -> None:
         """See :class:`~hero_engine.methods.modules.ModulesBranch`."""
@@ -139,7 +149,7 @@ class AggressiveStep(Step):
 
     def __init__(self, branch: DucaBranch):
         super().__init__(branch.adapter, 0)
-        self._stream = branch.stream
+        self._stream = present(branch.stream)
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         last = number == len(self._adapter.blocks) - 1

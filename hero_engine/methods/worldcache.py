@@ -54,7 +54,7 @@ class ObservedStep(Step):
         self._branch = branch
         self._moment = moment
 
-    def forward(self, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = original(*args, **kwargs)
         output = self._adapter.read_output(result)
         streams = self._branch.streams
@@ -79,7 +79,7 @@ class PredictedStep(Step):
         self._branch = branch
         self._moment = moment
 
-    def forward(self, original: Forward, args: tuple, kwargs: dict[str, Any]) -> Any:
+    def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with torch.no_grad():
             latent, self.drift = self._branch.path.predict(self._moment.number)
         return self._adapter.make_output(latent, args, kwargs)
