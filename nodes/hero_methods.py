@@ -172,13 +172,13 @@ def make_method(method: dict[str, Any], streams: tuple[int, ...] | None = None) 
     """The node's widgets as a method's settings.
 
     Args:
-        method: its name as "method", and its settings.
+        method: its name as "method", and its settings; None for those that a saved prompt lacks.
         streams: of the model's output, which WorldCache has to know.
 
     Raises:
         ConfigError: a value out of range; names the field.
     """
-    settings = dict(method)
+    settings = {name: value for name, value in method.items() if value is not None}
     name = settings.pop("method")
     if name not in _options():
         raise ConfigError("method", f"{name!r} is not one of {', '.join(_options())}")

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from .test_core_model import core_model  # noqa: F401 (a fixture)
 from .test_sampling import hero_left
 from .test_tasks import stable_diffusion
 
@@ -28,7 +27,7 @@ def test_on_the_miniature(nodes, miniature, predicted):
     assert text == numbers["summary"] and text.startswith(f"Recommended tau: {tau} of 12 blocks.")
 
 
-def test_it_is_what_the_engine_finds(nodes, part, core_model, ksampler):  # noqa: F811
+def test_it_is_what_the_engine_finds(nodes, part, core_model, ksampler):
     """The node's own run of core's sampler against one of the test's."""
     engine = part("hero_engine")
     hero = engine.HeroConfig(interval=3, warmup=2)
@@ -46,7 +45,7 @@ def test_it_is_what_the_engine_finds(nodes, part, core_model, ksampler):  # noqa
     assert numbers["reuse"] == list(found[0].reuse)
 
 
-def test_hero_patch_takes_tau(nodes, part, core_model, ksampler):  # noqa: F811
+def test_hero_patch_takes_tau(nodes, part, core_model, ksampler):
     for preset, tau, expected in (("paper", 3, 3), ("custom", 8, 8), ("paper", None, 4), ("custom", 1, 1)):
         given = {} if tau is None else {"tau_blocks": tau}
         patched = nodes.HeroPatch(model=core_model.model, preset=preset, **given)[0]
@@ -59,7 +58,7 @@ def test_hero_patch_takes_tau(nodes, part, core_model, ksampler):  # noqa: F811
         ksampler(patched, core_model.task, steps=6)
 
 
-def test_a_patched_model_is_analyzed_without_its_patch(nodes, core_model):  # noqa: F811
+def test_a_patched_model_is_analyzed_without_its_patch(nodes, core_model):
     patched = nodes.HeroPatch(model=core_model.model, preset="custom", warmup=1)[0]
     both = [
         nodes.HeroAnalyzer(model=model, **inputs(core_model.task))[3] for model in (patched, core_model.model)

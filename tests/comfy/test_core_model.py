@@ -2,33 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-
-
-@pytest.fixture(scope="module")
-def core_model(pack):
-    """A small untrained CogVideoX as core's loader would make it, and a text to go with it."""
-    import comfy.model_base
-    import comfy.model_patcher
-    import comfy.supported_models
-
-    torch.manual_seed(0)
-    config = comfy.supported_models.CogVideoX_T2V({
-        "image_model": "cogvideox", "num_attention_heads": 2, "attention_head_dim": 32, "in_channels": 16,
-        "out_channels": 16, "time_embed_dim": 32, "text_embed_dim": 16, "num_layers": 8, "sample_width": 6,
-        "sample_height": 4, "sample_frames": 17, "patch_size": 1, "max_text_seq_length": 8,
-        "use_rotary_positional_embeddings": True, "dtype": torch.float32,
-    })  # fmt: skip
-    base = comfy.model_base.CogVideoX(config)
-    for parameter in base.diffusion_model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    cpu = torch.device("cpu")
-    text = [[torch.randn(1, 8, 16), {}]]
-    task = SimpleNamespace(positive=text, negative=text, latent={"samples": torch.zeros(1, 16, 5, 4, 6)})
-    return SimpleNamespace(model=comfy.model_patcher.ModelPatcher(base, cpu, cpu), task=task)
 
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])

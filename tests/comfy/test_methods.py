@@ -7,7 +7,6 @@ import re
 import pytest
 import torch
 
-from .test_core_model import core_model  # noqa: F401 (a fixture)
 from .test_sampling import hero_left
 
 METHODS = {
@@ -36,13 +35,23 @@ def test_widgets_are_the_settings_and_their_defaults(nodes, part):
         values = widgets(node, name)
         config = part("nodes.hero_methods").make_method(values)
         assert config == engine.METHODS[name]()
-        names = {field.name for field in dataclasses.fields(config)}
+        names = {field.name for field in dataclasses.fields(config) if field.init}
         assert set(values) - {"method"} == names - {"streams"}
         assert all(i.tooltip for i in node.define_schema().inputs)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_run_and_its_report(nodes, core_model, ksampler, name):  # noqa: F811
+def test_widgets_that_saved_prompts_lack_have_their_defaults(nodes, part, name):
+    """ComfyUI hands over None for those that are optional."""
+    (combo,) = (i for i in nodes.get("HeroMethod").define_schema().inputs if i.id == "method")
+    (option,) = (option for option in combo.options if option.key == name)
+    values = {i.id: None if i.optional else i.default for i in option.inputs}
+    config = part("nodes.hero_methods").make_method({"method": name, **values})
+    assert config == part("hero_engine").METHODS[name]()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_and_its_report(nodes, core_model, ksampler, name):
     plain = ksampler(core_model.model, core_model.task, steps=10)
     title, settings = METHODS[name]
     values = widgets(nodes.get("HeroMethod"), name) | settings
@@ -57,7 +66,7 @@ def test_a_run_and_its_report(nodes, core_model, ksampler, name):  # noqa: F811
     assert torch.equal(ksampler(every, core_model.task, steps=10), plain)
 
 
-def test_streams_are_the_models(part, miniature, core_model):  # noqa: F811
+def test_streams_are_the_models(part, miniature, core_model):
     streams = part("nodes.hero_run").output_streams
     assert streams(miniature.model) == (16, 16, 24)
     assert streams(core_model.model) == (16,)
@@ -72,7 +81,7 @@ def test_worldcache_on_the_miniature(nodes, miniature, predicted):
     assert not hero_left(miniature.model)
 
 
-def test_the_last_patch_counts(nodes, core_model, ksampler):  # noqa: F811
+def test_the_last_patch_counts(nodes, core_model, ksampler):
     method = widgets(nodes.get("HeroMethod"), "fora")
     first = nodes.HeroPatch(model=core_model.model)[0]
     patched = nodes.HeroMethod(model=first, method=method)[0]
