@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,7 @@ class HeroRun:
         self._counts = config.resolve(len(adapter.blocks), steps)
         self.method = config.start(adapter, self._counts)
         self._branch_name: Hashable | None = None
+        self._branch_adapters: Hashable = None
         self.reset()
 
     def reset(self) -> None:
@@ -104,17 +105,25 @@ class HeroRun:
         return self.method.attach(self._attend, self._see)
 
     @contextmanager
-    def branch(self, name: Hashable) -> Iterator[None]:
-        """Name the branch of the model calls inside, where branches are called separately."""
-        previous, self._branch_name = self._branch_name, name
+    def branch(self, name: Hashable, adapters: Hashable = None) -> Iterator[None]:
+        """Name the branch of the model calls inside, where branches are called separately.
+
+        Args:
+            name: of the branch.
+            adapters: what a host has put on the weights for them, say a LoRA and its strength; what was
+                cached with other adapters is dropped.
+        """
+        previous = self._branch_name, self._branch_adapters
+        self._branch_name, self._branch_adapters = name, adapters
         try:
             yield
         finally:
-            self._branch_name = previous
+            self._branch_name, self._branch_adapters = previous
 
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
+        call = replace(call, signature=(call.signature, self._branch_adapters))
         self._enter_step(call)
         name = self._name_call()
         watch = Stopwatch(call.device)

@@ -13,7 +13,7 @@ from .adapter import ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
 from .errors import ConfigError
-from .install import WrappedForward, installed_owner
+from .install import WrappedForward, installed_owner, without_replicas
 from .run import HeroRun
 from .settings import MethodConfig
 
@@ -32,6 +32,7 @@ class _Installation:
             undo.callback(self.run.close)
             undo.enter_context(self.run.attach())
             undo.callback(WrappedForward(adapter.model, forward_model, self).remove)
+            undo.callback(without_replicas(adapter.model, self).remove)
             for number, block in enumerate(adapter.blocks):
                 wrapper = functools.partial(self.run.forward_block, number)
                 undo.callback(WrappedForward(block, wrapper, self, keep_compiled).remove)

@@ -93,6 +93,12 @@ class _Session:
                 "has context windows on it, which move from step to step, so that nothing can be reused: "
                 "bypass HERO or the context windows",
             )
+        if guider.model_patcher.get_additional_models_with_key("multigpu"):
+            raise InputError(
+                "model",
+                "is split over several devices, and what HERO caches belongs to one: bypass HERO or MultiGPU "
+                "CFG Split",
+            )
         transformer = transformer_of(guider.model_patcher)
         steps = len(sigmas) - 1
         with hero_session(transformer, self._config, steps=steps) as run:
@@ -109,13 +115,16 @@ class _Session:
 def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
     """Around every call of the model: conditional and unconditional are told apart by core's ids.
 
-    They come in one batch, or one by one, in an order that may change when memory is short.
+    They come in one batch, or one by one, in an order that may change when memory is short. LoRA hooks may
+    change the weights from call to call.
     """
 
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         options = args[3] if len(args) > 3 else kwargs["transformer_options"]
         ids = " ".join(str(name) for name in options.get("uuids", ()))
-        with run.branch(ids or None):
+        hooks = executor.class_obj.current_patcher.current_hooks
+        strengths = tuple(hook.strength for hook in hooks.hooks) if hooks else ()
+        with run.branch(ids or None, strengths):
             return executor(x, t, *args, **kwargs)
 
     return call

@@ -6,11 +6,12 @@ A run is right where it equals HERO on the plain model with the same numbers in 
 from __future__ import annotations
 
 import copy
+import importlib
 
 import pytest
 import torch
 
-from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
+from hero_engine import ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
 from hero_engine.session import current_run
 
 from ..hero_engine.models import denoise, relative, tiny_transformer
@@ -91,6 +92,30 @@ def test_a_copy_of_a_patched_model_is_a_model_of_its_own(config):
     assert torch.equal(denoise(model, steps=STEPS), expected)
     remove_hero(model)
     assert torch.equal(denoise(model, steps=STEPS), plain)
+
+
+def replicas(model, monkeypatch, number=2):
+    """Those of torch.nn.DataParallel, which it makes for devices of CUDA only, on the CPU."""
+    module = importlib.import_module("torch.nn.parallel.replicate")
+    monkeypatch.setattr(module, "_get_device_index", lambda device, *args: device)
+    monkeypatch.setattr(
+        module,
+        "_broadcast_coalesced_reshape",
+        lambda tensors, devices, *args, **options: [[tensor.clone() for tensor in tensors] for _ in devices],
+    )
+    return module.replicate(model, ["cpu"] * number, detach=True)
+
+
+def test_copies_of_data_parallel_are_refused(monkeypatch):
+    model = tiny_transformer(4)
+    plain = denoise(model, steps=STEPS)
+    with hero_session(model, HeroConfig(), STEPS):
+        with pytest.raises(ConfigError, match=r"^transformer: DataParallel cannot copy a model while HERO"):
+            replicas(model, monkeypatch)
+    for replica in replicas(model, monkeypatch):
+        assert torch.equal(denoise(replica, steps=STEPS), plain)
+    with pytest.raises(ConfigError, match=r"^transformer: DataParallel is not supported"):
+        apply_hero(torch.nn.DataParallel(model), HeroConfig())
 
 
 @every_config
