@@ -74,7 +74,7 @@ def test_a_frame_as_a_mesh(nodes: Any, shot: Any, part: Any):
     assert 0.5 * 2 * 63 * 95 < counts[0] < 2 * 63 * 95 and counts[1] < 0.3 * counts[0]
 
 
-def mesh_of(module: str, name: str, **given: Any) -> Any:
+def result_of(module: str, name: str, **given: Any) -> Any:
     """Run one of core's nodes."""
     found = getattr(pytest.importorskip(f"comfy_extras.{module}"), name)
     return found.execute(**given).args[0]
@@ -82,7 +82,7 @@ def mesh_of(module: str, name: str, **given: Any) -> Any:
 
 def test_cores_depth_anything_nodes_take_the_geometry(nodes: Any, shot: Any):
     da3 = nodes.AetherGeometry(**shot.inputs, mask=shot.sky).args[0]
-    mesh = mesh_of(
+    mesh = result_of(
         "nodes_depth_anything_3", "DA3GeometryToMesh", da3_geometry=da3, batch_index=FRAMES - 1, decimation=1,
         discontinuity_threshold=0.0, confidence_threshold=0.0, use_sky_mask=True, texture=True,
     )  # fmt: skip
@@ -91,24 +91,30 @@ def test_cores_depth_anything_nodes_take_the_geometry(nodes: Any, shot: Any):
     expected = shot.points[-1][kept] * [1, -1, -1]
     np.testing.assert_allclose(mesh.vertices[0].numpy(), expected, rtol=2e-4, atol=2e-4)
     assert mesh.faces.shape[1] > 1000 and mesh.texture.shape == (1, 64, 96, 3)
-    cut = mesh_of(
+    cut = result_of(
         "nodes_depth_anything_3", "DA3GeometryToMesh", da3_geometry=da3, batch_index=FRAMES - 1, decimation=1,
         discontinuity_threshold=0.0, confidence_threshold=0.1, use_sky_mask=True, texture=False,
     )  # fmt: skip
     assert 0.3 < cut.vertices.shape[1] / mesh.vertices.shape[1] < 1  # confidence cuts at edges
+    cloud = result_of(
+        "nodes_depth_anything_3", "DA3GeometryToPointCloud", da3_geometry=da3, batch_index=FRAMES - 1,
+        confidence_threshold=0.0, use_sky_mask=True, downsample=1,
+    )  # fmt: skip
+    np.testing.assert_allclose(cloud["points"].numpy(), expected, rtol=2e-4, atol=2e-4)
+    assert torch.equal(cloud["colors"], shot.inputs["image"][-1][torch.from_numpy(kept)])
     for output in (
         {"output": "depth", "normalization": "v2_style", "apply_sky_clip": True},
         {"output": "depth_colored", "normalization": "min_max", "apply_sky_clip": False},
         {"output": "confidence", "colored": False},
         {"output": "sky_mask", "colored": False},
     ):
-        picture = mesh_of("nodes_depth_anything_3", "DA3Render", da3_geometry=da3, output=output)
+        picture = result_of("nodes_depth_anything_3", "DA3Render", da3_geometry=da3, output=output)
         assert picture.shape == (FRAMES, 64, 96, 3) and torch.isfinite(picture).all() and picture.std() > 0.02
 
 
 def test_cores_moge_nodes_take_the_geometry(nodes: Any, shot: Any):
     moge = nodes.AetherGeometry(**shot.inputs, mask=shot.sky).args[1]
-    mesh = mesh_of(
+    mesh = result_of(
         "nodes_moge", "MoGePointMapToMesh", moge_geometry=moge, batch_index=2, decimation=1,
         discontinuity_threshold=0.0, texture=True,
     )  # fmt: skip
@@ -116,10 +122,10 @@ def test_cores_moge_nodes_take_the_geometry(nodes: Any, shot: Any):
     own = (shot.points[2] @ inverse[:3, :3].T + inverse[:3, 3])[moge["mask"][2].numpy()]
     np.testing.assert_allclose(mesh.vertices[0].numpy(), own * [1, -1, -1], rtol=1e-4, atol=1e-4)
     for output in ("depth", "depth_colored", "normal_opengl", "normal_directx", "mask"):
-        picture = mesh_of("nodes_moge", "MoGeRender", moge_geometry=moge, output=output)
+        picture = result_of("nodes_moge", "MoGeRender", moge_geometry=moge, output=output)
         assert picture.shape == (FRAMES, 64, 96, 3) and torch.isfinite(picture).all() and picture.std() > 0.02
     for axis, angle in (("horizontal", shot.cameras.fov_x), ("vertical", shot.cameras.fov_y)):
-        fov = mesh_of("nodes_moge", "MoGeGeometryToFOV", moge_geometry=moge, axis=axis, unit="degrees")
+        fov = result_of("nodes_moge", "MoGeGeometryToFOV", moge_geometry=moge, axis=axis, unit="degrees")
         assert fov == pytest.approx(np.degrees(angle[0]), abs=1e-3)
 
 
