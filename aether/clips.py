@@ -98,8 +98,8 @@ def read_clip(
         InputError: missing or unreadable file, no pictures in it or only one, values that Aether does not
             take.
     """
-    path = _existing(path, name)
-    _check_size(size)
+    path = existing_path(path, name)
+    check_pixels(size)
     if path.is_dir():
         return _read_folder(path, fps, frames, max_frames, size, name)
     return _read_video(path, fps, frames, max_frames, size, name)
@@ -115,13 +115,13 @@ def read_image(path: str | Path, *, size: tuple[int, int] | None = None, name: s
     Raises:
         InputError: missing file, a folder, or a file that is not a picture.
     """
-    path = _existing(path, name)
+    path = existing_path(path, name)
     if path.is_dir():
         raise InputError(name, f"{path} is a folder; give one picture")
-    _check_size(size)
-    pictures = _Pictures(size, name)
-    pixels = pictures.add(_open_picture(path, name), str(path))
-    return Still(_to_float(pixels), pictures.notes())
+    check_pixels(size)
+    pictures = Pictures(size, name)
+    pixels = pictures.add(open_picture(path, name), str(path))
+    return Still(to_float(pixels), pictures.notes())
 
 
 def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
@@ -130,9 +130,9 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     Raises:
         InputError: missing or unreadable file, or no frame in it.
     """
-    path = _existing(path, name)
-    pictures = _Pictures(None, name)
-    frames = [pictures.add(_frame_picture(frame, 1), str(path)) for frame, _ in _decode(path, name)]
+    path = existing_path(path, name)
+    pictures = Pictures(None, name)
+    frames = [pictures.add(frame_picture(frame, 1), str(path)) for frame, _ in decode_video(path, name)]
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
     return np.stack(frames)
@@ -140,7 +140,7 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
 
 def fit(clip: Clip, height: int, width: int) -> Clip:
     """The clip at height x width, see :func:`fit_frames`; what is cut is said in its notes."""
-    note = _crop_note(*clip.frames.shape[1:3], height, width)
+    note = crop_notes(*clip.frames.shape[1:3], height, width)
     return replace(clip, frames=fit_frames(clip.frames, height, width), notes=[*clip.notes, *note])
 
 
@@ -163,7 +163,7 @@ def fit_frames(frames: Any, height: int, width: int) -> np.ndarray:
     from PIL import Image
 
     frames = check_frames(frames)
-    _check_size((height, width))
+    check_pixels((height, width))
     if frames.shape[1:3] == (height, width):
         return frames
     fitted = np.empty((len(frames), height, width, 3), dtype=np.float32)
@@ -185,7 +185,7 @@ def check_frames(frames: Any, name: str = "video") -> np.ndarray:
     """
     array = finite_array(frames, name, (None, None, None, 3))
     if array.dtype == np.uint8:
-        return _to_float(array)
+        return to_float(array)
     if array.min() < -1e-3 or array.max() > 1 + 1e-3:
         raise InputError(
             name, f"values reach from {array.min():.3g} to {array.max():.3g}; they must be in [0, 1]"
@@ -216,8 +216,8 @@ def plan_frames(
     Raises:
         InputError: fewer than two frames, values that Aether does not take.
     """
-    _check_choice("fps", fps, FPS)
-    _check_choice("frames", frames, FRAMES)
+    check_choice("fps", fps, FPS)
+    check_choice("frames", frames, FRAMES)
     if max_frames < FRAMES[0]:
         raise InputError(
             "max_frames", f"{max_frames} is fewer than Aether's smallest clip, {FRAMES[0]} frames"
@@ -227,17 +227,17 @@ def plan_frames(
     source_fps = frame_rate(times)
     needed = frames or FRAMES[0]
     if fps is None:
-        fps, gap = _choose_rate(times, needed)
+        fps, gap = choose_rate(times, needed)
     else:
-        gap = _gap(fps, times) or 1 / fps
-    available = _count(times, gap)
+        gap = frame_gap(fps, times) or 1 / fps
+    available = count_frames(times, gap)
     length = frames or max((n for n in FRAMES if n <= min(available, max_frames)), default=FRAMES[0])
     real = min(length, available)
     wanted = times[0] + gap * np.arange(real)
     indices = [int(i) for i in np.abs(np.asarray(times)[None] - wanted[:, None]).argmin(axis=1)]
     notes = [
-        *_rate_notes(fps, gap, source_fps, indices),
-        *_length_notes(real, length, gap, available, duration),
+        *rate_notes(fps, gap, source_fps, indices),
+        *length_notes(real, length, gap, available, duration),
     ]
     return FramePlan(indices + [indices[-1]] * (length - real), fps, real, notes)
 
@@ -255,7 +255,7 @@ def _is_steady(times: Sequence[float]) -> bool:
     return float(np.mean(np.abs(gaps - usual) <= max(0.1 * usual, 0.0015))) >= 0.9
 
 
-def _gap(rate: int, times: Sequence[float]) -> float | None:
+def frame_gap(rate: int, times: Sequence[float]) -> float | None:
     """Seconds between frames taken, a whole number of source frames; None if too far from the rate."""
     source_fps = frame_rate(times)
     if not _is_steady(times):
@@ -264,25 +264,27 @@ def _gap(rate: int, times: Sequence[float]) -> float | None:
     return stride / source_fps if abs(source_fps / (stride * rate) - 1) <= RATE_TOLERANCE else None
 
 
-def _choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
+def choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
     """The rate and the seconds between frames, see :func:`plan_frames`."""
     source_fps = frame_rate(times)
-    gaps = {rate: _gap(rate, times) for rate in sorted(FPS, reverse=True)}
+    gaps = {rate: frame_gap(rate, times) for rate in sorted(FPS, reverse=True)}
     even = [(rate, gap) for rate, gap in gaps.items() if gap]
     uneven = [(rate, 1 / rate) for rate, gap in gaps.items() if not gap and rate <= source_fps]
     # A source slower than all of Aether's rates is taken frame for frame: repeated frames would freeze the
     # motion.
     choices = even + uneven or [(min(FPS), 1 / source_fps)]
-    enough = [choice for choice in choices if _count(times, choice[1]) >= needed]
-    return enough[0] if enough else max(choices, key=lambda choice: _count(times, choice[1]))
+    enough = [choice for choice in choices if count_frames(times, choice[1]) >= needed]
+    return enough[0] if enough else max(choices, key=lambda choice: count_frames(times, choice[1]))
 
 
-def _count(times: Sequence[float], gap: float) -> int:
+def count_frames(times: Sequence[float], gap: float) -> int:
+    """How many frames that are ``gap`` seconds apart these time stamps give."""
     # A tenth of a gap forgives time stamps that are rounded to milliseconds.
     return int((times[-1] - times[0]) / gap + 0.1) + 1
 
 
-def _rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> list[str]:
+def rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> list[str]:
+    """How the source was retimed, a frame every ``gap`` seconds being one of ``fps`` a second."""
     stride = round(gap * source_fps)
     if abs(gap * source_fps - stride) > 1e-6:
         repeats = len(indices) - len(set(indices))
@@ -296,7 +298,8 @@ def _rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> 
     return notes
 
 
-def _length_notes(real: int, length: int, gap: float, available: int, duration: float | None) -> list[str]:
+def length_notes(real: int, length: int, gap: float, available: int, duration: float | None) -> list[str]:
+    """What is repeated to make ``length`` frames of ``real`` ones, or left out of ``available`` ones."""
     if real < length:
         return [
             f"the clip gives {real} frames: the last is repeated {length - real} times to make {length}; "
@@ -316,17 +319,17 @@ def _ordinal(number: int) -> str:
 def _read_folder(
     path: Path, fps: int | None, frames: int | None, max_frames: int, size: tuple[int, int] | None, name: str
 ) -> Clip:
-    files = _picture_files(path, name)
+    files = picture_files(path, name)
     rate = fps or 12
     plan = plan_frames([i / rate for i in range(len(files))], rate, frames=frames, max_frames=max_frames)
-    pictures = _Pictures(size, name)
+    pictures = Pictures(size, name)
     unique = sorted(set(plan.indices))
-    pixels = {i: pictures.add(_open_picture(files[i], name), str(files[i])) for i in unique}
+    pixels = {i: pictures.add(open_picture(files[i], name), str(files[i])) for i in unique}
     notes = [] if fps else [f"a folder has no frame rate: taken as {rate} a second"]
     return _assemble(plan, pixels, pictures, notes, 0.0)
 
 
-def _picture_files(path: Path, name: str) -> list[Path]:
+def picture_files(path: Path, name: str) -> list[Path]:
     """A folder's pictures in the order of their numbers."""
     files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_number_order)
     files = [f for f in files if not f.name.startswith(".")]
@@ -346,7 +349,7 @@ def _number_order(file: Path) -> list[Any]:
 def _read_video(
     path: Path, fps: int | None, frames: int | None, max_frames: int, size: tuple[int, int] | None, name: str
 ) -> Clip:
-    stamps, duration = _time_stamps(path, max(frames or 0, max_frames), name)
+    stamps, duration = time_stamps(path, max(frames or 0, max_frames), name)
     notes = []
     while True:
         if len(stamps) < 2:
@@ -354,7 +357,7 @@ def _read_video(
             raise InputError(name, f"{path} {what}; a clip needs at least 2 frames")
         times = [seconds for _, seconds in stamps]
         plan = plan_frames(times, fps, frames=frames, max_frames=max_frames, duration=duration)
-        pictures = _Pictures(size, name)
+        pictures = Pictures(size, name)
         wanted = {stamps[i][0]: i for i in plan.indices}
         pixels, seen = _decode_wanted(path, wanted, pictures, name)
         if len(pixels) == len(wanted):
@@ -365,7 +368,7 @@ def _read_video(
     return _assemble(plan, pixels, pictures, notes, frame_rate(times))
 
 
-def _time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float]], float | None]:
+def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float]], float | None]:
     """(key, seconds) of the first frames in the order they are shown, and the video's length in seconds.
 
     Read from the packets, without decoding. The key is the time stamp, or the frame's number in streams
@@ -401,24 +404,24 @@ def _length(container: Any, stream: Any) -> float | None:
 
 
 def _decode_wanted(
-    path: Path, wanted: dict[int, int], pictures: _Pictures, name: str
+    path: Path, wanted: dict[int, int], pictures: Pictures, name: str
 ) -> tuple[dict[int, np.ndarray], set[int]]:
     """Pixels by plan index of the frames whose key is wanted, and the keys of all frames that decoded."""
     pixels: dict[int, np.ndarray] = {}
     seen: set[int] = set()
     last = max(wanted)
-    for number, (frame, aspect) in enumerate(_decode(path, name)):
+    for number, (frame, aspect) in enumerate(decode_video(path, name)):
         key = number if frame.pts is None else frame.pts
         seen.add(key)
         if key in wanted:
-            pixels[wanted[key]] = pictures.add(_frame_picture(frame, aspect), str(path))
+            pixels[wanted[key]] = pictures.add(frame_picture(frame, aspect), str(path))
         # A few frames on, in case the order is not strict.
         if len(pixels) == len(wanted) or (key > last and len(seen) > len(wanted) + 64):
             break
     return pixels, seen
 
 
-def _decode(path: Path, name: str) -> Iterator[tuple[Any, float]]:
+def decode_video(path: Path, name: str) -> Iterator[tuple[Any, float]]:
     """Frames in the order they are shown, up to the first that fails to decode, and their pixels' aspect."""
     from av.error import FFmpegError
 
@@ -447,7 +450,7 @@ def _open_video(path: Path, name: str) -> Any:
     return container
 
 
-def _frame_picture(frame: Any, aspect: float) -> Image:
+def frame_picture(frame: Any, aspect: float) -> Image:
     """A decoded frame as an RGB or RGBA picture, upright and with square pixels."""
     from PIL import Image
 
@@ -463,7 +466,12 @@ def _frame_picture(frame: Any, aspect: float) -> Image:
     return picture.rotate(frame.rotation, expand=True) if frame.rotation % 90 == 0 else picture
 
 
-def _open_picture(path: Path, name: str) -> Image:
+def open_picture(path: Path, name: str) -> Image:
+    """A file's picture as RGB or RGBA, upright.
+
+    Raises:
+        InputError: field ``name``: it cannot be read.
+    """
     from PIL import Image, ImageOps
 
     try:
@@ -492,7 +500,7 @@ def _from_deep(grey: np.ndarray) -> Image:
     return Image.fromarray((np.clip(grey / top, 0, 1) * 255 + 0.5).astype(np.uint8)).convert("RGB")
 
 
-class _Pictures:
+class Pictures:
     """Brings pictures to RGB and one size, and remembers what had to be done to them."""
 
     def __init__(self, size: tuple[int, int] | None, name: str) -> None:
@@ -514,7 +522,7 @@ class _Pictures:
 
     def notes(self) -> list[str]:
         notes = ["transparent parts were put on black"] if self.had_alpha else []
-        return notes + (_crop_note(*self.first, *self.size) if self.size else [])
+        return notes + (crop_notes(*self.first, *self.size) if self.size else [])
 
     def _opaque(self, picture: Image) -> Image:
         from PIL import Image
@@ -543,7 +551,8 @@ def _fill(picture: Image, height: int, width: int) -> Image:
     return scaled.crop((left, top, left + width, top + height))
 
 
-def _crop_note(from_height: int, from_width: int, height: int, width: int) -> list[str]:
+def crop_notes(from_height: int, from_width: int, height: int, width: int) -> list[str]:
+    """What filling a size from another one takes."""
     if (from_height, from_width) == (height, width):
         return []
     text = f"resized from {from_width} x {from_height} to {width} x {height}"
@@ -558,7 +567,7 @@ def _crop_note(from_height: int, from_width: int, height: int, width: int) -> li
 def _assemble(
     plan: FramePlan,
     pixels: dict[int, np.ndarray],
-    pictures: _Pictures,
+    pictures: Pictures,
     notes: Iterable[str],
     source_fps: float,
 ) -> Clip:
@@ -569,24 +578,37 @@ def _assemble(
     return Clip(frames, plan.fps, [*notes, *plan.notes, *pictures.notes()], plan.real_frames, source_fps)
 
 
-def _to_float(pixels: np.ndarray) -> np.ndarray:
+def to_float(pixels: np.ndarray) -> np.ndarray:
+    """uint8 to float32 in [0, 1]."""
     return pixels.astype(np.float32) / np.float32(255)
 
 
-def _existing(path: str | Path, name: str) -> Path:
+def existing_path(path: str | Path, name: str) -> Path:
+    """
+    Raises:
+        InputError: field ``name``: there is none.
+    """
     path = Path(path)
     if not path.exists():
         raise InputError(name, f"{path} does not exist")
     return path
 
 
-def _check_size(size: tuple[int, int] | None) -> None:
+def check_pixels(size: tuple[int, int] | None) -> None:
+    """
+    Raises:
+        InputError: height or width is not a whole number from 1.
+    """
     for what, pixels in zip(("height", "width"), size or (), strict=False):
         if isinstance(pixels, bool) or not isinstance(pixels, int | np.integer) or pixels < 1:
             raise InputError(what, f"{pixels!r} must be a whole number of pixels, 1 or more")
 
 
-def _check_choice(field_name: str, value: Any, choices: tuple[int, ...]) -> None:
+def check_choice(field_name: str, value: Any, choices: tuple[int, ...]) -> None:
+    """
+    Raises:
+        InputError: a value that is not one of the choices, nor None.
+    """
     if value is not None and (isinstance(value, bool) or value not in choices):
         listed = ", ".join(map(str, choices[:-1])) + f" or {choices[-1]}"
         raise InputError(field_name, f"{value!r} is not one that Aether knows; use {listed}")

@@ -12,25 +12,25 @@ import numpy as np
 
 # The single clip's reader and this one share how frames are chosen, decoded and cropped.
 from .clips import (
-    _check_choice,
-    _check_size,
-    _choose_rate,
-    _count,
-    _crop_note,
-    _decode,
-    _existing,
-    _frame_picture,
-    _gap,
-    _length_notes,
-    _open_picture,
-    _picture_files,
-    _Pictures,
-    _rate_notes,
-    _time_stamps,
-    _to_float,
+    Pictures,
+    check_choice,
     check_frames,
+    check_pixels,
+    choose_rate,
+    count_frames,
+    crop_notes,
+    decode_video,
+    existing_path,
     fit_frames,
+    frame_gap,
+    frame_picture,
     frame_rate,
+    length_notes,
+    open_picture,
+    picture_files,
+    rate_notes,
+    time_stamps,
+    to_float,
 )
 from .errors import InputError
 from .model import FRAMES
@@ -93,7 +93,7 @@ class LongClip:
                 frame, pixels = next(pictures)
                 held[frame] = pixels
             pixels = np.stack([held[frame] for frame in frames])
-            yield window, _to_float(pixels) if pixels.dtype == np.uint8 else pixels
+            yield window, to_float(pixels) if pixels.dtype == np.uint8 else pixels
 
     def stand_ins(self, window: int) -> int:
         """How many frames of a window that was read did not decode, so that a neighbour stands in."""
@@ -153,8 +153,8 @@ def open_clip(
         InputError: missing or unreadable file, fewer than two frames, values that Aether does not take, a
             stride that leaves no overlap.
     """
-    _check_choice("fps", fps, FPS)
-    path = _existing(path, name)
+    check_choice("fps", fps, FPS)
+    path = existing_path(path, name)
     source = _Folder(path, fps, name) if path.is_dir() else _Video(path, name)
     return _plan(source, fps, size, tiled, length, stride, max_length)
 
@@ -181,7 +181,7 @@ def array_clip(
     Raises:
         InputError: see :func:`open_clip` and ``aether.clips.check_frames``.
     """
-    _check_choice("fps", fps, FPS)
+    check_choice("fps", fps, FPS)
     if source_fps is not None and not (np.isfinite(source_fps) and source_fps > 0):
         raise InputError("source_fps", f"{source_fps} must be a positive number, or None where unknown")
     source = _Array(check_frames(frames, name), source_fps, fps, name)
@@ -197,15 +197,15 @@ def _plan(
     stride: int | None,
     max_length: int,
 ) -> LongClip:
-    _check_size(size)
-    _check_choice("frames", length, FRAMES)
+    check_pixels(size)
+    check_choice("frames", length, FRAMES)
     times = np.asarray(source.times)
     if fps is None and source.rate is None:
-        rate, gap = _choose_rate(times, length or FRAMES[0])
+        rate, gap = choose_rate(times, length or FRAMES[0])
     else:
         rate = fps or source.rate
-        gap = _gap(rate, times) or 1 / rate
-    real = _count(times, gap)
+        gap = frame_gap(rate, times) or 1 / rate
+    real = count_frames(times, gap)
     length = length or max((n for n in FRAMES if n <= min(real, max_length)), default=FRAMES[0])
     indices = _nearest(times, times[0] + gap * np.arange(real))
     frames = max(real, length)
@@ -215,9 +215,9 @@ def _plan(
     whole = tiles.size if tiles else tuple(size)
     notes = [
         *source.notes,
-        *_rate_notes(rate, gap, frame_rate(times), indices),
-        *(_length_notes(real, length, gap, real, None) if real < length else ()),
-        *_crop_note(*first, *whole),
+        *rate_notes(rate, gap, frame_rate(times), indices),
+        *(length_notes(real, length, gap, real, None) if real < length else ()),
+        *crop_notes(*first, *whole),
     ]
     padded = (*indices, *[indices[-1]] * (frames - real))
     return LongClip(rate, whole, padded, length, starts, tuple(notes), tiles, source)
@@ -264,18 +264,18 @@ class _Folder:
         self.label, self.name = str(path), name
         self.missing: set[int] = set()
         self.rate = fps or _FALLBACK_RATE
-        self.files = _picture_files(path, name)
+        self.files = picture_files(path, name)
         self.times = [i / self.rate for i in range(len(self.files))]
         self.notes = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]
 
     def first_size(self) -> tuple[int, int]:
-        return _open_picture(self.files[0], self.name).size[::-1]
+        return open_picture(self.files[0], self.name).size[::-1]
 
     def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = _Pictures(size, self.name)
+        pictures = Pictures(size, self.name)
         for index in wanted:
             file = self.files[index]
-            yield index, pictures.add(_open_picture(file, self.name), str(file))
+            yield index, pictures.add(open_picture(file, self.name), str(file))
 
     def stamps(self) -> list[list[Any]]:
         return [_stamp(file) for file in self.files]
@@ -289,19 +289,19 @@ class _Video:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.label, self.name, self.notes = path, str(path), name, []
         self.missing: set[int] = set()
-        stamps, _ = _time_stamps(path, 2**40, name)
+        stamps, _ = time_stamps(path, 2**40, name)
         if len(stamps) < 2:
             what = "holds a single picture" if stamps else "holds no picture that can be decoded"
             raise InputError(name, f"{path} {what}; a clip needs at least 2 frames")
         self.keys, self.times = [key for key, _ in stamps], [seconds for _, seconds in stamps]
 
     def first_size(self) -> tuple[int, int]:
-        for frame, aspect in _decode(self.path, self.name):
-            return _frame_picture(frame, aspect).size[::-1]
+        for frame, aspect in decode_video(self.path, self.name):
+            return frame_picture(frame, aspect).size[::-1]
         raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
 
     def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = _Pictures(size, self.name)
+        pictures = Pictures(size, self.name)
         for index, picture in self._pictures(wanted):
             yield index, pictures.add(picture, self.label)
 
@@ -310,13 +310,13 @@ class _Video:
         start."""
         left = iter(wanted)
         index, picture, missing = next(left, None), None, 0
-        for number, (frame, aspect) in enumerate(_decode(self.path, self.name)):
+        for number, (frame, aspect) in enumerate(decode_video(self.path, self.name)):
             if index is None:
                 return
             key = number if frame.pts is None else frame.pts
             if key < self.keys[index]:
                 continue
-            fresh = _frame_picture(frame, aspect)
+            fresh = frame_picture(frame, aspect)
             while index is not None and self.keys[index] < key:
                 missing = self._missed(missing, index)
                 yield index, picture or fresh

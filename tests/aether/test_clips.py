@@ -144,8 +144,10 @@ def test_formats(tmp_path, name, options):
 def test_only_the_beginning_is_decoded_and_each_frame_is_resized(tmp_path, monkeypatch):
     path = write(tmp_path / "long.mp4", np.repeat(greys(60, 64, 96), 5, axis=0), 24)
     decoded = []
-    decode = clips._decode
-    monkeypatch.setattr(clips, "_decode", lambda *a: (decoded.append(1) or frame for frame in decode(*a)))
+    decode = clips.decode_video
+    monkeypatch.setattr(
+        clips, "decode_video", lambda *a: (decoded.append(1) or frame for frame in decode(*a))
+    )
     clip = read_clip(path, size=(16, 16), frames=17)
     assert clip.frames.shape == (17, 16, 16, 3)
     assert len(decoded) == 17

@@ -71,8 +71,8 @@ def test_uneven_rates_take_the_nearest_frame_in_time(tmp_path):
 
 def test_finished_windows_are_not_read_again(video, monkeypatch):
     converted = []
-    real = long_clips._frame_picture
-    monkeypatch.setattr(long_clips, "_frame_picture", lambda *a: converted.append(1) or real(*a))
+    real = long_clips.frame_picture
+    monkeypatch.setattr(long_clips, "frame_picture", lambda *a: converted.append(1) or real(*a))
     clip = open_clip(video, size=SIZE, max_length=17)
     every = dict(clip.windows())
     converted.clear()
@@ -176,7 +176,7 @@ def without(keys, real):
 
 
 def test_a_few_frames_that_do_not_decode_are_stood_in_for(video, monkeypatch):
-    monkeypatch.setattr(long_clips, "_decode", without({0, 5, 6, 58, 59}, long_clips._decode))
+    monkeypatch.setattr(long_clips, "decode_video", without({0, 5, 6, 58, 59}, long_clips.decode_video))
     clip = open_clip(video, size=SIZE, max_length=17)
     windows = dict(clip.windows())
     assert numbers(windows[0])[:8] == [1, 1, 2, 3, 4, 4, 4, 7]
@@ -185,7 +185,7 @@ def test_a_few_frames_that_do_not_decode_are_stood_in_for(video, monkeypatch):
 
 
 def test_a_hole_in_the_file_is_refused(video, monkeypatch):
-    monkeypatch.setattr(long_clips, "_decode", without(range(30, 60), long_clips._decode))
+    monkeypatch.setattr(long_clips, "decode_video", without(range(30, 60), long_clips.decode_video))
     clip = open_clip(video, size=SIZE, max_length=17)
     with pytest.raises(InputError, match=r"damaged: .* at 2\.8 s") as error:
         dict(clip.windows())
