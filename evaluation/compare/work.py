@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -119,6 +121,7 @@ def _worker(loader: Loader, waiting: Any, records: Any, brief: bool, until: floa
     torch.set_num_threads(1)
     # Ctrl-C reaches all processes; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     try:
         model = loader()
         while (task := waiting.get()) is not None:
@@ -127,6 +130,16 @@ def _worker(loader: Loader, waiting: Any, records: Any, brief: bool, until: floa
         records.put(None)
     except Exception as error:  # noqa: BLE001 (raised again where the records are read)
         records.put(error)
+
+
+def end_with_parent() -> None:
+    """From now on this process ends when the one that started it has ended, which may have been killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(model: AetherModel, task: Task, brief: bool, until: float) -> Iterator[Record]:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import multiprocessing
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +199,33 @@ def test_workers_give_what_one_process_gives(tmp_path, monkeypatch):
         work.work_off(tasks, journal, tiny.model, workers=workers, brief=True)
         found.append(sorted(journal.records, key=work.record_key))
     assert found[0] == found[1] and len(found[0]) == 2
+
+
+def wait_as_worker(pipe):
+    work.end_with_parent()
+    pipe.send("working")
+    time.sleep(300)
+
+
+def start_worker_and_wait(pipe):
+    multiprocessing.get_context("spawn").Process(target=wait_as_worker, args=(pipe,), daemon=True).start()
+    time.sleep(300)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_process_that_is_killed(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))  # as above
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=start_worker_and_wait, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.recv() == "working"
+    process.terminate()
+    # The pipe's other end is closed when the last process that holds it has ended.
+    assert ours.poll(60)
+    with pytest.raises(EOFError):
+        ours.recv()
 
 
 def row(method, settings, speed, error, sampler="reference"):
