@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Set up an environment of its own, lint, check types, and run the tests; without arguments all, with their
-# coverage. Arguments go to pytest: scripts/test.sh -m "not slow"
+# Set up an environment of its own, lint, check types, and run the tests: all of them, with the share of the lines
+# that they run, or those that the arguments tell pytest: scripts/test.sh -m "not slow"
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -8,6 +8,10 @@ comfyui="$(comfyui_folder)"
 environment .venv-test library,test,evaluation "$comfyui"
 .venv-test/bin/python -m ruff check .
 .venv-test/bin/python -m mypy
-if [ $# -eq 0 ]; then set -- --cov; fi
 # One process a core; a file's tests stay together, since they share servers and models.
-exec .venv-test/bin/python -m pytest -n auto --dist loadfile "$@"
+pytest=(.venv-test/bin/python -m pytest -n auto --dist loadfile)
+if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
+"${pytest[@]}" --cov --cov-report=
+for package in hero_engine aether evaluation nodes; do
+    echo "coverage of $package: $(.venv-test/bin/python -m coverage report --format=total --include="$package/*") %"
+done
