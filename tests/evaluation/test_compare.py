@@ -108,7 +108,7 @@ def test_counted_flops_are_the_engines(model):
     assert plain.flops > 0
     generator = torch.Generator().manual_seed(1)
     world = runs._world(model, 1)
-    conditions = runs._conditions(model, GROUP, world, generator)
+    conditions = runs.world_conditions(model, GROUP.task, world, generator)
     fast = shared_copy(model.transformer)
     occasion = Occasion(6, True, lambda: 0.0)
     with counted(fast) as counter, FORA.session(fast, occasion) as run:
