@@ -286,6 +286,8 @@ def _decode_png(data: bytes, low: float, high: float, size: tuple[int, int]) -> 
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+        picture.verify()  # the check sums, which loading does not ask for
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         if not picture.mode.startswith("I") or picture.size[::-1] != size:
             raise ValueError(f"it is not {size[1]} x {size[0]}, grey with 16 bits")
         levels = np.asarray(picture).astype(np.float64)

@@ -18,6 +18,8 @@ MIN_DISPARITY = 1e-3
 """Disparities below this count as this: nothing is farther than 1000 times the unit."""
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV axes to those of OpenGL and glTF (y up, looking along -z), and back: y and z change sign."""
+_MOST_PIXELS = 2**20
+"""Of a side of a picture; cameras in damaged files may say anything."""
 
 
 def finite_array(value: Any, field: str, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -55,7 +57,7 @@ class Cameras:
 
     Raises:
         InputError: wrong shapes, values that are not finite, something other than a rotation, a focal length
-            that is not positive.
+            that is not positive, a size that no picture has.
     """
 
     poses: np.ndarray
@@ -66,8 +68,9 @@ class Cameras:
     def __post_init__(self) -> None:
         poses = finite_array(self.poses, "poses", (None, 4, 4)).astype(np.float64)
         intrinsics = finite_array(self.intrinsics, "intrinsics", (len(poses), 3, 3)).astype(np.float64)
-        if self.height < 1 or self.width < 1:
-            raise InputError("height" if self.height < 1 else "width", "must be at least 1 pixel")
+        for field, pixels in (("height", self.height), ("width", self.width)):
+            if not 1 <= pixels <= _MOST_PIXELS:
+                raise InputError(field, f"must be from 1 to {_MOST_PIXELS} pixels")
         _check_rotations(poses)
         focals = intrinsics[:, [0, 1], [0, 1]]
         if (focals <= 0).any():
