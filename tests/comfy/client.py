@@ -81,7 +81,7 @@ class Server:
         )
 
     def wait(self) -> Server:
-        """Until it answers."""
+        """Until it answers; it is stopped where that takes too long."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self._process.poll() is not None:
@@ -91,6 +91,7 @@ class Server:
                 return self
             except OSError:
                 time.sleep(0.2)
+        self.stop()
         raise RuntimeError("ComfyUI did not start in time")
 
     def stop(self) -> None:
