@@ -4,7 +4,7 @@
 
 Works on a copy of the repository in a temporary folder. Fails where a bug is not noticed, where the tests
 fail without it, or where the code it is planted in has changed so that its patch no longer applies: then mend
-the patch here. The one in the nodes needs ComfyUI, and its requirements in this Python (see tests/comfy).
+the patch here. Those in the nodes need ComfyUI, and its requirements in this Python (see tests/comfy).
 """
 
 from __future__ import annotations
@@ -138,6 +138,14 @@ MUTATIONS = (
         'if not getattr(self.model, "peft_config", None):',
         "if True:",
         (f"{SESSION}::test_lora_stays_and_a_switched_adapter_recomputes",),
+    ),
+    Mutation(
+        "a hook's change of a LoRA not seen",
+        "nodes/hero_run.py",
+        "with run.branch(ids or None, strengths):",
+        "with run.branch(ids or None):",
+        ("tests/comfy/test_lora.py::test_a_lora_whose_strength_changes_drops_what_was_cached[core]",),
+        needs="comfy_kitchen",
     ),
 )
 
