@@ -179,7 +179,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     )
 
     hero = command.add_argument_group("HERO", "Options after the first override the preset.")
-    hero.add_argument("--hero", default="paper", metavar="PRESET|off", help="preset, or off")
+    hero.add_argument("--hero", default="balanced", metavar="PRESET|off", help="preset, or off")
     hero.add_argument("--tau", type=_count_or_share, help="shallow blocks: a count, or a share such as 0.5")
     hero.add_argument("--interval", type=int, help="a full step at least every so many steps")
     hero.add_argument("--ratio", type=_ratio, help="share of tokens refreshed on cached steps, such as 1/6")

@@ -216,12 +216,14 @@ class HeroConfig(MethodConfig):
         return Hero(adapter, self, counts)
 
 
+_OWN = HeroConfig(tau=0.25, warmup=0.06, cooldown=0.08, forecast="fitted", shallow="forecast", text="omit")
+
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
     "paper": HeroConfig(text="omit"),
     "paper-fast": HeroConfig(interval=3, warmup=0.2, text="omit"),
     # Chosen by trials on the miniature (docs/comparison.md).
-    "quality": HeroConfig(context="cached_kv", forecast="fitted", shallow="forecast"),
-    "balanced": HeroConfig(tau=0.25, forecast="fitted", shallow="forecast", text="omit"),
-    "fast": HeroConfig(tau=0.25, interval=3, warmup=2, forecast="fitted", shallow="forecast", text="omit"),
+    "quality": replace(_OWN, warmup=0.08, cooldown=0.2),
+    "balanced": _OWN,
+    "fast": replace(_OWN, interval=4, cooldown=0.1),
 }

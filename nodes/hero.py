@@ -32,13 +32,13 @@ class HeroPatch(io.ComfyNode):
                 io.Combo.Input(
                     "preset",
                     options=[CUSTOM, *PRESETS],
-                    default="paper",
+                    default="balanced",
                     tooltip="Named settings, which win over everything below but seed and storage. custom: "
                     "what is set below.",
                 ),
                 io.Float.Input(
                     "tau",
-                    default=0.5,
+                    default=0.25,
                     min=0.05,
                     max=1.0,
                     step=0.01,
@@ -75,7 +75,7 @@ class HeroPatch(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "warmup",
-                    default=4,
+                    default=6,
                     min=1,
                     max=100,
                     advanced=True,
@@ -84,7 +84,7 @@ class HeroPatch(io.ComfyNode):
                 io.Combo.Input(
                     "warmup_unit",
                     options=["steps", "percent"],
-                    default="steps",
+                    default="percent",
                     advanced=True,
                     tooltip="What warmup and cooldown count.",
                 ),
@@ -110,14 +110,14 @@ class HeroPatch(io.ComfyNode):
                 io.Combo.Input(
                     "forecast",
                     options=list(FORECASTS),
-                    default="linear",
+                    default="fitted",
                     advanced=True,
                     tooltip="How the deep blocks are extrapolated. fitted learns from what it missed.",
                 ),
                 io.Combo.Input(
                     "text",
                     options=list(TEXTS),
-                    default="refresh",
+                    default="omit",
                     advanced=True,
                     tooltip="Whether text tokens run along on cached steps. omit is what the paper counts.",
                 ),
@@ -133,7 +133,7 @@ class HeroPatch(io.ComfyNode):
                 io.Combo.Input(
                     "shallow",
                     options=list(SHALLOWS),
-                    default="reuse",
+                    default="forecast",
                     optional=True,
                     advanced=True,
                     tooltip="What tokens that are not computed take for the shallow blocks. reuse: what they "
@@ -151,7 +151,7 @@ class HeroPatch(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "cooldown",
-                    default=0,
+                    default=8,
                     min=0,
                     max=100,
                     optional=True,
@@ -203,9 +203,9 @@ def make_config(
     text: str,
     seed: int,
     tau_blocks: int | None = None,
-    shallow: str = "reuse",
+    shallow: str = "forecast",
     storage: str = "model",
-    cooldown: int = 0,
+    cooldown: int = 8,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 

@@ -45,15 +45,23 @@ const PAPER = {
   shallow: "reuse",
   cooldown: 0,
 };
-const OWN = { ...PAPER, forecast: "fitted", shallow: "forecast" };
+const OWN = {
+  ...PAPER,
+  tau: 0.25,
+  warmup: 6,
+  warmup_unit: "percent",
+  forecast: "fitted",
+  shallow: "forecast",
+  cooldown: 8,
+};
 
 /** hero_engine.config.PRESETS in the words of the node's widgets. */
 export const PRESETS = Object.freeze({
   paper: PAPER,
   "paper-fast": { ...PAPER, interval: 3, warmup: 20, warmup_unit: "percent" },
-  quality: { ...OWN, context: "cached_kv", text: "refresh" },
-  balanced: { ...OWN, tau: 0.25 },
-  fast: { ...OWN, tau: 0.25, interval: 3, warmup: 2 },
+  quality: { ...OWN, warmup: 8, cooldown: 20 },
+  balanced: OWN,
+  fast: { ...OWN, interval: 4, cooldown: 10 },
 });
 
 /** A setting that cannot be; `field` names it. */

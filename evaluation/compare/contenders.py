@@ -29,7 +29,11 @@ TARGETS = (1.5, 1.75, 2.0, 2.5)
 TOLERANCE = 0.98
 """A setting reaches a target from this share of it on: steps are whole numbers."""
 INTERVALS = (2, 3, 4, 5, 6)
-WARMUPS = tuple(round(0.01 * percent, 2) for percent in range(90, 3, -1))
+WARMUPS = tuple(range(45, 0, -1))
+"""Leading full steps, most first."""
+SHORT_WARMUP = 2
+"""Where a cool-down is fitted."""
+COOLDOWNS = tuple(round(0.01 * percent, 2) for percent in range(90, 3, -1))
 """Shares of the steps, most first."""
 ALWAYS = 1e6
 """A threshold that is never reached: the interval alone decides."""
@@ -100,21 +104,30 @@ def _shown(value: Any) -> str:
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "fora": {},
+    "fora, cool-down": {"warmup": SHORT_WARMUP},
     "taylorseer": {"order": 1},
+    "taylorseer, cool-down": {"order": 1, "warmup": SHORT_WARMUP},
     "taylorseer 2": {"order": 2},
     "toca": {"ratio": 0.1},
     "duca": {"ratio": 0.1},
     "worldcache": {"threshold": ALWAYS},
 }
-"""The engine's other methods and what is set in them besides interval and warm-up."""
+"""The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
-TRUER = {"context": "cached_kv", "forecast": "fitted", "shallow": "forecast", "text": "omit"}
+TRUER = {"tau": 0.25, "forecast": "fitted", "shallow": "forecast", "text": "omit"}
 """The truest of HERO in trials."""
-FEW_BLOCKS = {**TRUER, "tau": 0.1}
+HERO_FAMILIES: tuple[dict[str, Any], ...] = (
+    {"text": "omit"},
+    TRUER,
+    {**TRUER, "warmup": SHORT_WARMUP},
+    {**TRUER, "tau": 0.1, "context": "cached_kv", "warmup": SHORT_WARMUP},
+)
+"""HERO as in the paper, and the truest with and without a cool-down."""
 
 LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
     "hero": tuple(
-        {**TRUER, "interval": 6, "warmup": 0.1, "threshold": threshold} for threshold in (0.05, 0.1, 0.2, 0.4)
+        {**TRUER, "interval": 6, "warmup": SHORT_WARMUP, "cooldown": 0.1, "threshold": threshold}
+        for threshold in (0.05, 0.1, 0.2, 0.4)
     ),
     "worldcache": tuple(
         {"interval": interval, "warmup": 0.2, "threshold": threshold}
@@ -131,30 +144,42 @@ HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
     "text": ("omit", "refresh"),
     "tau": (0.1, 0.25, 0.5, 0.75),
     "ratio": (1 / 6, 1 / 3),
+    "warmup": (None, SHORT_WARMUP),
 }
-"""What the search tries of HERO's settings, besides interval, warm-up and threshold."""
+"""What the search tries of HERO's settings, besides interval and threshold. None: see :func:`fitted`."""
 
 
 def fitted(
     method: str, settings: dict[str, Any], target: float, shape: ModelShape, steps: Sequence[int]
-) -> Iterator[Contender]:
-    """A method's fixed schedules that reach a target by as little as they can, one an interval.
+) -> Iterator[list[Contender]]:
+    """A method's fixed schedules that reach a target by as little as they can: for each interval a list.
 
-    For each interval, the longest warm-up with which the mean share of the FLOPs over runs of ``steps`` steps
-    reaches 1 / target.
+    Those reach it with which the mean share of the FLOPs over runs of ``steps`` steps is at most 1 / target.
+    Where the settings have a warm-up, the longest cool-down that reaches it is fitted to them. Else the
+    longest warm-up, and the next shorter ones, as many as the interval has steps: at about the same speed
+    they differ in whether the last step is full, which can change the error by half.
     """
     # Other packages may count their steps a little otherwise: they get the tolerance as a margin.
     enough = target if method in PACKAGES else target * TOLERANCE
+    name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
     for interval in INTERVALS:
-        schedules = [
-            Contender(method, {**settings, "interval": interval, "warmup": share}) for share in WARMUPS
-        ]
-        # A longer warm-up is never faster.
+        named = (Contender(method, {**settings, "interval": interval, name: amount}) for amount in amounts)
+        schedules = [one for one in named if _is_valid(one)]
+        # A longer warm-up or cool-down is never faster.
         longest = bisect.bisect_left(
             schedules, True, key=lambda one: predicted_speedup(one, shape, steps) >= enough
         )
-        if longest < len(schedules):
-            yield schedules[longest]
+        phases = interval if name == "warmup" else 1
+        if found := schedules[longest : longest + phases]:
+            yield found
+
+
+def _is_valid(contender: Contender) -> bool:
+    try:
+        contender.config()
+    except InputError:
+        return False
+    return True
 
 
 def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[int]) -> float:
@@ -169,7 +194,7 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
 def engine_families() -> Iterator[tuple[str, dict[str, Any]]]:
     """(method, settings) of FAMILIES."""
     for name, settings in FAMILIES.items():
-        yield name.split()[0], settings
+        yield name.split(",")[0].split()[0], settings
 
 
 def shape_of(model: AetherModel) -> ModelShape:
@@ -188,17 +213,15 @@ def shape_of(model: AetherModel) -> ModelShape:
 def default_contenders(
     shape: ModelShape, steps: Sequence[int], targets: Sequence[float] = TARGETS
 ) -> list[Contender]:
-    """A selection that needs no search: of every method, for every target, the smallest interval that reaches
-    it; of HERO the presets, the paper's form and, with many and with few blocks, the one with cached keys and
-    fitted forecasts."""
+    """A selection that needs no search: HERO's presets, and of every method for every target the smallest
+    interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down."""
     found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
-    families = [("hero", {"text": "omit"}), ("hero", TRUER), ("hero", FEW_BLOCKS), *engine_families()]
+    families = [*(("hero", settings) for settings in HERO_FAMILIES), *engine_families()]
+    families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
     for target in targets:
         for method, settings in families:
-            found += list(fitted(method, settings, target, shape, steps))[:1]
-        for method, package in PACKAGES.items():
-            if package.fixed:
-                found += list(fitted(method, package.fixed, target, shape, steps))[:1]
+            schedules = list(fitted(method, settings, target, shape, steps))
+            found += itertools.chain(*schedules[: 2 if "warmup" in settings else 1])
     for method, package in PACKAGES.items():
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]

@@ -62,7 +62,8 @@ class Package:
 
 
 def _warmup(settings: dict[str, Any], steps: int) -> int:
-    return max(1, round(settings["warmup"] * steps))
+    warmup = settings["warmup"]
+    return warmup if isinstance(warmup, int) else max(1, round(warmup * steps))
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def _magcache(transformer: Any, settings: dict[str, Any], occasion: Occasion) ->
     config = MagCacheConfig(
         threshold=settings.get("threshold", _NEVER),
         max_skip_steps=settings["interval"] - 1,
-        retention_ratio=settings["warmup"],
+        retention_ratio=min(1.0, _warmup(settings, occasion.steps) / occasion.steps),
         num_inference_steps=occasion.steps,
         mag_ratios=occasion.mag_ratios,
     )

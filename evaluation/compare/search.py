@@ -60,13 +60,16 @@ def candidates(
     more: list[Contender] = []
     for target in targets:
         for method, settings in engine_families():
-            always += fitted(method, settings, target, shape, steps)
-        always += fitted("toca", {"ratio": 0.3}, target, shape, steps)
+            always += itertools.chain(*fitted(method, settings, target, shape, steps))
+        always += itertools.chain(*fitted("toca", {"ratio": 0.3}, target, shape, steps))
         for method, package in PACKAGES.items():
             if package.fixed:
-                always += fitted(method, package.fixed, target, shape, steps)
+                always += itertools.chain(*fitted(method, package.fixed, target, shape, steps))
         for values in itertools.product(*HERO_OPTIONS.values()):
-            more += fitted("hero", dict(zip(HERO_OPTIONS, values, strict=True)), target, shape, steps)
+            chosen = {
+                name: value for name, value in zip(HERO_OPTIONS, values, strict=True) if value is not None
+            }
+            more += itertools.chain(*fitted("hero", chosen, target, shape, steps))
     for method, package in PACKAGES.items():
         always += [Contender(method, settings) for settings in package.ladder]
     always += [Contender(method, settings) for method, ladder in LADDERS.items() for settings in ladder]

@@ -60,14 +60,14 @@ def test_reconstruct_writes_everything_and_says_what_hero_did(tmp_path, capsys):
     assert run("reconstruct", "synthetic:3", *SMALL, out=tmp_path / "out") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"report.png"}
     report = report_of(tmp_path / "out")
-    # Seven steps: four of warm-up, then every second one full.
-    assert (report["hero"]["full_steps"], report["hero"]["cached_steps"]) == (5, 2)
+    # Seven steps: the first and the last full, and every second one.
+    assert (report["hero"]["full_steps"], report["hero"]["cached_steps"]) == (4, 3)
     assert report["settings"] | {"steps": 7, "frames": 17, "height": 32, "width": 48} == report["settings"]
     assert report["depth_against_truth"].keys() == {"abs_rel", "delta1", "scale"}
     assert set(report["seconds"]) == {"encode", "denoise", "decode"}
     printed = capsys.readouterr()
     assert (
-        "5 full / 2 cached steps" in printed.out and "Abs Rel" in printed.out and "scene.ply" in printed.out
+        "4 full / 3 cached steps" in printed.out and "Abs Rel" in printed.out and "scene.ply" in printed.out
     )
     assert "model: miniature on cpu" in printed.out and "denoising" in printed.err
     assert disparity_of(tmp_path / "out").shape == (17, 32, 48)
@@ -107,10 +107,8 @@ def test_seeds(plain, tmp_path):
 
 
 def test_options_reach_hero(tmp_path):
-    options = (
-        "--hero paper-fast --tau 3 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 0.5 --context cached_kv"
-    )
-    options += " --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
+    options = "--hero paper-fast --tau 3 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 0.5 --cooldown 1"
+    options += " --context cached_kv --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
     options += " --storage float8 --shallow forecast"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
@@ -120,6 +118,7 @@ def test_options_reach_hero(tmp_path):
         "threshold": 0.5,
         "patch": [1, 2, 2],
         "warmup": 0.5,
+        "cooldown": 1,
         "seed": 9,
         "context": "cached_kv",
         "forecast": "fitted",
@@ -197,7 +196,7 @@ def test_compare_puts_both_side_by_side(plain, tmp_path, capsys):
     seconds = [document[name]["seconds"]["denoise"] for name in ("plain", "hero")]
     assert document["speedup"] == pytest.approx(seconds[0] / seconds[1])
     printed = capsys.readouterr().out
-    for word in ("speed-up", "full steps", "5 of 7", "MB", "dB", "Abs Rel", "same seed"):
+    for word in ("speed-up", "full steps", "4 of 7", "MB", "dB", "Abs Rel", "same seed"):
         assert word in " ".join(printed.split())
 
 

@@ -98,7 +98,7 @@ def test_outputs_fit_the_other_nodes(nodes, miniature, film, temp):
 
 
 def test_hero_begins_anew_in_every_window(nodes, part, miniature, film, temp):
-    fast = nodes.HeroPatch(model=miniature.model, preset="custom", interval=2, warmup=1)[0]
+    fast = nodes.HeroPatch(model=miniature.model, preset="custom", warmup=1, cooldown=0)[0]
     result = long_clip(nodes, miniature, film, model=fast, steps=4)
     report = json.loads(result.report)
     # 0 1 2 3: the first is full, then one in two.

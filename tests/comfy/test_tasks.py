@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -285,13 +286,13 @@ def test_presets_win_over_sliders(part, nodes):
     hero = part("nodes.hero")
     engine = part("hero_engine")
     widgets = {i.id: i.default for i in nodes.get("HeroPatch").define_schema().inputs if i.id != "model"}
-    assert hero.make_config(**widgets) == engine.PRESETS["paper"]
-    assert hero.make_config(**widgets | {"interval": 9, "tau": 0.1}) == engine.PRESETS["paper"]
+    assert hero.make_config(**widgets) == engine.PRESETS["balanced"]
+    assert hero.make_config(**widgets | {"interval": 9, "tau": 0.1}) == engine.PRESETS["balanced"]
     assert hero.make_config(**widgets | {"preset": "paper-fast", "seed": 5}).seed == 5
     custom = hero.make_config(
         **widgets | {"preset": "custom", "tau": 1, "warmup": 20, "warmup_unit": "percent"}
     )
-    assert custom == engine.HeroConfig(tau=1.0, ratio=0.17, warmup=0.2)
+    assert custom == replace(engine.PRESETS["balanced"], tau=1.0, ratio=0.17, warmup=0.2)
     assert nodes.get("HeroPatch").validate_inputs(model=None, tau=None) is True
 
 

@@ -31,7 +31,19 @@ def results(folder):
 def compared(tmp_path_factory):
     """Two runs of the command line on a clip whose truth is known."""
     out = tmp_path_factory.mktemp("compared") / "out"
-    small = ["--size", "32x48", "--steps", "2", "--warmup", "1", "--device", "cpu", "--quiet"]
+    small = [
+        "--size",
+        "32x48",
+        "--steps",
+        "2",
+        "--warmup",
+        "1",
+        "--cooldown",
+        "0",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     assert aether.cli.main(["compare", "synthetic:3", *small, "--out", str(out)]) == 0
     return out
 

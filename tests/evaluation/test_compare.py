@@ -312,6 +312,22 @@ def test_default_settings_reach_their_targets(model):
             assert any(target * 0.98 <= speed < target * 1.15 for speed in speeds), (label, target)
 
 
+def test_schedules_are_fitted_by_warm_up_in_every_phase_or_by_cool_down():
+    (pair, *_) = contenders.fitted("fora", {}, 1.75, AETHER, [50])
+    assert [(one.settings["interval"], one.settings["warmup"]) for one in pair] == [(2, 9), (2, 8)]
+    *_, third = contenders.fitted("taylorseer", {"order": 1}, 2.5, AETHER, [50])
+    assert third[0].settings["interval"] == len(third) == 6
+    (cooled, *_) = contenders.fitted("fora", {"warmup": 2}, 1.75, AETHER, [50])
+    assert len(cooled) == 1 and cooled[0].settings["cooldown"] > 0
+    for one in (*pair, *cooled):
+        assert 1.75 * 0.98 <= contenders.predicted_speedup(one, AETHER, [50]) < 1.85
+    longer = replace(pair[0], settings={**pair[0].settings, "warmup": 10})
+    assert contenders.predicted_speedup(longer, AETHER, [50]) < 1.75 * 0.98
+    # WorldCache needs three full steps to begin with.
+    for found in contenders.fitted("worldcache", contenders.FAMILIES["worldcache"], 2.5, AETHER, [30]):
+        assert all(one.settings["warmup"] >= 3 for one in found)
+
+
 def test_survivors_and_thresholds_between():
     ladder = [row("worldcache", {"threshold": t}, s, e) for t, s, e in ((0.1, 1.2, 0.01), (0.4, 3.0, 0.3))]
     kept = search.survivors([*MADE_UP, *ladder], [1.75, 2.0], None)
