@@ -71,13 +71,7 @@ class Table:
 
     def csv(self) -> str:
         """One line per sequence, then the average; what is missing is empty."""
-        rows = self._all()
-        keys = list(dict.fromkeys(key for row in rows for key in row))
-        file = io.StringIO()
-        writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return file.getvalue()
+        return as_csv(self._all())
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON: infinite and missing numbers are None."""
@@ -88,7 +82,7 @@ class Table:
                 "notes": list(self.notes),
                 "rows": list(self.rows),
                 "average": self.average,
-                "versions": {name: _version(name) for name in self.packages},
+                "versions": {name: installed_version(name) for name in self.packages},
                 **self.details,
             }
         )
@@ -132,6 +126,24 @@ def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> lis
     return kept
 
 
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """A line per row under a head of all their keys; what is missing is empty."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def installed_version(name: str) -> str | None:
+    """Of a distribution; None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def _usual_widths(columns: Sequence[Column]) -> list[int]:
     return [_NAME_WIDTH, *(max(len(column.title), _NUMBER_WIDTH) for column in columns)]
 
@@ -161,10 +173,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
 import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..table import as_csv, installed_version
 from .contenders import HERO
 from .summary import Row, Verdict, claim, verdicts
 
@@ -78,13 +77,8 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and the packages that matter; "not installed" where one is not."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    found = {name: installed_version(name) or "not installed" for name in _PACKAGES}
+    return {"python": platform.python_version(), **found}
 
 
 def command_line() -> str:
@@ -179,12 +173,7 @@ def csv_text(rows: Sequence[Row]) -> str:
         known = {} if row.failed else {k: v for k, v in numbers(row).items() if not math.isnan(v)}
         head = {"sampler": row.sampler, "method": row.label, "settings": row.title, "runs": row.runs}
         lines.append({**head, "failed": row.failed or "", **known})
-    file = io.StringIO()
-    keys = list(dict.fromkeys(key for line in lines for key in line))
-    writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return file.getvalue()
+    return as_csv(lines)
 
 
 def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, dpi: int = 110) -> bytes:
