@@ -21,7 +21,7 @@ from ..aether.raymap import SPATIAL_SCALE
 from ..aether.tasks import FPS
 from .inputs import seed_input
 from .messages import show_text
-from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap
+from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap, color_image
 
 NO_FILE = "none"
 OUTPUT_FOLDER = "aether"
@@ -413,7 +413,7 @@ def _last_fov(before: Cameras, height: int, width: int) -> float:
 
 def _drawn(path: Cameras) -> torch.Tensor:
     """IMAGE (1, H, W, 3)."""
-    return torch.from_numpy(np.asarray(draw_frustums(path, *_PICTURE), dtype=np.float32)[None] / 255)
+    return color_image([draw_frustums(path, *_PICTURE)])
 
 
 def _files() -> list[str]:

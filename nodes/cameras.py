@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io
 
 from ..aether.contact import draw_path
 from ..aether.export import cameras_json
 from ..aether.raymap import to_cameras
-from .types import CameraPath, Raymap, RaymapValue
+from .types import CameraPath, Raymap, RaymapValue, color_image
 
 _PICTURE = (480, 640)
 
@@ -48,8 +46,7 @@ class AetherCameras(io.ComfyNode):
     @classmethod
     def execute(cls, raymap: RaymapValue) -> io.NodeOutput:
         cameras = to_cameras(raymap["raymap"], square_pixels=True)
-        pictures = [np.asarray(draw_path(cameras, frame, *_PICTURE[::-1])) for frame in range(len(cameras))]
-        path = torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
+        path = color_image(draw_path(cameras, frame, *_PICTURE[::-1]) for frame in range(len(cameras)))
         fps = raymap["fps"]
         return io.NodeOutput({"cameras": cameras, "fps": fps}, path, cameras_json(cameras, fps))
 

@@ -8,13 +8,13 @@ from collections import OrderedDict
 from typing import Any
 
 import comfy.model_management
-import numpy as np
 import torch
 from PIL import Image
 
 from ..hero_engine import RunReport
 from .comfy_model import KEY
 from .messages import send_event
+from .types import color_image
 
 EVENT = "aether_hero.report"
 _KEPT = 16
@@ -48,8 +48,7 @@ def box_of(model: Any) -> ReportBox | None:
 
 def image_of(png: bytes) -> torch.Tensor:
     """A PNG file as IMAGE: (1, H, W, 3) in [0, 1]."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    return torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)[None]
+    return color_image([Image.open(io.BytesIO(png)).convert("RGB")])
 
 
 def fingerprint(latent: torch.Tensor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, TypedDict
 
@@ -38,6 +39,11 @@ FPS_KEY = "aether_fps"
 def latent_fps(latent: dict[str, Any]) -> int:
     """The rate of a LATENT's clip; Aether's base rate where a node in between has lost it."""
     return latent.get(FPS_KEY, DEFAULT_FPS)
+
+
+def color_image(pictures: Iterable[Any]) -> torch.Tensor:
+    """RGB pictures of one size as an IMAGE (F, H, W, 3)."""
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]).astype(np.float32) / 255)
 
 
 def gray_image(values: np.ndarray) -> torch.Tensor:
