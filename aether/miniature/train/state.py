@@ -70,9 +70,17 @@ def averaged(file: Path) -> dict[str, torch.Tensor]:
         raise InputError("work", f"{file} is not there: run the stages before this one first")
     with reading("work", f"{file} {_DAMAGED}"):
         stored = load_file(file)
-    return {
-        key.removeprefix("average."): value for key, value in stored.items() if key.startswith("average.")
-    }
+        module, average = (
+            {key.removeprefix(part): value for key, value in stored.items() if key.startswith(part)}
+            for part in ("module.", "average.")
+        )
+        if _shapes(average) != _shapes(module):
+            raise ValueError("its averaged weights are not those of its module")
+    return average
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in weights.items()}
 
 
 def begin_with(file: Path, weights: dict[str, torch.Tensor]) -> None:
