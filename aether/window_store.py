@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, reading
 from .files import new_file
 from .geometry import finite_array
 from .latents import Decoded
@@ -45,12 +45,13 @@ class WindowStore:
         return {window for window in range(count) if self._is_whole(window, shape)}
 
     def _is_whole(self, window: int, shape: tuple[int, int, int]) -> bool:
-        from safetensors import SafetensorError
-
-        try:
-            return self.array(window, "disparity").shape == shape and bool(self.report(window))
-        except (OSError, SafetensorError):  # missing, or cut off by a full disk or a crash of the machine
-            return False
+        with suppress(InputError), reading("window", "is missing, or damaged by a crash of the machine"):
+            rgb, disparity, raymap = (
+                self.array(window, name).shape for name in ("rgb", "disparity", "raymap")
+            )
+            fits = rgb == (*shape, 3) and disparity == shape and raymap[:-2] == (shape[0], 6)
+            return fits and isinstance(self.report(window), dict)
+        return False
 
     def check_room(self, windows: int, shape: tuple[int, int, int]) -> None:
         """
