@@ -45,6 +45,7 @@ environment() {
     }
     # shellcheck disable=SC2086 -- several packages
     "$folder/bin/python" -m pip install --quiet $torch ${comfyui:+-r "$comfyui/requirements.txt"}
-    "$folder/bin/python" -m pip install --quiet --editable ".[$extras]"
+    # Named again, so that nothing else moves them.
+    "$folder/bin/python" -m pip install --quiet $torch --editable ".[$extras]"
     echo "$stamp" > "$folder/.installed"
 }

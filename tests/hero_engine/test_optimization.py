@@ -128,7 +128,9 @@ def test_compiled_blocks_run_compiled_in_a_session_and_only_once_for_each_length
             graphs.append(counting.graphs)
             assert torch.equal(result, expected)
     # Blocks share a graph: one of the full length, one of the sampled tokens; the second run adds none.
-    assert graphs == [2, 2] and run.report.cached_steps == 3
+    # Before torch 2.5 each of the 3 blocks, and of the shallow ones, has its own.
+    once = 2 if torch.__version__ >= (2, 5) else 3 + HERO.tau
+    assert graphs == [once, once] and run.report.cached_steps == 3
     assert state(model) == before
 
 
