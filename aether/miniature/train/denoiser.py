@@ -23,18 +23,19 @@ from .state import Average, averaged, rate, restore, save
 LEARNING_RATE = 1.5e-3
 BATCH = 8
 """Clips in a step, of each process."""
-SHORT_SHARE, SHORT, LONG = 0.6, 9, 17
+SHORT_SHARE, SHORT, LONG = 0.8, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
-TASK_SHARES = {"reconstruction": 0.7, "prediction": 0.15, "planning": 0.15}
+TASK_SHARES = {"reconstruction": 0.84, "prediction": 0.08, "planning": 0.08}
 NO_PICTURES, NO_CAMERA = 0.1, 0.3
 """Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
 without a camera path."""
-LATE_SHARE, LATE, LAST_SHARE = 0.35, 600, 0.05
+LATE_SHARE, LATE, LAST_SHARE = 0.5, 500, 0.1
 """Shares of the samples with timesteps from LATE on, where little but the condition is to be seen, and at the
 last one, where nothing else is."""
-STREAM_WEIGHTS = (1.0, 2.0, 1.5)
-"""Of the error of RGB, disparity and raymap: how well a model reconstructs is judged by the latter two."""
+STREAM_WEIGHTS = (0.5, 4.0, 1.5)
+"""Of the error of RGB, disparity and raymap: how well a model reconstructs is judged by the latter two, and
+depth is the hardest to learn."""
 SAVE_EVERY = 100
 
 
