@@ -203,11 +203,13 @@ def make_config(
     text: str,
     seed: int,
     tau_blocks: int | None = None,
-    shallow: str = "forecast",
+    shallow: str = "reuse",
     storage: str = "model",
-    cooldown: int = 8,
+    cooldown: int = 0,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
+
+    What has a default here may be missing from saved prompts, which then mean what they meant before.
 
     Raises:
         ConfigError: a value out of range; names the field.

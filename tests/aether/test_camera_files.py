@@ -260,7 +260,7 @@ def nerfstudio(**settings: object) -> dict:
         ("a.json", {"poses": STILL.tolist(), "intrinsics": [[0] * 3] * 3}, "intrinsics", "positive"),
         ("a.json", nerfstudio(camera_angle_x=0), "camera_angle_x", "between 0 and pi"),
         ("a.json", nerfstudio(fl_x=0), "intrinsics", "positive"),
-        ("a.json", nerfstudio(fl_x=500, w=0), "width", "at least 1"),
+        ("a.json", nerfstudio(fl_x=500, w=0), "width", "from 1 to"),
         ("a.txt", "1 2 3\n", "poses", "no TUM trajectory"),
         ("a.txt", "0 0 0 0 0 0 0 2\n1 0 0 0 0 0 0 1\n", "poses", "frame 0: its quaternion has length 2"),
         ("a.txt", "0 0 0 nan 0 0 0 1\n1 0 0 0 0 0 0 1\n", "poses", "NaN"),

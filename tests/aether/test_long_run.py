@@ -264,7 +264,8 @@ def run(*arguments, out):
 
 
 def test_windows_on_the_command_line(video, tmp_path, capsys):
-    assert run(video, *SMALL[:4], "--warmup", 1, "--windows", "--stride", 12, out=tmp_path / "out") == 0
+    halves = ["--warmup", 1, "--cooldown", 0]
+    assert run(video, *SMALL[:4], *halves, "--windows", "--stride", 12, out=tmp_path / "out") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     report = json.loads((tmp_path / "out" / "report.json").read_text())
