@@ -102,16 +102,16 @@ def _shown(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-FAMILIES: dict[str, dict[str, Any]] = {
-    "fora": {},
-    "fora, cool-down": {"warmup": SHORT_WARMUP},
-    "taylorseer": {"order": 1},
-    "taylorseer, cool-down": {"order": 1, "warmup": SHORT_WARMUP},
-    "taylorseer 2": {"order": 2},
-    "toca": {"ratio": 0.1},
-    "duca": {"ratio": 0.1},
-    "worldcache": {"threshold": ALWAYS},
-}
+FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("fora", {}),
+    ("fora", {"warmup": SHORT_WARMUP}),
+    ("taylorseer", {"order": 1}),
+    ("taylorseer", {"order": 1, "warmup": SHORT_WARMUP}),
+    ("taylorseer", {"order": 2}),
+    ("toca", {"ratio": 0.1}),
+    ("duca", {"ratio": 0.1}),
+    ("worldcache", {"threshold": ALWAYS}),
+)
 """The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
 TRUER = {"tau": 0.25, "forecast": "fitted", "shallow": "forecast", "text": "omit"}
@@ -191,12 +191,6 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
     return len(shares) / sum(shares)
 
 
-def engine_families() -> Iterator[tuple[str, dict[str, Any]]]:
-    """(method, settings) of FAMILIES."""
-    for name, settings in FAMILIES.items():
-        yield name.split(",")[0].split()[0], settings
-
-
 def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
     from hero_engine.cogvideox import CogVideoXAdapter
@@ -216,7 +210,7 @@ def default_contenders(
     """A selection that needs no search: HERO's presets, and of every method for every target the smallest
     interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down."""
     found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
-    families = [*(("hero", settings) for settings in HERO_FAMILIES), *engine_families()]
+    families = [*(("hero", settings) for settings in HERO_FAMILIES), *FAMILIES]
     families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
     for target in targets:
         for method, settings in families:

@@ -15,12 +15,12 @@ from hero_engine.cost import ModelShape
 
 from ..models import SAMPLERS
 from .contenders import (
+    FAMILIES,
     HERO_OPTIONS,
     LADDERS,
     PACKAGES,
     Contender,
     default_contenders,
-    engine_families,
     fitted,
     reaches,
     unique,
@@ -59,7 +59,7 @@ def candidates(
     always = list(default_contenders(shape, steps, targets))
     more: list[Contender] = []
     for target in targets:
-        for method, settings in engine_families():
+        for method, settings in FAMILIES:
             always += itertools.chain(*fitted(method, settings, target, shape, steps))
         always += itertools.chain(*fitted("toca", {"ratio": 0.3}, target, shape, steps))
         for method, package in PACKAGES.items():
