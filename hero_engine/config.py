@@ -59,8 +59,8 @@ class HeroConfig(MethodConfig):
         patch: (frames, rows, columns) of tokens from which ``ratio`` is sampled.
         warmup: leading full steps. An int counts steps, a float in (0, 1] is a share of the run's steps.
         cooldown: trailing full steps, a count or a share as ``warmup``; 0 as published. The last steps decide
-            most of a run's error: a fifth of the steps here, and a longer interval before, is truer at the
-            same speed (docs/comparison.md).
+            most of a run's error: a tenth of the steps here, in place of a longer warm-up, is several times
+            truer at the same speed (docs/comparison.md).
         seed: seed of the token sampling (0 to 2**63 - 1). The global random state is never used.
         context: what refreshed tokens attend to. ``"selected"``: the refreshed tokens only.
             ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; truer, but holds
