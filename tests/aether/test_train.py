@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +128,43 @@ def test_conditions_and_targets_are_those_of_the_library(
     assert clean.shape == (5, 56, 8, 12)
     assert clean[:, 32:].equal(wanted[:, 16:])
     assert clean[:, :16].std() == pytest.approx(0.7, abs=0.3)
+
+
+class KnowsTheTruth(torch.nn.Module):
+    """Answers with the velocity that leads to `clean`; when it begins a rollout, it is off by `mistake`."""
+
+    device, dtype = torch.device("cpu"), torch.float32
+
+    def __init__(self, model, clean: torch.Tensor, mistake: float) -> None:
+        super().__init__()
+        self.model, self.clean, self.mistake = model, clean, mistake
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+        self.starts: list[torch.Tensor] = []
+
+    def forward(self, given, text, timesteps, image_rotary_emb) -> SimpleNamespace:
+        noisy = given[:, :, : self.model.out_channels]
+        wrong = 0.0 if torch.is_grad_enabled() else self.mistake
+        signal, noise = denoiser._levels(self.model, timesteps)
+        if torch.is_grad_enabled():
+            self.starts.append(noisy)
+        return SimpleNamespace(sample=(signal * noisy - (self.clean + wrong)) / noise + self.bias)
+
+
+def test_from_its_own_mistakes_the_denoiser_is_led_to_the_truth(
+    encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(0)
+    clean = denoiser.target(model, encoded, 0, 9)
+    monkeypatch.setattr(denoiser, "target", lambda *arguments: clean)
+    monkeypatch.setattr(denoiser, "_timesteps", lambda rng: np.full(denoiser.BATCH, 300))
+    starts = []
+    for mistake in (0.0, 5.0):
+        worker = KnowsTheTruth(model, clean, mistake)
+        errors = denoiser._step(model, worker, encoded, 9, [0, 0, 0])
+        assert errors == pytest.approx(0, abs=1e-6)
+        starts += worker.starts
+    rollouts, others = (starts[1] - starts[0]).split([denoiser.ROLLOUTS, denoiser.BATCH - denoiser.ROLLOUTS])
+    assert rollouts.min() > 1 and not others.any()
 
 
 @pytest.mark.slow

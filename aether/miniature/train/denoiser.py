@@ -26,7 +26,12 @@ BATCH = 8
 SHORT_SHARE, SHORT, LONG = 0.8, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
-TASK_SHARES = {"reconstruction": 0.84, "prediction": 0.08, "planning": 0.08}
+ROLLOUTS = 4
+"""Clips of a batch that are reconstructed from what the model made of them at a later timestep, in place of
+the truth: as in sampling, where it is given its own errors. It learns to mend them from the video, rather than
+to keep to them."""
+TASK_SHARES = {"reconstruction": 0.68, "prediction": 0.16, "planning": 0.16}
+"""Of the other clips."""
 NO_PICTURES, NO_CAMERA = 0.1, 0.3
 """Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
 without a camera path."""
@@ -135,25 +140,61 @@ def _step(
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     chosen = rng.integers(len(clips), size=BATCH)
     clean = torch.stack([target(model, clips, clip, frames) for clip in chosen])
-    condition = torch.stack([random_condition(model, clips, clip, frames, rng) for clip in chosen])
+    condition = torch.stack(
+        [
+            random_condition(model, clips, clip, frames, rng, "reconstruction" if row < ROLLOUTS else None)
+            for row, clip in enumerate(chosen)
+        ]
+    )
     timesteps = torch.from_numpy(_timesteps(rng))
-    noise = torch.randn(clean.shape, generator=generator)
-    noisy = model.scheduler.add_noise(clean, noise, timesteps)
-    velocity = model.scheduler.get_velocity(clean, noise, timesteps)
+    # What the noise is put on, and how much an error counts.
+    start, importance = clean.clone(), torch.ones(BATCH)
+    rows = slice(ROLLOUTS)
+    later = torch.from_numpy(rng.integers(timesteps[rows].numpy(), 1000))
+    noisy = model.scheduler.add_noise(clean[rows], _noise(clean[rows], generator), later)
+    with torch.no_grad():
+        velocity = _velocity(model, worker, noisy, condition[rows], later).cpu()
+    signal, noise = _levels(model, later)
+    start[rows] = signal * noisy - noise * velocity
+    # As errors of the clean latent: with little noise, no velocity would lead back to the truth.
+    importance[rows] = _levels(model, timesteps[rows])[1].flatten() ** 2
+    noisy = model.scheduler.add_noise(start, _noise(clean, generator), timesteps)
+    signal, noise = _levels(model, timesteps)
+    wanted = (signal * noisy - clean) / noise
+    squared = (_velocity(model, worker, noisy, condition, timesteps) - wanted.to(worker.device)).square()
+    squared = squared * importance.to(worker.device)[:, None, None, None, None]
+    sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
+    errors = torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
+    (errors * torch.tensor(STREAM_WEIGHTS, device=worker.device)).sum().backward()
+    return errors.detach().cpu().numpy()
 
+
+def _noise(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(like.shape, generator=generator)
+
+
+def _levels(model: AetherModel, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors of the clean latent and of the noise in a noisy latent, (B, 1, 1, 1, 1) each."""
+    kept = model.scheduler.alphas_cumprod[timesteps][:, None, None, None, None].float()
+    return kept.sqrt(), (1 - kept).sqrt()
+
+
+def _velocity(
+    model: AetherModel,
+    worker: CogVideoXTransformer3DModel,
+    noisy: torch.Tensor,
+    condition: torch.Tensor,
+    timesteps: torch.Tensor,
+) -> torch.Tensor:
     device, dtype = worker.device, worker.dtype
-    _, time, _, height, width = clean.shape
+    batch, time, _, height, width = noisy.shape
     output = worker(
         torch.cat([noisy, condition], dim=2).to(device, dtype),
-        model.prompt_embeds.to(device, dtype).expand(BATCH, -1, -1),
+        model.prompt_embeds.to(device, dtype).expand(batch, -1, -1),
         timesteps.to(device),
         image_rotary_emb=rotary_embeddings(model, time, height, width, BASE_FPS),
     ).sample
-    squared = (output.float() - velocity.to(device)).square()
-    sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
-    errors = torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
-    (errors * torch.tensor(STREAM_WEIGHTS, device=device)).sum().backward()
-    return errors.detach().cpu().numpy()
+    return output.float()
 
 
 def _timesteps(rng: np.random.Generator) -> np.ndarray:
@@ -173,13 +214,19 @@ def target(model: AetherModel, clips: LatentClips, clip: int, frames: int) -> to
 
 
 def random_condition(
-    model: AetherModel, clips: LatentClips, clip: int, frames: int, rng: np.random.Generator
+    model: AetherModel,
+    clips: LatentClips,
+    clip: int,
+    frames: int,
+    rng: np.random.Generator,
+    task: str | None = None,
 ) -> torch.Tensor:
-    """(T, 40, h, w): the condition of a random task, as :func:`aether.tasks.condition` makes it."""
+    """(T, 40, h, w): the condition of a task, by default a random one, as :func:`aether.tasks.condition`
+    makes it."""
     time = (frames - 1) // model.temporal_scale + 1
     rgb = np.zeros((time, *clips.rgb.shape[2:]), np.float32)
     packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
-    task = rng.choice(list(TASK_SHARES), p=list(TASK_SHARES.values()))
+    task = task or rng.choice(list(TASK_SHARES), p=list(TASK_SHARES.values()))
     if task == "reconstruction":
         rgb[:] = clips.rgb[clip, :time]
     elif rng.random() >= NO_PICTURES:
