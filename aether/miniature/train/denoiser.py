@@ -27,8 +27,8 @@ SHORT_SHARE, SHORT, LONG = 0.8, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
 ROLLOUTS = 4
-"""Clips of a batch that are reconstructed from what the model made of them at a later timestep, in place of
-the truth: as in sampling, where it is given its own errors. It learns to mend them from the video, rather than
+"""Clips of a batch that are reconstructed from what the model made of them at a later timestep, not from the
+truth: as in sampling, where it is given its own errors. It learns to mend them from the video, rather than
 to keep to them."""
 TASK_SHARES = {"reconstruction": 0.68, "prediction": 0.16, "planning": 0.16}
 """Of the other clips."""
