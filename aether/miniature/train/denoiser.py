@@ -26,15 +26,16 @@ BATCH = 8
 SHORT_SHARE, SHORT, LONG = 0.8, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
-ROLLOUTS = 4
-"""Clips of a batch that are reconstructed from what the model made of them at a later timestep, not from the
+ROLLOUTS = 6
+"""Clips of a batch that are reconstructed from what the model made of them at the last timestep, not from the
 truth: as in sampling, where it is given its own errors. It learns to mend them from the video, rather than
 to keep to them."""
-TASK_SHARES = {"reconstruction": 0.68, "prediction": 0.16, "planning": 0.16}
+TASK_SHARES = {"reconstruction": 0.36, "prediction": 0.32, "planning": 0.32}
 """Of the other clips."""
 NO_PICTURES, NO_CAMERA = 0.1, 0.3
 """Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
 without a camera path."""
+LAST = 999
 LATE_SHARE, LATE, LAST_SHARE = 0.5, 500, 0.1
 """Shares of the samples with timesteps from LATE on, where little but the condition is to be seen, and at the
 last one, where nothing else is."""
@@ -150,7 +151,7 @@ def _step(
     # What the noise is put on, and how much an error counts.
     start, importance = clean.clone(), torch.ones(BATCH)
     rows = slice(ROLLOUTS)
-    later = torch.from_numpy(rng.integers(timesteps[rows].numpy(), 1000))
+    later = torch.full_like(timesteps[rows], LAST)
     noisy = model.scheduler.add_noise(clean[rows], _noise(clean[rows], generator), later)
     with torch.no_grad():
         velocity = _velocity(model, worker, noisy, condition[rows], later).cpu()
@@ -201,7 +202,7 @@ def _timesteps(rng: np.random.Generator) -> np.ndarray:
     drawn = rng.integers(0, 1000, BATCH)
     kind = rng.random(BATCH)
     drawn = np.where(kind < LATE_SHARE, rng.integers(LATE, 1000, BATCH), drawn)
-    return np.where(kind > 1 - LAST_SHARE, 999, drawn)
+    return np.where(kind > 1 - LAST_SHARE, LAST, drawn)
 
 
 def target(model: AetherModel, clips: LatentClips, clip: int, frames: int) -> torch.Tensor:
