@@ -108,6 +108,7 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("taylorseer", {"order": 1}),
     ("taylorseer", {"order": 1, "warmup": SHORT_WARMUP}),
     ("taylorseer", {"order": 2}),
+    ("taylorseer", {"order": 2, "warmup": SHORT_WARMUP}),
     ("toca", {"ratio": 0.1}),
     ("duca", {"ratio": 0.1}),
     ("worldcache", {"threshold": ALWAYS}),
@@ -120,7 +121,7 @@ HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
     TRUER,
     {**TRUER, "warmup": SHORT_WARMUP},
-    {**TRUER, "tau": 0.1, "context": "cached_kv", "warmup": SHORT_WARMUP},
+    {**TRUER, "forecast": "linear", "warmup": SHORT_WARMUP},
 )
 """HERO as in the paper, and the truest with and without a cool-down."""
 

@@ -23,7 +23,7 @@ from .state import Average, averaged, rate, restore, save
 LEARNING_RATE = 1.5e-3
 BATCH = 8
 """Clips in a step, of each process."""
-SHORT_SHARE, SHORT, LONG = 0.8, 9, 17
+SHORT_SHARE, SHORT, LONG = 0.65, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
 ROLLOUTS = 6

@@ -1,0 +1,150 @@
+"""Make the templates' thumbnails and the screenshot of the README anew, from runs in a real ComfyUI.
+
+    python scripts/pictures.py [TEMPLATE ...]
+
+Opens each template in a real browser and presses Run, as the browser tests do, and needs what they need. The
+picture of video_to_point_cloud is of its 3D view and is taken by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from hero_engine import HeroConfig  # noqa: E402 (the repository's, whatever is installed)
+from hero_engine.schedule import step_ages  # noqa: E402
+from tests.comfy.client import Server  # noqa: E402
+from tests.comfy.conftest import find_comfyui  # noqa: E402
+from tests.comfy.test_browser import CHROMIUM, FLAGS, READY, WORKFLOWS, Page, frames_of  # noqa: E402
+
+SIDE, GAP = 512, 4
+BACKGROUND = (24, 24, 27)
+BRIGHT, DIM = (120, 226, 180), (52, 84, 74)
+SOURCE = "source"
+TILES: dict[str, tuple[tuple[str, float], ...]] = {
+    "try_it_now": ((SOURCE, 0), ("color", 1), ("depth", 1), ("camera", 1)),
+    "compare_with_and_without_hero": (("compare", 1), ("compare_depth", 1)),
+    "plan_between_two_images": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
+    "power_user_samplercustomadvanced": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
+    "predict_along_a_camera_path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),
+    "reconstruct_a_long_clip": (("long_color", 0), ("long_color", 1), ("long_depth", 0), ("long_depth", 1)),
+    "reconstruct_a_video": ((SOURCE, 0.5), ("color", 0.5), ("depth", 0.5), ("true_depth", 0.5)),
+    "video_to_blender": ((SOURCE, 0), (SOURCE, 1), ("blender_depth_video", 0), ("blender_depth_video", 1)),
+}
+"""What a thumbnail shows, row by row: a video that the template saves, and when (0 first frame, 1 last)."""
+ACCELERATED = {
+    "try_it_now", "compare_with_and_without_hero", "plan_between_two_images", "predict_along_a_camera_path",
+    "power_user_samplercustomadvanced",
+}  # fmt: skip
+"""Those that show the strip of full and cached steps."""
+
+
+@contextmanager
+def comfyui_in_a_browser(folder: Path) -> Iterator[Page]:
+    from playwright.sync_api import sync_playwright
+
+    server = Server(find_comfyui(), folder / "base", ROOT).wait()
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            tab = browser.new_page(viewport={"width": 1800, "height": 1000}, device_scale_factor=1.5)
+            page = Page(tab, folder, server)
+            tab.goto(server.url, wait_until="domcontentloaded")
+            tab.wait_for_function(READY, timeout=90_000)
+            tab.wait_for_timeout(1500)
+            tab.keyboard.press("Escape")
+            # Words on nodes also where the whole graph is in view.
+            page.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
+            page.setting("Comfy.Minimap.Visible", False)
+            yield page
+            browser.close()
+    finally:
+        server.stop()
+
+
+def source_of(name: str) -> np.ndarray:
+    """The clip that the template's Aether Example Clip renders."""
+    from aether.miniature import random_scene, render
+
+    node = next(node for node in WORKFLOWS[name]["nodes"] if node["type"] == "AetherExample")
+    scene, frames, width, height = node["widgets_values"]
+    return render(random_scene(scene), int(frames), height, width, fps=12, samples=2).rgb
+
+
+def clips_of(name: str, entry: dict[str, Any], output: Path) -> dict[str, np.ndarray]:
+    """The videos of a run by the name that the template saves them under, and its source."""
+    clips = {SOURCE: source_of(name)}
+    kinds = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}
+    for key, found in entry["outputs"].items():
+        if kinds[key]["type"] == "SaveVideo":
+            (video,) = found["images"]
+            saved_as = Path(kinds[key]["widgets_values"][0]).name
+            clips[saved_as] = frames_of(output / video["subfolder"] / video["filename"])
+    return clips
+
+
+def thumbnail(name: str, clips: dict[str, np.ndarray]) -> Image.Image:
+    canvas = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
+    tiles = TILES[name]
+    columns = len(tiles) // 2
+    width, height = (SIDE - GAP * (columns - 1)) // columns, (SIDE - GAP) // 2
+    for number, (clip, when) in enumerate(tiles):
+        frame = clips[clip][round(when * (len(clips[clip]) - 1))]
+        row, column = divmod(number, columns)
+        picture = Image.fromarray(np.rint(np.clip(frame, 0, 1) * 255).astype(np.uint8))
+        canvas.paste(_cover(picture, width, height), (column * (width + GAP), row * (height + GAP)))
+    if name in ACCELERATED:
+        _draw_strip(ImageDraw.Draw(canvas))
+    return canvas
+
+
+def _cover(picture: Image.Image, width: int, height: int) -> Image.Image:
+    """As large as needed, its middle."""
+    scale = max(width / picture.width, height / picture.height)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    return picture.resize(size, Image.Resampling.LANCZOS).crop((left, top, left + width, top + height))
+
+
+def _draw_strip(draw: ImageDraw.ImageDraw, steps: int = 50) -> None:
+    """The template's steps: bright ones are full."""
+    left, right, middle = 20, SIDE - 20, SIDE // 2
+    draw.rounded_rectangle((left, middle - 16, right, middle + 16), 10, BACKGROUND)
+    each = (right - left - 16) / steps
+    config = HeroConfig.preset("balanced")
+    counts = config.resolve(blocks=12, steps=steps)
+    for number, age in enumerate(step_ages(config.schedule(counts), steps)):
+        x = left + 8 + number * each
+        draw.rectangle((x, middle - 8, x + each - 2, middle + 8), DIM if age else BRIGHT)
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as scratch, comfyui_in_a_browser(Path(scratch)) as page:
+        for name in names or TILES:
+            page.open_template(name)
+            entry = page.run()
+            if entry["status"]["status_str"] != "success":
+                raise SystemExit(f"{name}: {entry['status']['messages'][-1]}")
+            picture = thumbnail(name, clips_of(name, entry, Path(scratch) / "base/output"))
+            picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
+            if name == "try_it_now":
+                page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+                page.tab.wait_for_timeout(3000)
+                page.shot(name)
+                shot = Image.open(Path(scratch) / f"{name}.png").convert("RGB")
+                shot.save(ROOT / "docs/images/comfyui.jpg", quality=80)
+            print(f"{name}: done")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
