@@ -36,7 +36,7 @@ NO_PICTURES, NO_CAMERA = 0.1, 0.3
 """Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
 without a camera path."""
 LAST = 999
-LATE_SHARE, LATE, LAST_SHARE = 0.5, 500, 0.1
+LATE_SHARE, LATE, LAST_SHARE = 0.25, 500, 0.05
 """Shares of the samples with timesteps from LATE on, where little but the condition is to be seen, and at the
 last one, where nothing else is."""
 STREAM_WEIGHTS = (0.5, 4.0, 1.5)
