@@ -31,9 +31,14 @@ SIDE, GAP = 512, 4
 BACKGROUND = (24, 24, 27)
 BRIGHT, DIM = (120, 226, 180), (52, 84, 74)
 SOURCE = "source"
+STITCHED = 8
+"""Pixels between two videos side by side."""
 TILES: dict[str, tuple[tuple[str, float], ...]] = {
     "try_it_now": ((SOURCE, 0), ("color", 1), ("depth", 1), ("camera", 1)),
-    "compare_with_and_without_hero": (("compare", 1), ("compare_depth", 1)),
+    "compare_with_and_without_hero": (
+        *(("compare, left", 1), ("compare, right", 1)),
+        *(("compare_depth, left", 1), ("compare_depth, right", 1)),
+    ),
     "plan_between_two_images": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
     "power_user_samplercustomadvanced": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
     "predict_along_a_camera_path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),
@@ -82,14 +87,17 @@ def source_of(name: str) -> np.ndarray:
 
 
 def clips_of(name: str, entry: dict[str, Any], output: Path) -> dict[str, np.ndarray]:
-    """The videos of a run by the name that the template saves them under, and its source."""
+    """The videos of a run by the name that the template saves them under, their halves, and its source."""
     clips = {SOURCE: source_of(name)}
     kinds = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}
     for key, found in entry["outputs"].items():
         if kinds[key]["type"] == "SaveVideo":
             (video,) = found["images"]
             saved_as = Path(kinds[key]["widgets_values"][0]).name
-            clips[saved_as] = frames_of(output / video["subfolder"] / video["filename"])
+            clip = frames_of(output / video["subfolder"] / video["filename"])
+            width = (clip.shape[2] - STITCHED) // 2
+            clips[saved_as] = clip
+            clips |= {f"{saved_as}, left": clip[:, :, :width], f"{saved_as}, right": clip[:, :, -width:]}
     return clips
 
 
@@ -142,7 +150,7 @@ def main(names: list[str]) -> None:
                 page.tab.wait_for_timeout(3000)
                 page.shot(name)
                 shot = Image.open(Path(scratch) / f"{name}.png").convert("RGB")
-                shot.save(ROOT / "docs/images/comfyui.jpg", quality=80)
+                shot.resize((1800, 1000)).save(ROOT / "docs/images/comfyui.jpg", quality=80)
             print(f"{name}: done")
 
 
