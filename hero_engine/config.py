@@ -216,7 +216,7 @@ class HeroConfig(MethodConfig):
         return Hero(adapter, self, counts)
 
 
-_OWN = HeroConfig(tau=0.25, warmup=0.06, cooldown=0.08, forecast="fitted", shallow="forecast", text="omit")
+_OWN = HeroConfig(tau=0.25, warmup=0.06, cooldown=0.08, shallow="forecast", text="omit")
 
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).

@@ -110,9 +110,10 @@ class HeroPatch(io.ComfyNode):
                 io.Combo.Input(
                     "forecast",
                     options=list(FORECASTS),
-                    default="fitted",
+                    default="linear",
                     advanced=True,
-                    tooltip="How the deep blocks are extrapolated. fitted learns from what it missed.",
+                    tooltip="How features are extrapolated. linear goes straight on; fitted learns from what it "
+                    "missed, and pays without a cool-down.",
                 ),
                 io.Combo.Input(
                     "text",

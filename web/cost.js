@@ -50,7 +50,6 @@ const OWN = {
   tau: 0.25,
   warmup: 6,
   warmup_unit: "percent",
-  forecast: "fitted",
   shallow: "forecast",
   cooldown: 8,
 };

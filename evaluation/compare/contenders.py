@@ -115,13 +115,16 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 """The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
-TRUER = {"tau": 0.25, "forecast": "fitted", "shallow": "forecast", "text": "omit"}
-"""The truest of HERO in trials."""
+TRUER = {"tau": 0.25, "forecast": "linear", "shallow": "forecast", "text": "omit"}
+"""The truest of HERO in trials, with a cool-down."""
+FITTED = {**TRUER, "forecast": "fitted"}
+"""The truest without one."""
 HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
-    TRUER,
+    FITTED,
+    {**FITTED, "warmup": SHORT_WARMUP},
     {**TRUER, "warmup": SHORT_WARMUP},
-    {**TRUER, "forecast": "linear", "warmup": SHORT_WARMUP},
+    {**TRUER, "tau": 0.1, "warmup": SHORT_WARMUP},
 )
 """HERO as in the paper, and the truest with and without a cool-down."""
 

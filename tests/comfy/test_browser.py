@@ -262,7 +262,7 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
     renderer(vue)
     page.open_template("try_it_now")
     page.look_at("HeroPatch")
-    assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n3.7 MB")
+    assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n2.5 MB")
     assert page.widget("HeroPatch", "preset") == "balanced"
     x, y = page.slider("tau", vue)
     page.tab.mouse.move(x, y)
