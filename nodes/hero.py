@@ -112,8 +112,8 @@ class HeroPatch(io.ComfyNode):
                     options=list(FORECASTS),
                     default="linear",
                     advanced=True,
-                    tooltip="How features are extrapolated. linear goes straight on; fitted learns from what it "
-                    "missed, and pays without a cool-down.",
+                    tooltip="How features are extrapolated. linear goes straight on; fitted learns from what "
+                    "it missed, and pays without a cool-down.",
                 ),
                 io.Combo.Input(
                     "text",
