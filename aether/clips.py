@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, reading
 from .geometry import finite_array
 from .model import FRAMES
 from .tasks import FPS
@@ -132,7 +132,9 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     """
     path = existing_path(path, name)
     pictures = Pictures(None, name)
-    frames = [pictures.add(frame_picture(frame, 1), str(path)) for frame, _ in decode_video(path, name)]
+    frames = [
+        pictures.add(frame_picture(frame, 1, path, name), str(path)) for frame, _ in decode_video(path, name)
+    ]
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
     return np.stack(frames)
@@ -380,7 +382,7 @@ def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float
         stream = container.streams.video[0]
         tick = float(stream.time_base)
         duration = None
-        for packet in container.demux(stream):
+        for packet in _packets(container, stream):
             if packet.size == 0 or packet.is_discard:
                 continue
             keys.append(packet.pts)
@@ -395,6 +397,16 @@ def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float
             rate = float(stream.guessed_rate or stream.average_rate or 25)
             return [(i, i / rate) for i in range(len(keys))], duration
     return [(key, key * tick) for key in sorted(set(keys))], duration
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """Up to the first that cannot be read."""
+    from av.error import FFmpegError
+
+    try:
+        yield from container.demux(stream)
+    except FFmpegError:
+        return
 
 
 def _length(container: Any, stream: Any) -> float | None:
@@ -414,7 +426,7 @@ def _decode_wanted(
         key = number if frame.pts is None else frame.pts
         seen.add(key)
         if key in wanted:
-            pixels[wanted[key]] = pictures.add(frame_picture(frame, aspect), str(path))
+            pixels[wanted[key]] = pictures.add(frame_picture(frame, aspect, path, name), str(path))
         # A few frames on, in case the order is not strict.
         if len(pixels) == len(wanted) or (key > last and len(seen) > len(wanted) + 64):
             break
@@ -450,15 +462,23 @@ def _open_video(path: Path, name: str) -> Any:
     return container
 
 
-def frame_picture(frame: Any, aspect: float) -> Image:
-    """A decoded frame as an RGB or RGBA picture, upright and with square pixels."""
+def frame_picture(frame: Any, aspect: float, path: Path, name: str) -> Image:
+    """A decoded frame as an RGB or RGBA picture, upright and with square pixels.
+
+    Args:
+        path: of the video.
+
+    Raises:
+        InputError: field ``name``: its pixels are of a kind that cannot be converted.
+    """
     from PIL import Image
 
     alpha = any(component.is_alpha for component in frame.format.components)
     # Without a target matrix, PyAV before 15 ignores the frame's own and turns HD colours (BT.709) a little
     # off.
     matrix = {"dst_colorspace": "ITU601"} if frame.colorspace == _BT709 else {}
-    pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", **matrix)
+    with reading(name, f"{path} holds a frame that cannot be converted to RGB"):
+        pixels = frame.to_ndarray(format="rgba" if alpha else "rgb24", **matrix)
     picture = Image.fromarray(pixels)
     if aspect != 1:
         wide, high = picture.size
@@ -474,14 +494,14 @@ def open_picture(path: Path, name: str) -> Image:
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path, formats=_picture_formats()) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I") or picture.mode == "F":
-                return _from_deep(np.asarray(picture))
-            return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(name, f"{path} cannot be read as a picture ({error})") from error
+    with (
+        reading(name, f"{path} cannot be read as a picture"),
+        Image.open(path, formats=_picture_formats()) as picture,
+    ):
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I") or picture.mode == "F":
+            return _from_deep(np.asarray(picture))
+        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
 def _picture_formats() -> list[str]:

@@ -7,6 +7,8 @@ an InputError that names the part and the file. No pickle is opened and no code 
 from __future__ import annotations
 
 import hashlib
+import math
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,7 +268,11 @@ def load_vae(
         beside, files = path.with_name("config.json"), [path]
         settings = _read_config(beside, "AutoencoderKLCogVideoX", field) if beside.is_file() else VAE_CONFIG
     names = {file: {key: key for key in read_header(file, field)} for file in files}
-    return _build(AutoencoderKLCogVideoX, settings | (config or {}), names, field, path, device, dtype)
+    vae = _build(AutoencoderKLCogVideoX, settings | (config or {}), names, field, path, device, dtype)
+    scale = vae.config.scaling_factor
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale < math.inf:
+        raise InputError(field, f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
+    return vae
 
 
 def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):

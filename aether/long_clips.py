@@ -297,7 +297,7 @@ class _Video:
 
     def first_size(self) -> tuple[int, int]:
         for frame, aspect in decode_video(self.path, self.name):
-            return frame_picture(frame, aspect).size[::-1]
+            return frame_picture(frame, aspect, self.path, self.name).size[::-1]
         raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
 
     def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -316,7 +316,7 @@ class _Video:
             key = number if frame.pts is None else frame.pts
             if key < self.keys[index]:
                 continue
-            fresh = frame_picture(frame, aspect)
+            fresh = frame_picture(frame, aspect, self.path, self.name)
             while index is not None and self.keys[index] < key:
                 missing = self._missed(missing, index)
                 yield index, picture or fresh

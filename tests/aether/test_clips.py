@@ -371,3 +371,24 @@ def test_bad_options(tmp_path, options, field):
     with pytest.raises(InputError) as error:
         read_clip(path, **options)
     assert error.value.field == field
+
+
+def test_packets_end_where_the_file_can_no_longer_be_read():
+    class Broken:
+        def demux(self, stream):
+            yield "packet"
+            raise av.error.MemoryError(12, "Cannot allocate memory")
+
+    assert list(clips._packets(Broken(), None)) == ["packet"]
+
+
+def test_whatever_a_picture_parser_raises_is_told_with_the_field(tmp_path, monkeypatch):
+    """Pillow: of a damaged TIFF, "'float' object cannot be interpreted as an integer"."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tiff")
+
+    def fail(picture):
+        raise TypeError("'float' object cannot be interpreted as an integer")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", fail)
+    with pytest.raises(InputError, match="image: .*cannot be read as a picture"):
+        clips.open_picture(tmp_path / "a.tiff", "image")

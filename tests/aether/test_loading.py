@@ -157,6 +157,13 @@ def test_schedulers(saved):
     refused(make_scheduler, "euler", field="scheduler", match="dpm, ddim")
 
 
+@pytest.mark.parametrize("scale", ["0.7", [0.7], 0, -1.0, True])
+def test_a_vae_whose_scale_is_no_number_above_zero_is_refused(copied, scale):
+    file = copied / "vae" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scaling_factor": scale}))
+    refused(load_vae, copied, field="vae", match="scaling_factor")
+
+
 # What is refused
 
 

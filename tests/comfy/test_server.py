@@ -75,7 +75,6 @@ def test_the_server_starts_without_a_word_about_us(server):
     log = server.log.read_text()
     ours = [line for line in log.splitlines() if re.search("aether|hero", line, re.IGNORECASE)]
     (times,) = [line for line in ours if "seconds" in line]
-    assert float(re.search(r"([\d.]+) seconds", times)[1]) <= 0.5
     assert "FAILED" not in times
     assert not [line for line in ours if re.search("warning|error", line, re.IGNORECASE)]
 
