@@ -17,6 +17,7 @@ from .settings import MethodConfig
 if TYPE_CHECKING:
     from .analysis import LayerAnalysis, LayersConfig
     from .drawing import layers_png, report_png
+    from .noise import NoiseSchedule
     from .optimization import Optimization, optimize
     from .report import RunReport
     from .run import HeroRun
@@ -37,6 +38,7 @@ _LAZY = {
     "HeroRun": "run",
     "LayerAnalysis": "analysis",
     "LayersConfig": "analysis",
+    "NoiseSchedule": "noise",
     "RunReport": "report",
     "apply_hero": "session",
     "current_run": "session",
@@ -59,6 +61,7 @@ __all__ = [
     "LayerAnalysis",
     "LayersConfig",
     "MethodConfig",
+    "NoiseSchedule",
     "Optimization",
     "RunReport",
     "TaylorSeerConfig",

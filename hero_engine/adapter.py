@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .flops import ModelShape
+from .noise import NoiseSchedule
 
 # (block number, keys, values of the tokens at hand) -> the keys and values to attend to;
 # each (batch, text + video tokens, ...)
@@ -38,6 +39,7 @@ class ModelCall:
         batch: batch size.
         device: where it runs.
         signature: what must stay the same for cached features to fit: shapes, dtype, device, LoRA adapters.
+        weights: of each equal part of the batch in the guided answer, where the caller has told them.
     """
 
     timestep: float
@@ -45,6 +47,7 @@ class ModelCall:
     batch: int
     device: torch.device
     signature: Hashable
+    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,13 @@ class ModelAdapter(Protocol):
     Attributes:
         model, blocks: the model, and its blocks in order.
         compiled: whether it was given wrapped by ``torch.compile``.
+        noise: the noise schedule that it is sampled with, where it was told.
     """
 
     model: nn.Module
     blocks: list[nn.Module]
     compiled: bool
+    noise: NoiseSchedule | None
 
     def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """What one forward of the whole model is asked for."""
@@ -117,6 +122,9 @@ class ModelAdapter(Protocol):
         Returns:
             (batch, text + video tokens, width), before the gate.
         """
+
+    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The noisy latent that the model was given, without conditions, in the shape of its output."""
 
     def read_output(self, result: Any) -> Tensor:
         """The latent in what the model returned: (batch, frames, channels, rows, columns)."""

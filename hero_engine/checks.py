@@ -49,7 +49,17 @@ def integers(
     field: str, value: Any, what: str, low: int, high: int, count: int | None = None
 ) -> tuple[int, ...]:
     """`count` whole numbers (at least one where that is None)."""
-    right = not isinstance(value, str) and isinstance(value, Sequence) and len(value) == (count or len(value))
-    if not right or not value:
-        raise ConfigError(field, f"{value!r} is not {what}")
-    return tuple(integer(field, number, low, high) for number in value)
+    return tuple(integer(field, number, low, high) for number in _entries(field, value, what, count))
+
+
+def reals(field: str, value: Any, what: str) -> tuple[float, ...]:
+    """At least one number of a size up to a million."""
+    limit = 1e6
+    return tuple(real(field, number, -limit, limit) for number in _entries(field, value, what))
+
+
+def _entries(field: str, value: Any, what: str, count: int | None = None) -> Sequence[Any]:
+    if isinstance(value, Sequence) and not isinstance(value, str) and value:
+        if count in (None, len(value)):
+            return value
+    raise ConfigError(field, f"{value!r} is not {what}")

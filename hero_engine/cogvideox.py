@@ -17,6 +17,7 @@ from .flops import ModelShape
 from .host import TimestepReader
 from .install import watched
 from .joint_attention import JointAttention
+from .noise import NoiseSchedule
 
 _BLOCK_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "attention_kwargs")
 _OWN_PROCESSORS = ("CogVideoXAttnProcessor2_0", "FusedCogVideoXAttnProcessor2_0")
@@ -46,6 +47,7 @@ class CogVideoXAdapter:
         self.compiled = model is not transformer
         self.blocks: list[Any] = list(model.transformer_blocks)
         self._signature = inspect.signature(type(model).forward)
+        self.noise: NoiseSchedule | None = None
         self._timesteps = TimestepReader()
 
     def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
@@ -141,6 +143,12 @@ class CogVideoXAdapter:
         video, text, _, _ = block.norm2(call.video, call.text, call.rest["temb"])
         output: Tensor = block.ff(torch.cat([text, video], dim=1))
         return output
+
+    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        asked = self._signature.bind(self.model, *args, **kwargs).arguments
+        latent: Tensor = asked["hidden_states"][:, :, : self.model.config.out_channels]
+        return latent
 
     def read_output(self, result: Any) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""

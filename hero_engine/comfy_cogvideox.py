@@ -16,6 +16,7 @@ from .errors import ConfigError
 from .flops import ModelShape
 from .host import TimestepReader
 from .install import watched
+from .noise import NoiseSchedule
 
 _OVERRIDE = "optimized_attention_override"
 
@@ -39,11 +40,12 @@ class ComfyCogVideoXAdapter:
         self.blocks: list[Any] = list(transformer.blocks)
         self._attend: Attend | None = None
         self._routed = 0
+        self.noise: NoiseSchedule | None = None
         self._timesteps = TimestepReader()
 
     def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
-        asked = {**dict(zip(("x", "timestep", "context"), args, strict=False)), **kwargs}
+        asked = _asked(args, kwargs)
         latent, text = asked["x"], asked["context"]
         return ModelCall(
             timestep=self._timesteps.read(asked["timestep"]),
@@ -131,6 +133,11 @@ class ComfyCogVideoXAdapter:
         output: Tensor = block.ff_out(F.gelu(inner, approximate="tanh"))
         return output
 
+    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """See :class:`~hero_engine.adapter.ModelAdapter`."""
+        latent: Tensor = _asked(args, kwargs)["x"].transpose(1, 2)[:, :, : self.model.out_channels]
+        return latent
+
     def read_output(self, result: Tensor) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         return result.transpose(1, 2)
@@ -138,6 +145,10 @@ class ComfyCogVideoXAdapter:
     def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         return latent.transpose(1, 2)
+
+
+def _asked(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**dict(zip(("x", "timestep", "context"), args, strict=False)), **kwargs}
 
 
 def _part(block: nn.Module, kind: str) -> nn.Module:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .methods.base import Method
 
 CONTEXTS = ("selected", "cached_kv")
-FORECASTS = ("linear", "fitted")
+FORECASTS = ("linear", "quadratic", "fitted")
 TEXTS = ("refresh", "omit")
 SHALLOWS = ("reuse", "forecast")
 STORAGES = ("model", "float8", "host")
@@ -47,10 +47,12 @@ class HeroConfig(MethodConfig):
 
     Args:
         tau: shallow blocks that are refreshed on cached steps, the paper's threshold layer. An int counts
-            blocks, a float in (0, 1] is a share of the model's blocks. More is truer and slower.
+            blocks, a float in (0, 1] is a share of the model's blocks. More is slower, and not always truer
+            (docs/comparison.md).
         interval: N, at least one full step in every N steps after the warm-up. 1 makes every step full.
         ratio: r in (0, 1], share of each patch that is refreshed on a cached step, rounded to whole tokens.
-            More is truer and slower.
+            More is slower, and not always truer: the more with ``text="omit"``, whose tokens every token
+            attends to on full steps.
         threshold: 0 keeps the fixed interval. Above 0, cached steps go on only while the drift accumulated
             since the last full step (relative change of the residuals, see
             :class:`~hero_engine.schedule.Schedule`) stays below it; the interval remains the upper bound.
@@ -66,8 +68,9 @@ class HeroConfig(MethodConfig):
             ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; truer, but holds
             2 tau more hidden states.
         forecast: how the deep residual moves between full steps. ``"linear"``: the paper's linear
-            extrapolation. ``"fitted"``: coefficients on the last two differences, fitted at every full step
-            to what the forecast missed; holds one more hidden state.
+            extrapolation. ``"quadratic"``: the parabola through the last three full steps. ``"fitted"``:
+            coefficients on the last two differences, fitted at every full step to what the forecast missed.
+            The latter two hold one more hidden state.
         text: ``"refresh"`` runs the text tokens through the shallow blocks along with the selected video
             tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs count.
         storage: how features wait between steps. ``"model"``: on the device, in the model's dtype.
@@ -77,6 +80,10 @@ class HeroConfig(MethodConfig):
         shallow: what the tokens that are not refreshed take for the shallow blocks. ``"reuse"``: the paper's
             last value. ``"forecast"``: that moves on by ``forecast``, as the deep residual does; truer by far
             with deterministic samplers, and holds as many more hidden states as the deep one's slopes are.
+        feedback: 0 to 1, share of what cached steps got wrong that the next full step makes good; 0 as
+            published. Costs next to nothing, and makes long intervals several times truer
+            (docs/comparison.md). Needs the session to be told the scheduler, and does best where
+            :meth:`~hero_engine.HeroRun.branch` is told what the branches weigh.
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
@@ -97,6 +104,7 @@ class HeroConfig(MethodConfig):
     text: str = "refresh"
     storage: str = "model"
     shallow: str = "reuse"
+    feedback: float = 0.0
 
     def __post_init__(self) -> None:
         self._set(
@@ -113,6 +121,7 @@ class HeroConfig(MethodConfig):
             text=choice("text", self.text, TEXTS),
             storage=choice("storage", self.storage, STORAGES),
             shallow=choice("shallow", self.shallow, SHALLOWS),
+            feedback=real("feedback", self.feedback, 0.0, 1.0),
         )
         self._tokens_per_patch()
 
@@ -187,10 +196,10 @@ class HeroConfig(MethodConfig):
     def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
         """The residuals, and keys and values where they are kept.
 
-        Three hidden states (shallow residual, deep residual, its slope); one more with the fitted forecast;
+        Three hidden states (shallow residual, deep residual, its slope); one more where it is no line;
         the shallow residual's slopes where it is forecast; no deep ones where every block is shallow.
         """
-        forecast = {"linear": 2, "fitted": 3}[self.forecast]
+        forecast = {"linear": 2, "quadratic": 3, "fitted": 3}[self.forecast]
         shallow = forecast if self.shallow == "forecast" else 1
         deep = forecast if counts.tau < shape.blocks else 0
         tokens = (shallow + deep) * shape.video_tokens
@@ -199,11 +208,14 @@ class HeroConfig(MethodConfig):
         return tokens * shape.width
 
     def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
-        """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale."""
+        """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale. Feedback keeps
+        a clean latent of each step of an interval, in float32."""
+        latents = self.interval if self.feedback and self.interval > 1 else 0
+        clean = 4 * latents * shape.video_tokens * shape.out_channels * shape.patch_size**2
         if self.storage != "float8":
-            return super().cached_bytes(shape, counts, element_bytes)
+            return super().cached_bytes(shape, counts, element_bytes) + clean
         tokens = self.cached_numbers(shape, counts) // shape.width
-        return tokens * (shape.width + element_bytes)
+        return tokens * (shape.width + element_bytes) + clean
 
     def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
@@ -216,7 +228,7 @@ class HeroConfig(MethodConfig):
         return Hero(adapter, self, counts)
 
 
-_OWN = HeroConfig(tau=0.25, warmup=0.06, cooldown=0.08, shallow="forecast", text="omit")
+_OWN = HeroConfig(tau=0.25, warmup=0.05, cooldown=0.1, shallow="forecast", text="omit", feedback=1.0)
 
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
@@ -225,5 +237,5 @@ PRESETS: dict[str, HeroConfig] = {
     # Chosen by trials on the miniature (docs/comparison.md).
     "quality": replace(_OWN, warmup=0.08, cooldown=0.2),
     "balanced": _OWN,
-    "fast": replace(_OWN, interval=4, cooldown=0.1),
+    "fast": replace(_OWN, interval=4, warmup=0.06),
 }

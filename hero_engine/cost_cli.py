@@ -43,9 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
     parser.add_argument("--cooldown", type=count_or_share, help="trailing full steps: a count, or a share")
     parser.add_argument("--context", help="selected or cached_kv")
-    parser.add_argument("--forecast", help="linear or fitted")
+    parser.add_argument("--forecast", help="linear, quadratic or fitted")
     parser.add_argument("--text", help="refresh or omit")
     parser.add_argument("--shallow", help="residual of tokens not refreshed: reuse or forecast")
+    parser.add_argument("--feedback", type=float, help="share of errors that full steps make good, 0 to 1")
     parser.add_argument("--storage", help="of cached features: model, float8 or host")
     parser.add_argument("--order", type=int, help="TaylorSeer's order")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
@@ -90,8 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.paper:
         return _check_paper()
     names = (
-        "tau", "interval", "ratio", "warmup", "cooldown", "context", "forecast", "text", "shallow", "storage",
-        "order",
+        "tau", "interval", "ratio", "warmup", "cooldown", "context", "forecast", "text", "shallow",
+        "feedback", "storage", "order",
     )  # fmt: skip
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:

@@ -52,6 +52,10 @@ class Forecast(ABC):
     def _learn(self, new: Tensor, time: float) -> None:
         """A value came at `time`; the last one is still kept."""
 
+    def _slope_to(self, new: Tensor, time: float) -> Tensor:
+        """First divided difference from the last value to one that came at `time`."""
+        return (new - self._value.read()) / (time - self._time)
+
     def prefetch(self) -> None:
         """It will be read soon."""
         for store in self._stores:
@@ -147,7 +151,40 @@ class LinearForecast(Forecast):
         return [(self._slope, time - self._time)] if self._slope.filled else []
 
     def _learn(self, new: Tensor, time: float) -> None:
-        self._slope.put((new - self._value.read()) / (time - self._time))
+        self._slope.put(self._slope_to(new, time))
+
+
+class QuadraticForecast(LinearForecast):
+    """The parabola through the last three values, in Newton's form: the line of the last two, and
+    (t - t_1) (t - t_0) times the second divided difference. A line until there are three.
+
+    TaylorSeer's second order (arXiv 2503.06923), for residuals.
+
+    Args:
+        store: the kind of store that D and its two differences wait in.
+    """
+
+    def __init__(self, store: type[Store] = Store) -> None:
+        super().__init__(store)
+        self._bend = store()
+        self._earlier_time = 0.0
+
+    @property
+    def _stores(self) -> list[Store]:
+        return [*super()._stores, self._bend]
+
+    def _terms(self, time: float) -> list[tuple[Store, float | Tensor]]:
+        terms = super()._terms(time)
+        if self._bend.filled:
+            terms.append((self._bend, (time - self._time) * (time - self._earlier_time)))
+        return terms
+
+    def _learn(self, new: Tensor, time: float) -> None:
+        slope = self._slope_to(new, time)
+        if self._slope.filled:
+            self._bend.put((slope - self._slope.read()) / (time - self._earlier_time))
+        self._slope.put(slope)
+        self._earlier_time = self._time
 
 
 class FittedForecast(Forecast):
@@ -184,7 +221,7 @@ class FittedForecast(Forecast):
         return [(store, factor) for store, factor in zip(stores, factors, strict=True) if store.filled]
 
     def _learn(self, new: Tensor, time: float) -> None:
-        slope = (new - self._value.read()) / (time - self._time)
+        slope = self._slope_to(new, time)
         if self._slope.filled:
             self._fit(slope)
         # The store that held v is the one for the new u.
@@ -209,7 +246,11 @@ class FittedForecast(Forecast):
         self._weights = torch.stack([a, b]).to(target.dtype)
 
 
-FORECASTS: dict[str, type[Forecast]] = {"linear": LinearForecast, "fitted": FittedForecast}
+FORECASTS: dict[str, type[Forecast]] = {
+    "linear": LinearForecast,
+    "quadratic": QuadraticForecast,
+    "fitted": FittedForecast,
+}
 
 
 def _compact(tensor: Tensor) -> Tensor:
@@ -255,7 +296,7 @@ class BranchCache:
     """Everything cached for one branch of a run (say the conditional one).
 
     Args:
-        forecast: ``"linear"`` or ``"fitted"``.
+        forecast: ``"linear"``, ``"quadratic"`` or ``"fitted"``.
         shallow: ``"reuse"`` or ``"forecast"``.
         storage: ``"model"``, ``"float8"`` or ``"host"``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from .adapter import Forward, ModelAdapter, ModelCall
+from .checks import reals
 from .clock import Stopwatch
+from .errors import ConfigError
 from .host import LateScalar
 from .methods.base import Branch, Moment, Step
 from .report import RunReport, StepRecord
@@ -67,6 +69,7 @@ class HeroRun:
         self.method = config.start(adapter, self._counts)
         self._branch_name: Hashable | None = None
         self._branch_adapters: Hashable = None
+        self._branch_weights: tuple[float, ...] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -105,25 +108,41 @@ class HeroRun:
         return self.method.attach(self._attend, self._see)
 
     @contextmanager
-    def branch(self, name: Hashable, adapters: Hashable = None) -> Iterator[None]:
-        """Name the branch of the model calls inside, where branches are called separately.
+    def branch(
+        self, name: Hashable, adapters: Hashable = None, weights: Sequence[float] | None = None
+    ) -> Iterator[None]:
+        """Say which branch the model calls inside are, where branches are called separately, and what of them
+        counts.
 
         Args:
-            name: of the branch.
+            name: of the branch; None where all are called as one batch.
             adapters: what a host has put on the weights for them, say a LoRA and its strength; what was
                 cached with other adapters is dropped.
+            weights: of each equal part of the batch in the answer that the step makes of its branches: with
+                guidance of scale s, (1 - s, s) for a batch of the unconditional and the conditional one, (s,)
+                for the conditional one alone. The steps' may differ; error feedback goes by them, see
+                ``HeroConfig.feedback``.
+
+        Raises:
+            ConfigError: weights that are no finite numbers (field ``"weights"``); in the model call, more of
+                them than divide the batch.
         """
-        previous = self._branch_name, self._branch_adapters
-        self._branch_name, self._branch_adapters = name, adapters
+        told = None if weights is None else reals("weights", weights, "(1 - s, s)")
+        previous = self._branch_name, self._branch_adapters, self._branch_weights
+        self._branch_name, self._branch_adapters, self._branch_weights = name, adapters, told
         try:
             yield
         finally:
-            self._branch_name, self._branch_adapters = previous
+            self._branch_name, self._branch_adapters, self._branch_weights = previous
 
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
-        call = replace(call, signature=(call.signature, self._branch_adapters))
+        parts = len(self._branch_weights or (1,))
+        if call.batch % parts:
+            raise ConfigError("weights", f"{parts} cannot be those of equal parts of a batch of {call.batch}")
+        signature = call.signature, self._branch_adapters
+        call = replace(call, signature=signature, weights=self._branch_weights)
         self._enter_step(call)
         name = self._name_call()
         watch = Stopwatch(call.device)

@@ -14,6 +14,7 @@ from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
 from .errors import ConfigError
 from .install import WrappedForward, installed_owner, without_replicas
+from .noise import NoiseSchedule
 from .run import HeroRun
 from .settings import MethodConfig
 
@@ -42,20 +43,24 @@ class _Installation:
         self._undo.close()
 
 
-def _adapter_for(transformer: Any, config: Any) -> ModelAdapter:
+def _adapter_for(transformer: Any, config: Any, scheduler: Any) -> ModelAdapter:
     if not isinstance(config, MethodConfig):
         raise ConfigError(
             "config", f"{type(config).__name__} is no method's settings; use HeroConfig or one of METHODS"
         )
-    return (
+    adapter: ModelAdapter = (
         ComfyCogVideoXAdapter(transformer)
         if is_comfy_cogvideox(transformer)
         else CogVideoXAdapter(transformer)
     )
+    adapter.noise = None if scheduler is None else NoiseSchedule.of(scheduler)
+    return adapter
 
 
 @contextmanager
-def hero_session(transformer: Any, config: MethodConfig, steps: int | None = None) -> Iterator[HeroRun]:
+def hero_session(
+    transformer: Any, config: MethodConfig, steps: int | None = None, scheduler: Any = None
+) -> Iterator[HeroRun]:
     """Accelerate a transformer with HERO, or another method, for the time of a ``with`` block.
 
     Whatever ends the block, an interrupt included, the model gets its own forwards back and everything
@@ -66,14 +71,17 @@ def hero_session(transformer: Any, config: MethodConfig, steps: int | None = Non
         config: the settings: a :class:`~hero_engine.HeroConfig`, or those of another of ``METHODS``.
         steps: number of denoising steps; needed where ``config.warmup`` is a share, and by methods that
             look at the end of the run.
+        scheduler: the pipeline's scheduler, or a :class:`~hero_engine.NoiseSchedule`; needed by HERO with
+            ``feedback``, as most presets have it.
 
     Yields:
         the :class:`~hero_engine.HeroRun`; its ``report`` tells what was saved.
 
     Raises:
-        ConfigError: unsupported model, HERO already on the model, or settings that do not fit it.
+        ConfigError: unsupported model, HERO already on the model, settings that do not fit it, or a scheduler
+            that is missing or of another kind.
     """
-    adapter = _adapter_for(transformer, config)
+    adapter = _adapter_for(transformer, config, scheduler)
     if installed_owner(adapter.model) is not None:
         raise ConfigError(
             "transformer", "HERO is already on it; leave that session or call remove_hero first"
@@ -85,7 +93,9 @@ def hero_session(transformer: Any, config: MethodConfig, steps: int | None = Non
         installation.remove()
 
 
-def apply_hero(transformer: Any, config: MethodConfig, steps: int | None = None) -> HeroRun:
+def apply_hero(
+    transformer: Any, config: MethodConfig, steps: int | None = None, scheduler: Any = None
+) -> HeroRun:
     """Put HERO on a transformer until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
 
     Each denoising run of the pipeline is a pass of its own. What is cached stays allocated between passes;
@@ -96,8 +106,8 @@ def apply_hero(transformer: Any, config: MethodConfig, steps: int | None = None)
     Returns:
         the :class:`~hero_engine.HeroRun`, whose ``report`` is that of the latest pass.
     """
-    adapter = _adapter_for(transformer, config)
-    config.resolve(len(adapter.blocks), steps)
+    adapter = _adapter_for(transformer, config, scheduler)
+    config.start(adapter, config.resolve(len(adapter.blocks), steps))  # before the one there is taken off
     remove_hero(transformer)
     return _Installation(adapter, config, steps).run
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from ..adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
 from ..config import HeroConfig
+from ..errors import ConfigError
+from ..feedback import Asked, Feedback, Ledger
 from ..optional import present
 from ..patches import PatchSampler, SharedDraws
 from ..residuals import BranchCache
@@ -34,10 +36,16 @@ class Hero(Method[HeroConfig]):
     def __init__(self, adapter: ModelAdapter, config: HeroConfig, counts: Any):
         super().__init__(adapter, config, counts)
         self._draws: dict[Hashable, SharedDraws] = {}
+        self._ledger = Ledger()
+        if config.feedback and adapter.noise is None:
+            raise ConfigError(
+                "scheduler", "feedback needs it: pass the pipeline's to the session, or set feedback to 0"
+            )
 
     def forget(self) -> None:
         """See :class:`~hero_engine.methods.base.Method`."""
         self._draws.clear()
+        self._ledger = Ledger()
 
     def draws(self, call: ModelCall) -> SharedDraws:
         """The choice of tokens for calls of this size."""
@@ -50,6 +58,11 @@ class Hero(Method[HeroConfig]):
                 )
             )
         return self._draws[key]
+
+    def feedback(self) -> Feedback | None:
+        """Of a branch; None where the settings have none."""
+        noise = self.adapter.noise
+        return Feedback(self.config.feedback, noise, self._ledger) if self.config.feedback and noise else None
 
     def branch(self, call: ModelCall) -> HeroBranch:
         """See :class:`~hero_engine.methods.base.Method`."""
@@ -68,31 +81,63 @@ class Hero(Method[HeroConfig]):
 
 
 class HeroBranch:
-    """One branch's cache, and the steps that read and write it."""
+    """One branch's cache, and the steps that read and write it.
+
+    Attributes:
+        method: it belongs to.
+        cache, feedback: what is kept from step to step; no feedback where the settings have none.
+    """
 
     ready = True  # a branch begins with a full step
 
     def __init__(self, method: Hero, call: ModelCall):
         config = method.config
         check_storage(config.storage, call.device)
-        self._method = method
+        self.method = method
+        self.cache = BranchCache(config.forecast, config.shallow, config.storage)
+        self.feedback = method.feedback()
         self._draws = method.draws(call)
-        self._cache = BranchCache(config.forecast, config.shallow, config.storage)
 
     @property
     def bytes(self) -> int:
-        return self._cache.bytes
+        return self.cache.bytes + (self.feedback.bytes if self.feedback else 0)
 
     def full_step(self, call: ModelCall, moment: Moment) -> FullStep:
         # The branch alone is full where it had nothing cached: the others have drawn for this step.
         elapsed = self._draws.elapsed() if moment.age else self._draws.reset(moment.number)
-        return FullStep(self._method, self._cache, call, *elapsed)
+        return FullStep(self, call, moment, *elapsed)
 
     def cached_step(self, call: ModelCall, moment: Moment) -> CachedStep:
-        return CachedStep(self._method, self._cache, call, *self._draws.draw(moment.number))
+        return CachedStep(self, call, moment, *self._draws.draw(moment.number))
 
 
-class FullStep(Step):
+class HeroStep(Step):
+    """A step whose answer error feedback may see, and mend."""
+
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, refreshed: int):
+        super().__init__(branch.method.adapter, refreshed)
+        self._cache = branch.cache
+        self._feedback = branch.feedback
+        self._tau = branch.method.counts.tau
+        self._timestep = call.timestep
+        self._asked = Asked(call.timestep, moment.number, call.weights)
+
+    def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The whole model."""
+        result = super().forward(original, args, kwargs)
+        if self._feedback is None:
+            return result
+        with torch.no_grad():
+            latent, velocity = self._adapter.read_latent(args, kwargs), self._adapter.read_output(result)
+            mended = self._tell(self._feedback, latent, velocity)
+        return result if mended is None else self._adapter.make_output(mended, args, kwargs)
+
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        """What the model was given and said; what it should say instead, None for just that."""
+        raise NotImplementedError
+
+
+class FullStep(HeroStep):
     """All blocks run unmodified on all tokens; the stream is remembered before and after the shallow ones.
 
     Args:
@@ -104,13 +149,10 @@ class FullStep(Step):
         missed: what the forecast of D missed, relative; None the first time or without deep blocks.
     """
 
-    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall, age: Tensor, gap: int):
-        super().__init__(method.adapter, call.shape.video_tokens)
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, age: Tensor, gap: int):
+        super().__init__(branch, call, moment, call.shape.video_tokens)
         self.age = age
         self.gap = gap
-        self._cache = cache
-        self._tau = method.counts.tau
-        self._timestep = call.timestep
         self._before: Tensor | None = None
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
@@ -133,6 +175,9 @@ class FullStep(Step):
         self._cache.keyvalues.replace(block, keys, values)
         return keys, values
 
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        return feedback.full(latent, velocity, self._asked)
+
     def finish(self) -> Tensor | None:
         """Drift per step."""
         if self.missed is not None:
@@ -140,7 +185,7 @@ class FullStep(Step):
         return None if self.drift is None else self.drift / self.age + self._cache.missed_per_step
 
 
-class CachedStep(Step):
+class CachedStep(HeroStep):
     """Selected tokens run through the shallow blocks; all else comes from the cache.
 
     Args:
@@ -151,15 +196,12 @@ class CachedStep(Step):
         drift: how far what was cached of S is off on the selected tokens, relative.
     """
 
-    def __init__(self, method: Hero, cache: BranchCache, call: ModelCall, index: Tensor, age: Tensor):
-        super().__init__(method.adapter, len(index))
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, index: Tensor, age: Tensor):
+        super().__init__(branch, call, moment, len(index))
         self.index = index
         self.age = age
-        cache.prefetch()
-        self._cache = cache
-        self._tau = method.counts.tau
-        self._timestep = call.timestep
-        self._refresh_text = method.config.text == "refresh"
+        self._cache.prefetch()
+        self._refresh_text = branch.method.config.text == "refresh"
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         if number >= self._tau:
@@ -199,6 +241,10 @@ class CachedStep(Step):
     def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the fresh keys and values among the cached ones and attend to all."""
         return self._cache.keyvalues.refresh(block, self._rows, keys, values)
+
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        feedback.cached(latent, velocity, self._asked)
+        return None
 
     def finish(self) -> Tensor | None:
         """Drift per step."""

@@ -67,17 +67,21 @@ def denoise(
     seed: int = 0,
     separate: bool = False,
     dtype=torch.float32,
+    device="cpu",
 ):
     """A deterministic (DDIM) denoising run from seeded noise; (1, frames, 56, rows, columns).
 
     With `batch` 2 the two halves are averaged; `separate` calls the model once for each.
     """
     call = inputs(grid, batch, seed, dtype)
+    for name in ("hidden_states", "encoder_hidden_states"):
+        call[name] = call[name].to(device)
+    call["image_rotary_emb"] = tuple(table.to(device) for table in call["image_rotary_emb"])
     condition = call.pop("hidden_states")[:, :, 56:]
     generator = torch.Generator().manual_seed(seed + 1)
-    latent = torch.randn(1, grid[0], 56, *grid[1:], generator=generator).to(dtype)
+    latent = torch.randn(1, grid[0], 56, *grid[1:], generator=generator).to(device, dtype)
     schedule = scheduler()
-    schedule.set_timesteps(steps)
+    schedule.set_timesteps(steps, device=device)
     for timestep in schedule.timesteps:
         hidden = torch.cat([latent.expand(batch, -1, -1, -1, -1), condition], 2)
         times = timestep.expand(batch)

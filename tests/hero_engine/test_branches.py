@@ -79,8 +79,8 @@ def test_all_branches_refresh_the_same_tokens(monkeypatch, missing):
     drawn = {}
 
     class Watched(hero_method.CachedStep):
-        def __init__(self, method, cache, call, index, age):
-            super().__init__(method, cache, call, index, age)
+        def __init__(self, branch, call, moment, index, age):
+            super().__init__(branch, call, moment, index, age)
             drawn.setdefault(call.timestep, []).append(index.clone())
 
     monkeypatch.setattr(hero_method, "CachedStep", Watched)

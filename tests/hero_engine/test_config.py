@@ -21,6 +21,7 @@ BAD = {
     "context": ["all", "", None, 1, "Selected"],
     "forecast": ["taylor", None, 2],
     "text": ["keep", None, False],
+    "feedback": [-0.1, 1.01, NAN, INF, "1", None, True],
 }
 
 

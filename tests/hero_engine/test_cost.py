@@ -83,7 +83,7 @@ def test_linear_flops_are_those_of_the_modules():
 
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "fitted"])
+@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
 @pytest.mark.parametrize("tau", [2, 1.0])
 def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
     model = tiny_transformer(blocks=4)

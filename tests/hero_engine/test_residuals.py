@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from hero_engine.residuals import FittedForecast, KeyValues, LinearForecast, Reuse, relative_change
+from hero_engine.residuals import (
+    FittedForecast,
+    KeyValues,
+    LinearForecast,
+    QuadraticForecast,
+    Reuse,
+    relative_change,
+)
 
 BEFORE = torch.randn(1, 6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -58,6 +65,19 @@ def test_linear_forecast_is_exact_on_a_line_and_tells_what_it_missed():
     torch.testing.assert_close(deep.add_to(torch.zeros_like(BEFORE), 830.0), torch.full_like(BEFORE, 3.0))
 
 
+def test_quadratic_forecast_follows_a_parabola_through_uneven_steps():
+    def value(time: float) -> torch.Tensor:
+        return BEFORE * (2 + 0.3 * (time / 100) ** 2) + time / 50
+
+    deep = QuadraticForecast()
+    zero = torch.zeros_like(BEFORE)
+    assert deep.observe(zero, value(900.0), 900.0) is None
+    missed = [float(deep.observe(zero, value(time), time)) for time in (880.0, 850.0, 790.0)]
+    assert missed[0] > 1e-2 and missed[1] > 1e-3, "one value is kept, two are a line"
+    assert missed[2] == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(deep.add_to(zero.clone(), 700.0), value(700.0), rtol=1e-4, atol=1e-3)
+
+
 def features(kind: str, times: list[float]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     a, b, c = torch.randn(3, 1, 40, 16, generator=generator)
@@ -87,7 +107,7 @@ def test_the_fitted_forecast_adapts(kind, better_than):
 
 def test_bytes_are_those_of_the_hidden_states_held():
     one = BEFORE.numel() * 4
-    for forecast, held in ((Reuse, 1), (LinearForecast, 2), (FittedForecast, 3)):
+    for forecast, held in ((Reuse, 1), (LinearForecast, 2), (QuadraticForecast, 3), (FittedForecast, 3)):
         deep = forecast()
         for i in range(5):
             deep.observe(BEFORE, BEFORE + i, 900.0 - i)

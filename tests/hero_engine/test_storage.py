@@ -76,7 +76,7 @@ def test_rows_are_written_anew_and_the_others_stay(kind):
 
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "fitted"])
+@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
 def test_in_the_hosts_memory_the_result_is_the_same(context, forecast):
     config = HeroConfig(context=context, forecast=forecast, interval=3)
     plain, _ = run(config)
@@ -86,7 +86,7 @@ def test_in_the_hosts_memory_the_result_is_the_same(context, forecast):
 
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "fitted"])
+@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
 def test_in_float8_the_result_is_near_and_its_bytes_are_those_predicted(context, forecast):
     config = HeroConfig(context=context, forecast=forecast, storage="float8")
     result, session = run(config, batch=2)
@@ -157,6 +157,7 @@ class Memory:
 
     def __init__(self, *forwards, times=1):
         self.left = dict.fromkeys(forwards, times)
+        gc.collect()  # those of earlier tests that caught errors
         self.caches: list[int] = []
         self._forward = -1
         self._hooks = [

@@ -18,7 +18,7 @@ import torch
 
 from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
 
-from ..hero_engine.models import denoise, inputs, tiny_transformer
+from ..hero_engine.models import denoise, inputs, scheduler, tiny_transformer
 
 SOAK_RUNS = int(os.environ.get("AETHER_HERO_SOAK", "100"))
 
@@ -58,13 +58,13 @@ def test_a_fault_leaves_nothing(fault_model, block, step, error):
     model, config, expected, before = fault_model
     undo = failing_at(model, step, block, error)
     try:
-        with pytest.raises(error), hero_session(model, config, 8) as run:
+        with pytest.raises(error), hero_session(model, config, 8, scheduler()) as run:
             denoise(model, steps=8)
     finally:
         undo()
     assert run.cached_bytes == 0
     assert modules_state(model) == before
-    with hero_session(model, config, 8):
+    with hero_session(model, config, 8, scheduler()):
         assert torch.equal(denoise(model, steps=8), expected)
 
 
@@ -84,9 +84,9 @@ def test_a_step_that_ended_in_its_middle_is_never_reused(error):
 
 @pytest.fixture(scope="module")
 def fault_model():
-    model, config = tiny_transformer(), HeroConfig()
+    model, config = tiny_transformer(), HeroConfig(feedback=1.0)
     before = modules_state(model)
-    with hero_session(model, config, 8):
+    with hero_session(model, config, 8, scheduler()):
         expected = denoise(model, steps=8)
     return model, config, expected, before
 
@@ -112,7 +112,7 @@ class Situation:
     @property
     def config(self):
         changes = {"context": "cached_kv", "forecast": "fitted", "interval": 3}
-        return HeroConfig(**(changes if "config" in self.changed else {}))
+        return HeroConfig(feedback=1.0, **(changes if "config" in self.changed else {}))
 
     def run(self):
         grid = (7 if "frames" in self.changed else 5, 4, 9 if "resolution" in self.changed else 6)
@@ -127,7 +127,7 @@ class Situation:
 
     def fresh(self):
         remove_hero(self.model)
-        with hero_session(self.model, self.config):
+        with hero_session(self.model, self.config, scheduler=scheduler()):
             return self.run()
 
 
@@ -145,11 +145,11 @@ def test_the_transitions_are_44():
 @pytest.mark.parametrize("before, after", TRANSITIONS, ids=lambda side: "+".join(side) or "base")
 def test_a_transition_equals_a_fresh_run(situation, before, after):
     situation.set(before)
-    run = apply_hero(situation.model, situation.config)
+    run = apply_hero(situation.model, situation.config, scheduler=scheduler())
     situation.run()
     situation.set(after)
     if "config" in {*before, *after}:
-        run = apply_hero(situation.model, situation.config)
+        run = apply_hero(situation.model, situation.config, scheduler=scheduler())
     result = situation.run()
     assert run.report.cached_steps > 0
     assert torch.equal(result, situation.fresh())
@@ -175,7 +175,7 @@ def test_a_hundred_cycles_leave_the_module_as_it_was():
     assert torch.equal(denoise(model, steps=2), truth)
 
 
-def random_run(model, rng):
+def random_run(model, rng, device="cpu"):
     """One run with random settings, one in ten interrupted; the result, or None."""
     config = HeroConfig(
         tau=rng.randint(1, 4),
@@ -184,16 +184,17 @@ def random_run(model, rng):
         threshold=rng.choice([0.0, 0.5]),
         warmup=rng.randint(1, 3),
         context=rng.choice(["selected", "cached_kv"]),
-        forecast=rng.choice(["linear", "fitted"]),
+        forecast=rng.choice(["linear", "quadratic", "fitted"]),
         text=rng.choice(["refresh", "omit"]),
+        feedback=rng.choice([0.0, 1.0]),
         seed=rng.randint(0, 5),
     )
     steps, options = rng.randint(2, 6), {"batch": rng.randint(1, 2), "separate": rng.random() < 0.3}
     stop = rng.random() < 0.1
     undo = failing_at(model, rng.randrange(steps), 0, Interrupt) if stop else lambda: None
     try:
-        with hero_session(model, config, steps):
-            return denoise(model, steps=steps, **options)
+        with hero_session(model, config, steps, scheduler()):
+            return denoise(model, steps=steps, device=device, **options)
     except Interrupt:
         return None
     finally:
@@ -218,6 +219,19 @@ def test_a_soak_leaves_no_tensor_behind(capsys):
     assert stopped > SOAK_RUNS / 30
     with capsys.disabled():
         print(f"\nsoak: {SOAK_RUNS} runs, {stopped} interrupted; live tensors: {after_ten}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="memory of a GPU needs one")
+def test_fifty_runs_on_a_gpu_keep_its_memory(capsys):
+    model, rng, allocated = tiny_transformer(4).to("cuda"), random.Random(0), {}
+    for number in range(1, 51):
+        random_run(model, rng, "cuda")
+        gc.collect()
+        allocated[number] = torch.cuda.memory_allocated()
+    with capsys.disabled():
+        print(f"\n50 runs on a GPU: {allocated[10]} bytes allocated after 10, {allocated[50]} after 50")
+    assert allocated[50] == allocated[10]
 
 
 @pytest.mark.slow
