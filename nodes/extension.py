@@ -32,6 +32,7 @@ def make_extension() -> ComfyExtension:
                 hero_methods,
                 loaders,
                 long_clip,
+                lora,
                 point_cloud,
                 post_reconstruction,
                 sampler,
@@ -44,7 +45,7 @@ def make_extension() -> ComfyExtension:
             modules = (
                 loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras,
                 example, camera_path, save_depth, video, long_clip, post_reconstruction,
-                point_cloud, geometry,
+                point_cloud, geometry, lora,
             )  # fmt: skip
             return [node for module in modules for node in module.NODES]
 

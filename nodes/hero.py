@@ -43,7 +43,7 @@ class HeroPatch(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="Share of the blocks that run on cached steps. More is truer and slower.",
+                    tooltip="Share of the blocks that run on cached steps. More is slower, not always truer.",
                 ),
                 io.Int.Input(
                     "interval",
@@ -61,7 +61,7 @@ class HeroPatch(io.ComfyNode):
                     step=0.01,
                     display_mode=_SLIDER,
                     tooltip="r: share of each patch of tokens that is computed on cached steps, in whole "
-                    "tokens (0.17 of 1 x 2 x 3 is one). More is truer and slower.",
+                    "tokens (0.17 of 1 x 2 x 3 is one). More is slower, not always truer.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -75,7 +75,7 @@ class HeroPatch(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "warmup",
-                    default=6,
+                    default=5,
                     min=1,
                     max=100,
                     advanced=True,
@@ -112,8 +112,9 @@ class HeroPatch(io.ComfyNode):
                     options=list(FORECASTS),
                     default="linear",
                     advanced=True,
-                    tooltip="How features are extrapolated. linear goes straight on; fitted learns from what "
-                    "it missed, and pays without a cool-down.",
+                    tooltip="How features are extrapolated. linear goes straight on; quadratic along a "
+                    "curve, truer with samplers without noise (DDIM, euler); fitted learns from what it "
+                    "missed, and pays without a cool-down. The latter two hold more memory.",
                 ),
                 io.Combo.Input(
                     "text",
@@ -152,13 +153,25 @@ class HeroPatch(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "cooldown",
-                    default=8,
+                    default=10,
                     min=0,
                     max=100,
                     optional=True,
                     advanced=True,
                     tooltip="Full steps at the end, counted as warmup. They decide the details: with some, "
                     "the result is far closer to the one without HERO.",
+                ),
+                io.Float.Input(
+                    "feedback",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    display_mode=_SLIDER,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Share of what cached steps got wrong that the next full step makes good. Free, "
+                    "and keeps long intervals close to the result without HERO. 0: none, as published.",
                 ),
             ],
             outputs=[
@@ -207,6 +220,7 @@ def make_config(
     shallow: str = "reuse",
     storage: str = "model",
     cooldown: int = 0,
+    feedback: float = 0.0,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 
@@ -238,6 +252,7 @@ def make_config(
         shallow=shallow,
         storage=storage,
         cooldown=amount(cooldown),
+        feedback=feedback,
     )
 
 

@@ -8,15 +8,17 @@ from typing import Any
 
 import comfy.ldm.cogvideo.model
 import comfy.patcher_extension
+import comfy.samplers
 import torch
 
 from ..aether.errors import InputError
-from ..hero_engine import HeroRun, MethodConfig, hero_session
+from ..hero_engine import HeroRun, MethodConfig, NoiseSchedule, hero_session
 from .comfy_model import KEY, OUR_LOADERS, AetherBase, kind_of
 from .hero_reports import ReportBox
 
 _RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
 _CALL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
+_UNCONDITIONAL = 1  # in core's "cond_or_uncond"
 
 Done = Callable[[HeroRun, torch.Tensor], None]
 
@@ -101,10 +103,13 @@ class _Session:
             )
         transformer = transformer_of(guider.model_patcher)
         steps = len(sigmas) - 1
-        with hero_session(transformer, self._config, steps=steps) as run:
+        schedule = None
+        if getattr(self._config, "feedback", 0):
+            schedule = _noise_of(guider.model_patcher, sampler)
+        with hero_session(transformer, self._config, steps, schedule) as run:
             # Core has made a copy of the options for this run.
             comfy.patcher_extension.add_wrapper_with_key(
-                _CALL, KEY, _name_branches(run), guider.model_options, is_model_options=True
+                _CALL, KEY, _name_branches(run, guider), guider.model_options, is_model_options=True
             )
             output = executor(noise, latent, sampler, sigmas, *args, **kwargs)
         if run.reports:
@@ -112,7 +117,29 @@ class _Session:
         return output
 
 
-def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
+def _noise_of(model: Any, sampler: Any) -> NoiseSchedule:
+    """The noise of a MODEL, as a sampler takes it away: Aether Sampler's, or one of core's, which say by
+    their names whether they put fresh noise in.
+
+    Raises:
+        InputError: field "feedback", where timesteps are no places in a table of noise.
+    """
+    if scheduler := getattr(sampler, "scheduler", None):
+        return NoiseSchedule.of(scheduler)
+    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
+    stochastic = any(part in name for part in ("ancestral", "sde", "ddpm", "lcm"))
+    sampling = model.get_model_object("model_sampling")
+    sigmas = getattr(sampling, "sigmas", None)
+    if sigmas is None or float(sampling.timestep(sigmas[-1])) != len(sigmas) - 1:
+        raise InputError(
+            "feedback",
+            "goes by the noise schedule that the model was trained with, and another ModelSampling is on "
+            "this MODEL: choose the preset custom and set feedback to 0, or bypass that node",
+        )
+    return NoiseSchedule(tuple((1 / (1 + sigmas.double() ** 2)).tolist()), stochastic)
+
+
+def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
     """Around every call of the model: conditional and unconditional are told apart by core's ids.
 
     They come in one batch, or one by one, in an order that may change when memory is short. LoRA hooks may
@@ -124,7 +151,17 @@ def _name_branches(run: HeroRun) -> Callable[..., torch.Tensor]:
         ids = " ".join(str(name) for name in options.get("uuids", ()))
         hooks = executor.class_obj.current_patcher.current_hooks
         strengths = tuple(hook.strength for hook in hooks.hooks) if hooks else ()
-        with run.branch(ids or None, strengths):
+        with run.branch(ids or None, strengths, _weights(guider, options)):
             return executor(x, t, *args, **kwargs)
 
     return call
+
+
+def _weights(guider: Any, options: dict[str, Any]) -> tuple[float, ...] | None:
+    """What each part of a batch weighs in core's guided answer; None where something else than a scale makes
+    that answer, or a part of the picture has a prompt of its own."""
+    kinds = options.get("cond_or_uncond", ())
+    plain = type(guider) is comfy.samplers.CFGGuider and "sampler_cfg_function" not in guider.model_options
+    if not plain or not kinds or len(set(kinds)) < len(kinds):
+        return None
+    return tuple(1 - guider.cfg if kind == _UNCONDITIONAL else guider.cfg for kind in kinds)

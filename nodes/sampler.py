@@ -175,13 +175,16 @@ class _Run:
     """One run of ``aether.sampling.sample`` where core would run one of its samplers.
 
     So everything around it is core's: loading, wrappers such as HERO Patch's, progress, preview, interrupt.
+
+    Attributes:
+        scheduler: diffusers'.
     """
 
     def __init__(
         self, conditions: Conditions, scheduler: Any, settings: dict[str, Any], callback: Callback | None
     ):
         self._conditions = conditions
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._settings = settings
         self._callback = callback
 
@@ -219,7 +222,7 @@ class _Run:
         import comfy.model_management
 
         device = noise.device
-        model = _loaded(guider.inner_model.parts, self._scheduler, device)
+        model = _loaded(guider.inner_model.parts, self.scheduler, device)
         conditions = self._conditions
         like = {"device": device, "dtype": model.dtype}
         conditions = Conditions(

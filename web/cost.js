@@ -44,14 +44,16 @@ const PAPER = {
   text: "omit",
   shallow: "reuse",
   cooldown: 0,
+  feedback: 0,
 };
 const OWN = {
   ...PAPER,
   tau: 0.25,
-  warmup: 6,
+  warmup: 5,
   warmup_unit: "percent",
   shallow: "forecast",
-  cooldown: 8,
+  cooldown: 10,
+  feedback: 1,
 };
 
 /** hero_engine.config.PRESETS in the words of the node's widgets. */
@@ -60,7 +62,7 @@ export const PRESETS = Object.freeze({
   "paper-fast": { ...PAPER, interval: 3, warmup: 20, warmup_unit: "percent" },
   quality: { ...OWN, warmup: 8, cooldown: 20 },
   balanced: OWN,
-  fast: { ...OWN, interval: 4, cooldown: 10 },
+  fast: { ...OWN, interval: 4, warmup: 6 },
 });
 
 /** A setting that cannot be; `field` names it. */
@@ -102,6 +104,7 @@ export function configOf(widgets) {
     shallow: widgets.shallow ?? "reuse",
     storage: widgets.storage ?? "model",
     cooldown: amount(widgets.cooldown ?? 0),
+    feedback: widgets.feedback ?? 0,
   };
 }
 
@@ -181,14 +184,20 @@ function refreshedTokens(shape, config, counts) {
 }
 
 function cachedBytes(shape, config, counts, batch, elementBytes) {
-  const forecast = { linear: 2, fitted: 3 }[config.forecast];
+  const forecast = { linear: 2, quadratic: 3, fitted: 3 }[config.forecast];
   const shallow = config.shallow === "forecast" ? forecast : 1;
   const deep = counts.tau < shape.blocks ? forecast : 0;
   let tokens = (shallow + deep) * videoTokens(shape);
   if (config.context === "cached_kv") tokens += 2 * counts.tau * allTokens(shape);
   // In float8 a number is a byte, and every token has a scale.
   const bytes = config.storage === "float8" ? shape.width + elementBytes : shape.width * elementBytes;
-  return tokens * bytes * batch;
+  return (tokens * bytes + 4 * cleanNumbers(shape, config)) * batch;
+}
+
+/** Feedback keeps a clean latent of each step of an interval, in float32. */
+function cleanNumbers(shape, config) {
+  const latents = config.feedback && config.interval > 1 ? config.interval : 0;
+  return latents * videoTokens(shape) * shape.outChannels * shape.patchSize ** 2;
 }
 
 /**

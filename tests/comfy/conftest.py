@@ -5,11 +5,12 @@ Nothing here or in the tests imports ComfyUI at module level: where it is absent
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,7 +90,7 @@ class Nodes:
         modules = (
             "loaders", "tasks", "hero", "hero_methods", "hero_analyzer", "sampler", "streams", "depth",
             "cameras", "camera_path", "save_depth", "video", "long_clip", "post_reconstruction",
-            "point_cloud", "geometry",
+            "point_cloud", "geometry", "lora",
         )  # fmt: skip
         self._classes = {
             node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES
@@ -186,6 +187,29 @@ def ksampler(pack: Any) -> Any:
             )  # fmt: skip
 
     return run
+
+
+@pytest.fixture
+def hero_left() -> Callable[[Any], list[str]]:
+    """``hero_left(model)`` names what HERO has left on a model or, since the test began, in memory."""
+    gc.collect()  # what earlier tests left in cycles, as an error that was caught does with its frames
+    earlier = _caches()
+
+    def left(model: Any) -> list[str]:
+        # Core's LoRAs beside the weights leave a module its own forward as an attribute.
+        modules = [
+            name
+            for name, module in model.model.diffusion_model.transformer.named_modules()
+            if getattr(module.forward, "__func__", None) is not type(module).forward
+        ]
+        new = [cache for cache in _caches() if not any(cache is other for other in earlier)]
+        return modules + [type(cache).__name__ for cache in new]
+
+    return left
+
+
+def _caches() -> list[Any]:
+    return [thing for thing in gc.get_objects() if type(thing).__name__ == "BranchCache"]
 
 
 @pytest.fixture(scope="session")

@@ -100,11 +100,14 @@ def _acceleration(rng: random.Random, name: str) -> tuple[str, dict[str, Any]]:
         frames, rows, columns = rng.choice(((1, 2, 3), (1, 2, 2), (2, 2, 3), (1, 4, 4)))
         return "HeroPatch", {
             "model": ["model", 0], "preset": name, "tau": round(rng.uniform(0.05, 1.0), 2),
-            "interval": rng.randint(2, 4), "ratio": round(rng.uniform(0.05, 1.0), 2),
+            "interval": rng.randint(2, 4),
+            "ratio": round(rng.uniform(0.5 / (frames * rows * columns) + 0.005, 1.0), 2),  # half a token
             "threshold": rng.choice((0.0, 0.1, 0.5)), "warmup": {"steps": 1, "percent": 30}[unit],
             "warmup_unit": unit, "patch_frames": frames, "patch_rows": rows, "patch_columns": columns,
-            "context": rng.choice(("selected", "cached_kv")), "forecast": rng.choice(("linear", "fitted")),
+            "context": rng.choice(("selected", "cached_kv")),
+            "forecast": rng.choice(("linear", "quadratic", "fitted")),
             "text": rng.choice(("refresh", "omit")), "seed": _seed(rng),
+            "shallow": rng.choice(("reuse", "forecast")), "feedback": rng.choice((0.0, 0.5, 1.0)),
         }  # fmt: skip
     settings: dict[str, Any] = {"interval": rng.randint(2, 3), "warmup": rng.randint(1, 2)}
     if name == "taylorseer":

@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from .test_sampling import hero_left
 from .test_tasks import stable_diffusion
 
 
@@ -15,7 +14,7 @@ def inputs(task, **settings):
     return {**vars(task), "steps": 8, "guidance": 1.0, **settings}
 
 
-def test_on_the_miniature(nodes, miniature, predicted):
+def test_on_the_miniature(nodes, hero_left, miniature, predicted):
     picture, tau, text, document = nodes.HeroAnalyzer(model=miniature.model, **inputs(predicted)).args
     assert not hero_left(miniature.model) and not miniature.model.wrappers
     assert picture.ndim == 4 and picture.shape[-1] == 3 and picture.std() > 0.05
@@ -66,7 +65,7 @@ def test_a_patched_model_is_analyzed_without_its_patch(nodes, core_model):
     assert both[0] == both[1]
 
 
-def test_an_interrupt_leaves_nothing(nodes, miniature, predicted):
+def test_an_interrupt_leaves_nothing(nodes, hero_left, miniature, predicted):
     import comfy.model_management
 
     last = miniature.model.model.diffusion_model.transformer.proj_out
@@ -95,7 +94,7 @@ def test_an_interrupt_leaves_nothing(nodes, miniature, predicted):
         ({"ratio": float("nan")}, "ratio: nan"),
     ],
 )
-def test_what_cannot_be_is_refused(nodes, miniature, predicted, settings, message):
+def test_what_cannot_be_is_refused(nodes, hero_left, miniature, predicted, settings, message):
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         nodes.HeroAnalyzer(model=miniature.model, **inputs(predicted, **settings))
     assert not hero_left(miniature.model)

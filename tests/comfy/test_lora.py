@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +67,113 @@ def test_a_lora_counts_in_full_and_on_cached_steps(nodes, case, ksampler, route)
     assert relative(cached[1], cached[0]) < 1e-4
     assert relative(cached[1], ksampler(nodes.HeroPatch(model=case.model, **CACHING)[0], case.task)) > 1e-3
     assert torch.equal(ksampler(case.model, case.task), plain)
+
+
+@pytest.fixture
+def loras(tmp_path):
+    """ComfyUI's folder of LoRAs, empty."""
+    import folder_paths
+
+    before = folder_paths.folder_names_and_paths["loras"]
+    folder_paths.folder_names_and_paths["loras"] = ([str(tmp_path)], before[1])
+    yield tmp_path
+    folder_paths.folder_names_and_paths["loras"] = before
+
+
+@pytest.mark.parametrize("scale", [{}, {"lora_alpha": 8}, {"lora_alpha": 8, "use_rslora": True},
+                                   {"alpha_pattern": {"attn1.to_q": 1}}], ids=str)  # fmt: skip
+def test_a_lora_of_diffusers_acts_as_in_diffusers(nodes, part, loras, miniature, predicted, ksampler, scale):
+    peft = pytest.importorskip("peft")
+    from diffusers import CogVideoXPipeline
+    from peft.utils import get_peft_model_state_dict
+
+    model = part("aether.miniature").build()
+    config = peft.LoraConfig(r=2, target_modules=["to_q", "to_v", "proj"], init_lora_weights=False, **scale)
+    model.transformer.add_adapter(config, "style")
+    CogVideoXPipeline.save_lora_weights(
+        loras,
+        get_peft_model_state_dict(model.transformer, adapter_name="style"),
+        weight_name="style.safetensors",
+        transformer_lora_adapter_metadata=config.to_dict(),
+    )
+    tuned = part("nodes.comfy_model").make_model(model, compute_dtype=model.dtype)
+    expected = ksampler(tuned, predicted)
+    patched = nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)[0]
+    assert relative(ksampler(patched, predicted), expected) < 1e-4
+    assert relative(ksampler(miniature.model, predicted), expected) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "naming",
+    [
+        "{}",
+        "transformer.{}",
+        "diffusion_model.{}",
+        "base_model.model.{}",
+        "lora_unet_{}",
+        "lora_transformer_{}",
+    ],
+)
+def test_a_lora_is_found_by_its_trainers_names(nodes, loras, miniature, naming):
+    from safetensors.torch import save_file
+
+    lora = {}
+    for key, value in make_lora(miniature.model).items():
+        name, _, end = key.removeprefix("diffusion_model.transformer.").partition(".lora_")
+        flat = naming.startswith("lora_")
+        end = {"A.weight": "down.weight", "B.weight": "up.weight"}[end] if flat else end
+        lora[f"{naming.format(name.replace('.', '_') if flat else name)}.lora_{end}"] = value
+    save_file(lora, loras / "style.safetensors")
+    patched = nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=0.5)[0]
+    assert len(patched.patches) == len(lora) // 2 and not miniature.model.patches
+
+
+def test_a_lora_that_does_not_belong_is_refused(nodes, loras, miniature, core_model):
+    from safetensors.torch import save_file
+
+    def refused(tensors, message, model=miniature.model):
+        save_file(tensors, loras / "style.safetensors")
+        with pytest.raises(ValueError, match=message):
+            nodes.AetherLoRA(model=model, lora="style.safetensors", strength=1.0)
+
+    name = "transformer.transformer_blocks.0.attn1.to_q"
+    wide = {f"{name}.lora_A.weight": torch.ones(2, 1920), f"{name}.lora_B.weight": torch.ones(1920, 2)}
+    problem = "was made for another model: its transformer_blocks.0.attn1.to_q is 1920 x 1920, this one's 160"
+    refused(wide, f"^lora: style.safetensors {problem}")
+    refused({"unet.down.lora_A.weight": torch.ones(2, 2)}, "^lora: nothing in style.safetensors belongs")
+    refused(wide, "^model: is not Aether", core_model.model)
+    (loras / "style.safetensors").write_text("<!DOCTYPE html>")
+    with pytest.raises(ValueError, match="^lora: style.safetensors cannot be read as a LoRA"):
+        nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
+
+
+def test_damaged_loras_are_refused_or_whole(nodes, loras, miniature):
+    """A clear error, or a MODEL whose every patch fits its matrix."""
+    import comfy.lora
+    from safetensors.torch import save
+
+    from ..reliability.damage import any_file, safetensors_file
+
+    name = "transformer.transformer_blocks.0.attn1.to_q"
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 160), f"{name}.lora_B.weight": torch.ones(160, 2),
+               f"{name}.alpha": torch.tensor(4.0)}  # fmt: skip
+    noted = {"transformer.lora_alpha": 4, "transformer.alpha_pattern": {"attn1.to_q": 2}}
+    whole = save(tensors, {"lora_adapter_metadata": json.dumps(noted)})
+    rng, outcomes = Random(0), {"patched": 0, "refused": 0}
+    for _ in range(300):
+        (loras / "style.safetensors").write_bytes(rng.choice((any_file, safetensors_file))(whole, rng))
+        try:
+            patched = nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)[0]
+        except ValueError as error:
+            assert str(error).startswith("lora: ")
+            outcomes["refused"] += 1
+        else:
+            for key in patched.patches:
+                weight = patched.model.state_dict()[key]
+                tuned = comfy.lora.calculate_weight(patched.patches[key], weight.clone(), key)
+                assert tuned.shape == weight.shape and not torch.equal(tuned, weight)
+            outcomes["patched"] += 1
+    assert min(outcomes.values()) > 20
 
 
 def hooked(model, task, strengths):

@@ -7,8 +7,6 @@ import re
 import pytest
 import torch
 
-from .test_sampling import hero_left
-
 METHODS = {
     "fora": ("FORA", {}),
     "taylorseer": ("TaylorSeer", {"order": 2}),
@@ -72,7 +70,7 @@ def test_streams_are_the_models(part, miniature, core_model):
     assert streams(core_model.model) == (16,)
 
 
-def test_worldcache_on_the_miniature(nodes, miniature, predicted):
+def test_worldcache_on_the_miniature(nodes, hero_left, miniature, predicted):
     values = widgets(nodes.get("HeroMethod"), "worldcache") | {"warmup": 3, "threshold": 10.0}
     patched = nodes.HeroMethod(model=miniature.model, method=values)[0]
     latent = nodes.AetherSampler(model=patched, **vars(predicted), steps=6, guidance=1.0)[0]

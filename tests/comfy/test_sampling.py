@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from types import SimpleNamespace
 
 import pytest
@@ -19,15 +18,6 @@ def report_of(part, model, samples):
 
 def counts(report) -> tuple[int, int]:
     return report.full_steps, report.cached_steps
-
-
-def hero_left(model) -> list[str]:
-    """What HERO has left on a model or in memory."""
-    transformer = model.model.diffusion_model.transformer
-    wrapped = [name for name, module in transformer.named_modules() if "forward" in vars(module)]
-    return wrapped + [
-        type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ == "BranchCache"
-    ]
 
 
 def record_calls(model, monkeypatch) -> list[tuple[float, int]]:
@@ -65,7 +55,7 @@ def test_every_step_full_changes_nothing(nodes, miniature, predicted, ksampler, 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["batched", "apart"])
 def test_the_patch_accelerates_every_seed_alike_and_repeats_itself(
-    nodes, part, miniature, predicted, ksampler, monkeypatch, apart
+    nodes, hero_left, part, miniature, predicted, ksampler, monkeypatch, apart
 ):
     if apart:
         monkeypatch.setattr(type(miniature.model.model), "memory_required", lambda *a, **k: 1e18)
@@ -126,7 +116,7 @@ def test_positive_and_negative_are_different_conditions(miniature, predicted, ks
 
 @pytest.mark.parametrize("where", ["callback", "block"])
 def test_an_interrupt_frees_everything_and_the_next_run_is_right(
-    nodes, part, miniature, predicted, ksampler, monkeypatch, where
+    nodes, hero_left, part, miniature, predicted, ksampler, monkeypatch, where
 ):
     import comfy.model_management
 
@@ -222,7 +212,7 @@ def test_aether_sampler_takes_the_tasks_own_settings(nodes, part, miniature, cli
     assert all(settings["guidance"] is None and settings["dynamic_guidance"] is None for settings in seen)
 
 
-def test_aether_sampler_honors_hero_and_its_absence(nodes, part, miniature, predicted):
+def test_aether_sampler_honors_hero_and_its_absence(nodes, hero_left, part, miniature, predicted):
     def run(model, seed=3):
         return nodes.AetherSampler(model=model, **vars(predicted), seed=seed, steps=8)[0]["samples"]
 
@@ -261,7 +251,7 @@ def test_aether_sampler_leaves_the_unconditional_half_out(nodes, part, miniature
     assert {batch for _, batch in calls[12:]} == {1} and len(calls) == 12 + 10
 
 
-def test_aether_sampler_stops_when_asked(nodes, miniature, predicted, monkeypatch):
+def test_aether_sampler_stops_when_asked(nodes, hero_left, miniature, predicted, monkeypatch):
     import comfy.model_management
 
     interrupt = comfy.model_management.InterruptProcessingException

@@ -50,6 +50,7 @@ def js_amount(value: int | float) -> dict[str, float]:
 def js_config(config: HeroConfig) -> dict[str, Any]:
     names = (
         "interval", "ratio", "threshold", "patch", "context", "forecast", "text", "shallow", "storage",
+        "feedback",
     )  # fmt: skip
     amounts = {name: js_amount(getattr(config, name)) for name in ("tau", "warmup", "cooldown")}
     return {**{name: getattr(config, name) for name in names}, **amounts}
@@ -81,10 +82,11 @@ def random_setting(rng: random.Random, shape: ModelShape) -> dict[str, Any]:
         "warmup": rng.randint(1, 20) if rng.random() < 0.5 else rng.randint(1, 100) / 100,
         "cooldown": rng.choice([0, rng.randint(1, 20), rng.randint(1, 100) / 100]),
         "context": rng.choice(["selected", "cached_kv"]),
-        "forecast": rng.choice(["linear", "fitted"]),
+        "forecast": rng.choice(["linear", "quadratic", "fitted"]),
         "text": rng.choice(["refresh", "omit"]),
         "shallow": rng.choice(["reuse", "forecast"]),
         "storage": rng.choice(["model", "float8", "host"]),
+        "feedback": rng.choice([0.0, 0.5, 1.0]),
     }
 
 

@@ -1,0 +1,147 @@
+"""HERO's error feedback in ComfyUI: which noise it goes by, and what it does to a run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+CACHING = {"preset": "custom", "interval": 3, "warmup": 2, "warmup_unit": "steps", "cooldown": 0}
+
+
+@pytest.fixture
+def told(part, monkeypatch):
+    """The noise schedules that sessions were told."""
+    schedules = []
+    runs = part("nodes.hero_run")
+    begin = runs.hero_session
+
+    def remember(transformer, config, steps, noise):
+        schedules.append(noise)
+        return begin(transformer, config, steps, noise)
+
+    monkeypatch.setattr(runs, "hero_session", remember)
+    return schedules
+
+
+@pytest.mark.parametrize(
+    "sampler, stochastic", [("euler", False), ("ddim", False), ("euler_ancestral", True), ("dpmpp_sde", True)]
+)
+def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, stochastic):
+    patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    assert torch.isfinite(ksampler(patched, predicted, steps=4, sampler=sampler)).all()
+    assert [noise.stochastic for noise in told] == [stochastic]
+    table = miniature.model.model.parts.scheduler
+    # Core keeps a little signal at the last timestep.
+    assert told[0].alphas_cumprod == pytest.approx(table.alphas_cumprod.tolist(), abs=2e-6)
+
+
+@pytest.mark.parametrize("scheduler, stochastic", [("dpm", True), ("ddim", False)])
+def test_aether_sampler(nodes, miniature, predicted, told, scheduler, stochastic):
+    patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    nodes.AetherSampler(model=patched, **vars(predicted), steps=3, scheduler=scheduler)
+    assert [noise.stochastic for noise in told] == [stochastic]
+
+
+@pytest.mark.parametrize("which", ["miniature", "core"])
+def test_it_changes_cached_runs_only(nodes, miniature, core_model, predicted, ksampler, which):
+    cores = core_model.model, core_model.task
+    model, task = cores if which == "core" else (miniature.model, predicted)
+    plain = ksampler(model, task)
+
+    def run(**settings):
+        return ksampler(nodes.HeroPatch(model=model, **CACHING | settings)[0], task)
+
+    assert torch.equal(run(interval=1, feedback=1.0), plain)
+    without, half, whole = (run(feedback=share) for share in (0.0, 0.5, 1.0))
+    assert not torch.equal(without, half) and not torch.equal(half, whole)
+    assert torch.isfinite(whole).all()
+    assert torch.equal(run(feedback=1.0), whole)
+
+
+def test_the_miniature_is_truer_with_it(nodes, miniature, clip):
+    outputs = nodes.AetherReconstruct(vae=miniature.vae, video=clip, height=64, width=96, seed=5).args
+    task = dict(zip(("positive", "negative", "latent"), outputs, strict=True))
+
+    def run(model):
+        return nodes.AetherSampler(model=model, **task, steps=20, scheduler="ddim")[0]["samples"]
+
+    plain = run(miniature.model)
+    settings = {**CACHING, "interval": 4, "cooldown": 2}
+    errors = [
+        float((run(nodes.HeroPatch(model=miniature.model, **settings, feedback=share)[0]) - plain).norm())
+        for share in (0.0, 1.0)
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+@pytest.fixture
+def weighed(part, monkeypatch):
+    """What sessions were told of every call: weights by the timestep's order."""
+    run = part("hero_engine.run").HeroRun
+    branch, told = run.branch, []
+
+    def remember(self, name, adapters=None, weights=None):
+        told.append(weights)
+        return branch(self, name, adapters, weights)
+
+    monkeypatch.setattr(run, "branch", remember)
+    return told
+
+
+@pytest.mark.parametrize("cfg, parts", [(3.0, {-2.0, 3.0}), (1.0, {1.0})])
+def test_core_samplers_tell_what_each_half_weighs(nodes, miniature, predicted, ksampler, weighed, cfg, parts):
+    ksampler(nodes.HeroPatch(model=miniature.model, **CACHING)[0], predicted, steps=4, cfg=cfg)
+    assert len(weighed) == 4 and all(set(weights) == parts for weights in weighed)
+
+
+def test_halves_that_do_not_fit_together_weigh_what_they_do_in_one_batch(
+    nodes, miniature, predicted, ksampler, weighed, monkeypatch
+):
+    import comfy.model_management
+
+    model = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    together = ksampler(model, predicted, steps=8)
+    weighed.clear()
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *args, **kwargs: 0)
+    apart = ksampler(model, predicted, steps=8)
+    assert sorted(weighed) == [(-2.0,)] * 8 + [(3.0,)] * 8
+    assert float((apart - together).norm() / together.norm()) < 1e-4
+
+
+def test_where_a_function_guides_nothing_is_told(nodes, miniature, predicted, ksampler, weighed):
+    model = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    model.set_model_sampler_cfg_function(lambda args: args["cond"])
+    ksampler(model, predicted, steps=4)
+    assert weighed == [None] * 4
+
+
+def test_aether_sampler_tells_the_scale_of_every_step(nodes, miniature, predicted, weighed):
+    from aether.sampling import dynamic_guidance
+
+    patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    nodes.AetherSampler(model=patched, **vars(predicted), steps=6)
+    scales = [dynamic_guidance(3, round(1000 - 1000 / 6 * step) - 1, 6) for step in range(6)]
+    assert weighed == [pytest.approx((1 - scale, scale)) for scale in scales]
+
+
+def test_another_model_sampling_is_refused_by_name(nodes, miniature, predicted, ksampler):
+    import comfy.model_sampling
+
+    class Sampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.V_PREDICTION):
+        pass
+
+    model = miniature.model.clone()
+    model.add_object_patch("model_sampling", Sampling(model.model.model_config))
+    patched = nodes.HeroPatch(model=model, **CACHING)[0]
+    with pytest.raises(ValueError, match="^feedback: goes by the noise schedule"):
+        ksampler(patched, predicted)
+    assert torch.isfinite(ksampler(nodes.HeroPatch(model=model, **CACHING, feedback=0.0)[0], predicted)).all()
+
+
+def test_saved_prompts_without_it_run_as_they_did(part):
+    widgets = {
+        "preset": "custom", "tau": 0.5, "interval": 2, "ratio": 0.17, "threshold": 0.0, "warmup": 4,
+        "warmup_unit": "steps", "patch_frames": 1, "patch_rows": 2, "patch_columns": 3, "context": "selected",
+        "forecast": "linear", "text": "omit", "seed": 0,
+    }  # fmt: skip
+    assert part("nodes.hero").make_config(**widgets).feedback == 0
