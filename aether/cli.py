@@ -35,7 +35,7 @@ POST_STEPS = 4
 
 _HERO_OPTIONS = (
     "tau", "interval", "ratio", "threshold", "patch", "warmup", "cooldown", "context", "forecast",
-    "text", "shallow", "storage",
+    "text", "shallow", "feedback", "storage",
 )  # fmt: skip
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
@@ -187,9 +187,10 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     hero.add_argument("--warmup", type=_count_or_share, help="leading full steps: a count, or a share")
     hero.add_argument("--cooldown", type=_count_or_share, help="trailing full steps: a count, or a share")
     hero.add_argument("--context", help="what refreshed tokens attend to: selected or cached_kv")
-    hero.add_argument("--forecast", help="linear or fitted")
+    hero.add_argument("--forecast", help="linear, quadratic or fitted")
     hero.add_argument("--text", help="text tokens on cached steps: refresh or omit")
     hero.add_argument("--shallow", help="of tokens not refreshed: reuse (as published) or forecast")
+    hero.add_argument("--feedback", type=float, help="share of errors that full steps make good, 0 to 1")
     hero.add_argument("--storage", help="of what is cached: model (as it is), float8 or host")
     hero.add_argument("--patch", type=_patch, metavar="TxHxW", help="tokens that the ratio is drawn from")
     hero.add_argument("--hero-seed", type=int, help="of the token sampling")
@@ -320,7 +321,7 @@ class Hero:
     def _remember(self, model: AetherModel, steps: int) -> Iterator[HeroRun]:
         import hero_engine
 
-        with hero_engine.hero_session(model.transformer, self.config, steps=steps) as self._run:
+        with hero_engine.hero_session(model.transformer, self.config, steps, model.scheduler) as self._run:
             yield self._run
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Protocol
 
 import torch
 
@@ -39,7 +40,16 @@ class StepInfo:
 
 
 Callback = Callable[[StepInfo], bool | None]
-Branch = Callable[[str], AbstractContextManager]
+
+
+class Branch(Protocol):
+    """Stands around passes, as ``hero_engine.HeroRun.branch``."""
+
+    def __call__(self, name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]: ...
+
+
+def _unnamed(name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 @torch.no_grad()
@@ -73,10 +83,11 @@ def sample(
         fps: frames per second of the clip: 8, 10, 12, 15 or 24.
         generator: the one already given to ``condition``. Without it torch's global generator is used.
         session: a context manager that is entered around the loop only and left whatever happens, such as
-            ``hero_engine.hero_session(...)``. Where it gives an object with a method ``branch(name)``, as
-            that does, and some steps have one pass, the passes of the others do not run as one batch but one
-            by one, inside ``branch("unconditional")`` and ``branch("conditional")``: what is cached of one
-            then stays apart from the other.
+            ``hero_engine.hero_session(...)``. Where it gives an object with a method ``branch``, as that
+            does, passes run inside ``branch(name, weights=...)``, which tells what each part of the batch
+            weighs in the guided answer. The name is None, or where some steps have one pass "unconditional"
+            and "conditional": the passes of the other steps then do not run as one batch but one by one, so
+            that what is cached of one stays apart from the other.
         callback: called after every step; returning False ends the run.
 
     Returns:
@@ -105,11 +116,12 @@ def sample(
         strengths = _strengths(scale, dynamic, timesteps.tolist(), steps, tolerance)
     with nullcontext() if session is None else session as run:
         apart = None in strengths and strengths.count(None) < len(strengths)
-        branch = getattr(run, "branch", None) if apart else None
+        branch = getattr(run, "branch", None)
+        # Without it nothing is cached, and one batch is as good.
+        apart = apart and branch is not None
         for index, timestep in enumerate(timesteps):
-            output = _guided_output(
-                model, conditions, latent, scheduler, timestep, rotary, strengths[index], branch
-            )
+            pass_with = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
+            output = _guided_output(pass_with, conditions, strengths[index], branch or _unnamed, apart)
             before = timesteps[index - 1] if index else None
             latent, predicted = _scheduler_step(
                 scheduler, output, predicted, timestep, before, latent, generator
@@ -176,27 +188,24 @@ def _strengths(
 
 
 def _guided_output(
-    model,
-    conditions,
-    latent,
-    scheduler,
-    timestep,
-    rotary,
+    pass_with: Callable[[torch.Tensor], torch.Tensor],
+    conditions: Conditions,
     strength: float | None,
-    branch: Branch | None,
+    branch: Branch,
+    apart: bool,
 ) -> torch.Tensor:
     """The transformer's output in float32. With a strength both passes run, as a batch or in branches."""
-    run = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
     if strength is None:
-        with nullcontext() if branch is None else branch("conditional"):
-            return run(conditions.cond)
-    if branch is None:
-        unconditional, conditional = run(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
+        with branch("conditional" if apart else None, weights=(1.0,)):
+            return pass_with(conditions.cond)
+    if apart:
+        with branch("unconditional", weights=(1 - strength,)):
+            unconditional = pass_with(conditions.uncond)
+        with branch("conditional", weights=(strength,)):
+            conditional = pass_with(conditions.cond)
     else:
-        with branch("unconditional"):
-            unconditional = run(conditions.uncond)
-        with branch("conditional"):
-            conditional = run(conditions.cond)
+        with branch(None, weights=(1 - strength, strength)):
+            unconditional, conditional = pass_with(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
     return unconditional + strength * (conditional - unconditional)
 
 

@@ -193,8 +193,10 @@ class _Placed:
         if self.solid.shape == "sphere":
             normals = scaled / half
             normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-            u = np.arctan2(scaled[:, 0], scaled[:, 2]) / np.pi
-            v = np.arccos(np.clip(scaled[:, 1], -1, 1)) / np.pi
+            # On strided columns numpy rounds arctan2 now this way, now that, as the arrays lie in memory.
+            x, y, z = np.ascontiguousarray(scaled.T)
+            u = np.arctan2(x, z) / np.pi
+            v = np.arccos(np.clip(y, -1, 1)) / np.pi
             density = 1 / (np.pi * self.solid.radius)
         else:
             axis = np.abs(scaled).argmax(axis=1)

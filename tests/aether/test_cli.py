@@ -109,7 +109,7 @@ def test_seeds(plain, tmp_path):
 def test_options_reach_hero(tmp_path):
     options = "--hero paper-fast --tau 3 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 0.5 --cooldown 1"
     options += " --context cached_kv --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
-    options += " --storage float8 --shallow forecast"
+    options += " --storage float8 --shallow forecast --feedback 0.5"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
         "tau": 3,
@@ -125,6 +125,7 @@ def test_options_reach_hero(tmp_path):
         "text": "refresh",
         "storage": "float8",
         "shallow": "forecast",
+        "feedback": 0.5,
     }
 
 

@@ -1,5 +1,8 @@
 """Steps whose guidance scale is 1, or nearly, run without the unconditional pass."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -110,6 +113,42 @@ def test_under_hero_the_halves_run_apart_and_are_counted(model, tiny, scales, ba
     with hero_session(model.transformer, HeroConfig(warmup=2, interval=2, patch=(1, 1, 3)), 8):
         batched = run(model, tiny)
     assert relative(accelerated, batched) < 1e-4 < relative(batched, run(model, tiny))
+
+
+@pytest.mark.parametrize(
+    "jumps, names, told",
+    [
+        ((3, 1.5), [None, None], [(-2, 3), (-0.5, 1.5)]),
+        (
+            (3, 1.0, 1.5),
+            ["unconditional", "conditional"] + ["conditional"] + ["unconditional", "conditional"],
+            [(-2,), (3,), (1,), (-0.5,), (1.5,)],
+        ),
+    ],
+)
+def test_a_session_is_told_what_each_half_weighs(model, tiny, scales, jumps, names, told):
+    scales(*jumps)
+    calls = []
+
+    class Listening:
+        def branch(self, name, *, weights):
+            calls.append((name, weights))
+            return nullcontext()
+
+    run(model, tiny, steps=len(jumps), session=nullcontext(Listening()))
+    assert [name for name, _ in calls] == names
+    assert [weights for _, weights in calls] == [pytest.approx(weights) for weights in told]
+
+
+def test_error_feedback_is_right_for_halves_apart_as_for_a_batch(model, tiny, scales):
+    """One step leaves a half out in the one run, and weighs it with nothing in the other."""
+    config = HeroConfig(warmup=2, interval=3, patch=(1, 1, 3), feedback=1.0)
+    runs = []
+    for weightless in (1.0, 1 + 1e-9):
+        scales(3, 1.2, 3, 2, 1.05, 4, 2, weightless)
+        runs.append(run(model, tiny, session=hero_session(model.transformer, config, 8, model.scheduler)))
+    without = run(model, tiny, session=hero_session(model.transformer, replace(config, feedback=0.0), 8))
+    assert relative(*runs) < 1e-4 < 1e-3 < relative(without, runs[0])
 
 
 def test_without_steps_to_leave_out_both_halves_stay_one_batch(model, tiny, scales, batches):

@@ -80,6 +80,10 @@ def stop_after_saving(module, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "save", save_then_stop)
 
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training needs torch 2.9 or newer")
+
+
+@needs_muon
 def test_autoencoder_goes_on_where_it_stopped(
     clips: data.Clips, codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,8 +122,7 @@ def test_conditions_and_targets_are_those_of_the_library(
     monkeypatch.setattr(denoiser, "NO_PICTURES", 0)
     monkeypatch.setattr(denoiser, "NO_CAMERA", 0)
     for task, inputs in given.items():
-        monkeypatch.setattr(denoiser, "TASK_SHARES", {task: 1.0})
-        trained = denoiser.random_condition(model, encoded, 2, 17, np.random.default_rng(0))
+        trained = denoiser.random_condition(model, encoded, 2, 17, task, np.random.default_rng(0))
         wanted = condition(model, task, **inputs, generator=torch.Generator().manual_seed(0)).cond[0]
         assert trained.shape == wanted.shape
         # The posterior's noise is 0.05, divided by the scaling factor of 0.7.
@@ -130,8 +133,8 @@ def test_conditions_and_targets_are_those_of_the_library(
     assert clean[:, :16].std() == pytest.approx(0.7, abs=0.3)
 
 
-class KnowsTheTruth(torch.nn.Module):
-    """Answers with the velocity that leads to `clean`; when it begins a rollout, it is off by `mistake`."""
+class OffBy(torch.nn.Module):
+    """Answers with the velocity that leads to `clean` plus a mistake."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -139,40 +142,53 @@ class KnowsTheTruth(torch.nn.Module):
         super().__init__()
         self.model, self.clean, self.mistake = model, clean, mistake
         self.bias = torch.nn.Parameter(torch.zeros(()))
-        self.starts: list[torch.Tensor] = []
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, given, text, timesteps, image_rotary_emb) -> SimpleNamespace:
         noisy = given[:, :, : self.model.out_channels]
-        wrong = 0.0 if torch.is_grad_enabled() else self.mistake
+        self.seen.append((timesteps, noisy))
         signal, noise = denoiser._levels(self.model, timesteps)
-        if torch.is_grad_enabled():
-            self.starts.append(noisy)
-        return SimpleNamespace(sample=(signal * noisy - (self.clean + wrong)) / noise + self.bias)
+        return SimpleNamespace(sample=(signal * noisy - (self.clean + self.mistake)) / noise + self.bias)
 
 
-def test_from_its_own_mistakes_the_denoiser_is_led_to_the_truth(
+def test_in_a_rollout_the_denoiser_is_given_its_own_answers(
     encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(0)
     clean = denoiser.target(model, encoded, 0, 9)
     monkeypatch.setattr(denoiser, "target", lambda *arguments: clean)
-    monkeypatch.setattr(denoiser, "_timesteps", lambda rng: np.full(denoiser.BATCH, 300))
-    starts = []
-    for mistake in (0.0, 5.0):
-        worker = KnowsTheTruth(model, clean, mistake)
-        errors = denoiser._step(model, worker, encoded, 9, [0, 0, 0])
-        assert errors == pytest.approx(0, abs=1e-6)
-        starts += worker.starts
-    rollouts, others = (starts[1] - starts[0]).split([denoiser.ROLLOUTS, denoiser.BATCH - denoiser.ROLLOUTS])
-    assert rollouts.min() > 1 and not others.any()
+    mistake, rollouts, kept = 0.5, [], 0
+    worker = OffBy(model, clean, mistake)
+    for step in range(40):
+        given = rollouts
+        errors, rollouts = denoiser._step(model, worker, encoded, rollouts, 9, [0, step, 0])
+        timesteps, noisy = worker.seen.pop()
+        signal, noise = denoiser._levels(model, timesteps)
+        assert len(timesteps) == denoiser.BATCH and len(rollouts) <= denoiser.ROLLOUTS
+        assert (timesteps[len(given) : denoiser.ROLLOUTS] == denoiser.LAST).all()
+        for row, rollout in enumerate(given):
+            added = (noisy[row] - signal[row] * (clean + mistake)) / noise[row]
+            assert timesteps[row] == rollout.timestep < denoiser.LAST
+            assert added.std() == pytest.approx(1, abs=0.1), "the model's answer, under noise"
+            if rollout.noise is not None:
+                kept += 1
+                torch.testing.assert_close(added, rollout.noise, rtol=0, atol=2e-3)
+        # In a rollout an answer as far from the truth counts as much at every timestep.
+        others = (1 / noise[denoiser.ROLLOUTS :].flatten() ** 2).sum()
+        wanted = mistake**2 * (denoiser.ROLLOUTS + others) / denoiser.BATCH
+        assert errors == pytest.approx(float(wanted), rel=1e-2)
+    assert kept > 20
 
 
+@needs_muon
 @pytest.mark.slow
 def test_denoiser_goes_on_where_it_stopped(
     encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
     monkeypatch.setattr(denoiser, "BATCH", 2)
+    monkeypatch.setattr(denoiser, "ROLLOUTS", 1)
+    monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
 
     def train(file: Path) -> None:
         model = replace(build(0), transformer=denoiser.new_transformer(0))
@@ -180,7 +196,6 @@ def test_denoiser_goes_on_where_it_stopped(
 
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     train(straight)
-    monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
     stop_after_saving(denoiser, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(broken)

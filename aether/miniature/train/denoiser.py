@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,15 @@ from .state import Average, averaged, rate, restore, save
 LEARNING_RATE = 1.5e-3
 BATCH = 8
 """Clips in a step, of each process."""
-SHORT_SHARE, SHORT, LONG = 0.65, 9, 17
+SHORT_SHARE, SHORT, LONG = 0.5, 9, 17
 """The first share of the steps sees the clips' first 9 frames only, at half the cost: most of what is to be
 learned shows in them."""
 ROLLOUTS = 6
-"""Clips of a batch that are reconstructed from what the model made of them at the last timestep, not from the
-truth: as in sampling, where it is given its own errors. It learns to mend them from the video, rather than
-to keep to them."""
-TASK_SHARES = {"reconstruction": 0.36, "prediction": 0.32, "planning": 0.32}
-"""Of the other clips."""
+"""Clips of a batch that are reconstructed step by step as in sampling: see :class:`Rollout`."""
+LONGEST_STRIDE = 400
+"""Timesteps between two steps of a rollout, at most: it has about six."""
+TASKS = ("prediction", "planning")
+"""Of the other clips, one as often as the other."""
 NO_PICTURES, NO_CAMERA = 0.1, 0.3
 """Shares of predictions and plans that are trained without their pictures (guidance's other branch), and
 without a camera path."""
@@ -79,9 +80,14 @@ def train_denoiser(
     begin, started = restore(file, transformer, average, optimizer.parts), time.monotonic()
     worker = _worker(model)
     losses: list[np.ndarray] = []
+    rollouts: list[Rollout] = []
     for step in range(begin, steps):
         frames = SHORT if step < SHORT_SHARE * steps else LONG
-        losses.append(_step(model, worker, clips, frames, [seed, step, rank]))
+        if step % SAVE_EVERY == 0 or step == int(np.ceil(SHORT_SHARE * steps)):
+            # A checkpoint holds none, so that going on from one is as never having stopped.
+            rollouts = []
+        errors, rollouts = _step(model, worker, clips, rollouts, frames, [seed, step, rank])
+        losses.append(errors)
         for parameter, copy in zip(transformer.parameters(), worker.parameters(), strict=True):
             parameter.grad = None if copy.grad is None else copy.grad.float()
             copy.grad = None
@@ -133,45 +139,79 @@ class _ExplicitAttention:
         return out[:, text:], out[:, :text]
 
 
+@dataclass(frozen=True)
+class Rollout:
+    """A clip on its way through sampling: a step of training is given what the model made of it in the step
+    before, with less noise. Trained on noisy truths alone, it would keep to its own early mistakes; so it
+    learns to mend them from the video.
+
+    start: the latent (T, 56, h, w) that noise is put on, the model's last answer. noise: the one it saw in
+    the last step, as the deterministic sampler keeps it, or None for a new one, as the stochastic one draws.
+    """
+
+    clip: int
+    timestep: int
+    start: torch.Tensor
+    noise: torch.Tensor | None
+
+    def next(self, answer: torch.Tensor, noise: torch.Tensor, rng: np.random.Generator) -> Rollout | None:
+        """With the model's answer and the noise it implies; None at the end."""
+        timestep = self.timestep - int(rng.integers(1, LONGEST_STRIDE + 1))
+        if timestep < 0:
+            return None
+        return Rollout(self.clip, timestep, answer, noise if rng.random() < 0.5 else None)
+
+
 def _step(
-    model: AetherModel, worker: CogVideoXTransformer3DModel, clips: LatentClips, frames: int, seed: list[int]
-) -> np.ndarray:
-    """Forward and backward of one batch; the mean squared error of each stream."""
+    model: AetherModel,
+    worker: CogVideoXTransformer3DModel,
+    clips: LatentClips,
+    rollouts: list[Rollout],
+    frames: int,
+    seed: list[int],
+) -> tuple[np.ndarray, list[Rollout]]:
+    """Forward and backward of one batch: each stream's mean squared error, and the rollouts that go on."""
     rng = np.random.default_rng(seed)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    chosen = rng.integers(len(clips), size=BATCH)
+    rollouts = rollouts + [
+        Rollout(int(clip), LAST, target(model, clips, clip, frames), None)
+        for clip in rng.integers(len(clips), size=ROLLOUTS - len(rollouts))
+    ]
+    others = rng.integers(len(clips), size=BATCH - ROLLOUTS)
+    chosen = [*(rollout.clip for rollout in rollouts), *others]
     clean = torch.stack([target(model, clips, clip, frames) for clip in chosen])
+    tasks = ["reconstruction"] * ROLLOUTS + [str(task) for task in rng.choice(TASKS, size=len(others))]
     condition = torch.stack(
         [
-            random_condition(model, clips, clip, frames, rng, "reconstruction" if row < ROLLOUTS else None)
-            for row, clip in enumerate(chosen)
+            random_condition(model, clips, clip, frames, task, rng)
+            for clip, task in zip(chosen, tasks, strict=True)
         ]
     )
-    timesteps = torch.from_numpy(_timesteps(rng))
-    # What the noise is put on, and how much an error counts.
-    start, importance = clean.clone(), torch.ones(BATCH)
-    rows = slice(ROLLOUTS)
-    later = torch.full_like(timesteps[rows], LAST)
-    noisy = model.scheduler.add_noise(clean[rows], _noise(clean[rows], generator), later)
-    with torch.no_grad():
-        velocity = _velocity(model, worker, noisy, condition[rows], later).cpu()
-    signal, noise = _levels(model, later)
-    start[rows] = signal * noisy - noise * velocity
-    # As errors of the clean latent: with little noise, no velocity would lead back to the truth.
-    importance[rows] = _levels(model, timesteps[rows])[1].flatten() ** 2
-    noisy = model.scheduler.add_noise(start, _noise(clean, generator), timesteps)
-    signal, noise = _levels(model, timesteps)
-    wanted = (signal * noisy - clean) / noise
-    squared = (_velocity(model, worker, noisy, condition, timesteps) - wanted.to(worker.device)).square()
-    squared = squared * importance.to(worker.device)[:, None, None, None, None]
+    timesteps = torch.tensor([*(rollout.timestep for rollout in rollouts), *_timesteps(rng)])
+    start, noise = clean.clone(), torch.randn(clean.shape, generator=generator)
+    for row, rollout in enumerate(rollouts):
+        start[row] = rollout.start
+        noise[row] = noise[row] if rollout.noise is None else rollout.noise
+    noisy = model.scheduler.add_noise(start, noise, timesteps)
+    signal, strength = _levels(model, timesteps)
+    velocity = _velocity(model, worker, noisy, condition, timesteps)
+    errors = _errors(model, velocity, (signal * noisy - clean) / strength, strength)
+    (errors * torch.tensor(STREAM_WEIGHTS, device=errors.device)).sum().backward()
+    velocity = velocity.detach().cpu()
+    answers, implied = signal * noisy - strength * velocity, strength * noisy + signal * velocity
+    later = (rollout.next(answers[row], implied[row], rng) for row, rollout in enumerate(rollouts))
+    return errors.detach().cpu().numpy(), [rollout for rollout in later if rollout is not None]
+
+
+def _errors(
+    model: AetherModel, velocity: torch.Tensor, wanted: torch.Tensor, strength: torch.Tensor
+) -> torch.Tensor:
+    """(3,): the mean squared error of each stream. Rollouts' count as errors of the clean latent: with little
+    noise, no velocity would lead from a mistake back to the truth."""
+    squared = (velocity - wanted.to(velocity.device)).square()
+    squared[:ROLLOUTS] *= strength[:ROLLOUTS].to(velocity.device) ** 2
     sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
-    errors = torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
-    (errors * torch.tensor(STREAM_WEIGHTS, device=worker.device)).sum().backward()
-    return errors.detach().cpu().numpy()
-
-
-def _noise(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return torch.randn(like.shape, generator=generator)
+    return torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
 
 
 def _levels(model: AetherModel, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,9 +239,10 @@ def _velocity(
 
 
 def _timesteps(rng: np.random.Generator) -> np.ndarray:
-    drawn = rng.integers(0, 1000, BATCH)
-    kind = rng.random(BATCH)
-    drawn = np.where(kind < LATE_SHARE, rng.integers(LATE, 1000, BATCH), drawn)
+    """Of the clips that are no rollouts."""
+    size = BATCH - ROLLOUTS
+    drawn, kind = rng.integers(0, 1000, size), rng.random(size)
+    drawn = np.where(kind < LATE_SHARE, rng.integers(LATE, 1000, size), drawn)
     return np.where(kind > 1 - LAST_SHARE, LAST, drawn)
 
 
@@ -219,15 +260,14 @@ def random_condition(
     clips: LatentClips,
     clip: int,
     frames: int,
+    task: str,
     rng: np.random.Generator,
-    task: str | None = None,
 ) -> torch.Tensor:
-    """(T, 40, h, w): the condition of a task, by default a random one, as :func:`aether.tasks.condition`
-    makes it."""
+    """(T, 40, h, w): the condition of a task as :func:`aether.tasks.condition` makes it, at times without its
+    pictures or its camera path."""
     time = (frames - 1) // model.temporal_scale + 1
     rgb = np.zeros((time, *clips.rgb.shape[2:]), np.float32)
     packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
-    task = task or rng.choice(list(TASK_SHARES), p=list(TASK_SHARES.values()))
     if task == "reconstruction":
         rgb[:] = clips.rgb[clip, :time]
     elif rng.random() >= NO_PICTURES:
