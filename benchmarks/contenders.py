@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from aether.loading import make_scheduler
 from evaluation.compare.packages import diffusers_cache
 from hero_engine import (
     PRESETS,
@@ -100,7 +101,7 @@ def _session(config: MethodConfig, optimizations: dict[str, Any] | None = None) 
         with ExitStack() as stack:
             if optimizations is not None:
                 stack.enter_context(optimize(model, **optimizations))
-            run = stack.enter_context(hero_session(model, config, steps))
+            run = stack.enter_context(hero_session(model, config, steps, make_scheduler("ddim")))
             yield Attached(lambda: run.report.records[-1].reason.full, run)
 
     return Contender(attach, config)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor
 
+from aether.loading import make_scheduler
 from hero_engine.flops import ModelShape
 
 PATCH = 2
@@ -97,15 +98,7 @@ class Denoising:
     def __init__(self, model: CogVideoXTransformer3DModel, size: Size, steps: int, device: torch.device):
         frames, rows, columns = size.grid
         self._model = model
-        self._scheduler = CogVideoXDDIMScheduler(
-            prediction_type="v_prediction",
-            rescale_betas_zero_snr=True,
-            snr_shift_scale=1.0,
-            timestep_spacing="trailing",
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            beta_end=0.012,
-        )
+        self._scheduler = make_scheduler("ddim")
         self._scheduler.set_timesteps(steps, device=device)
         generator = torch.Generator().manual_seed(0)
 

@@ -93,7 +93,7 @@ class Contender:
         """The method on a transformer. Gives the run of the engine's methods, whose report tells more."""
         if self.method in PACKAGES:
             return PACKAGES[self.method].session(transformer, self.settings, occasion)
-        return hero_session(transformer, self.config(), occasion.steps)
+        return hero_session(transformer, self.config(), occasion.steps, occasion.scheduler)
 
 
 def _shown(value: Any) -> str:
@@ -117,16 +117,19 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 TRUER = {"tau": 0.25, "forecast": "linear", "shallow": "forecast", "text": "omit"}
 """The truest of HERO in trials, with a cool-down."""
-FITTED = {**TRUER, "forecast": "fitted"}
-"""The truest without one."""
+SPARSE = {**TRUER, "tau": 0.1, "patch": (1, 8, 12), "ratio": 0.01}
+"""As little refreshing as can be: one token in 96, of the first tenth of the blocks."""
 HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
-    FITTED,
-    {**FITTED, "warmup": SHORT_WARMUP},
+    {**TRUER, "forecast": "fitted"},
     {**TRUER, "warmup": SHORT_WARMUP},
-    {**TRUER, "tau": 0.1, "warmup": SHORT_WARMUP},
+    *(
+        {**family, "forecast": forecast, "feedback": 1.0, "warmup": SHORT_WARMUP}
+        for family in (TRUER, SPARSE)
+        for forecast in ("linear", "quadratic")
+    ),
 )
-"""HERO as in the paper, and the truest with and without a cool-down."""
+"""HERO as in the paper, the truest without a cool-down, with one, and with error feedback too."""
 
 LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
     "hero": tuple(
@@ -143,11 +146,12 @@ LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
 
 HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
     "context": ("selected", "cached_kv"),
-    "forecast": ("linear", "fitted"),
+    "forecast": ("linear", "quadratic", "fitted"),
     "shallow": ("reuse", "forecast"),
     "text": ("omit", "refresh"),
     "tau": (0.1, 0.25, 0.5, 0.75),
     "ratio": (1 / 6, 1 / 3),
+    "feedback": (0.0, 1.0),
     "warmup": (None, SHORT_WARMUP),
 }
 """What the search tries of HERO's settings, besides interval and threshold. None: see :func:`fitted`."""
@@ -168,7 +172,7 @@ def fitted(
     name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
     for interval in INTERVALS:
         named = (Contender(method, {**settings, "interval": interval, name: amount}) for amount in amounts)
-        schedules = [one for one in named if _is_valid(one)]
+        schedules = [one for one in named if _is_valid(one, shape)]
         # A longer warm-up or cool-down is never faster.
         longest = bisect.bisect_left(
             schedules, True, key=lambda one: predicted_speedup(one, shape, steps) >= enough
@@ -178,10 +182,12 @@ def fitted(
             yield found
 
 
-def _is_valid(contender: Contender) -> bool:
+def _is_valid(contender: Contender, shape: ModelShape) -> bool:
     try:
-        contender.config()
-    except InputError:
+        config = contender.config()
+        if config is not None:
+            config.check(shape)
+    except (InputError, ConfigError):
         return False
     return True
 
@@ -212,14 +218,16 @@ def default_contenders(
     shape: ModelShape, steps: Sequence[int], targets: Sequence[float] = TARGETS
 ) -> list[Contender]:
     """A selection that needs no search: HERO's presets, and of every method for every target the smallest
-    interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down."""
+    interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down; of HERO with
+    error feedback, whose errors grow little with the interval, the three smallest."""
     found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
     families = [*(("hero", settings) for settings in HERO_FAMILIES), *FAMILIES]
     families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
     for target in targets:
         for method, settings in families:
             schedules = list(fitted(method, settings, target, shape, steps))
-            found += itertools.chain(*schedules[: 2 if "warmup" in settings else 1])
+            tried = 3 if "feedback" in settings else 2 if "warmup" in settings else 1
+            found += itertools.chain(*schedules[:tried])
     for method, package in PACKAGES.items():
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]

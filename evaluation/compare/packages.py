@@ -29,12 +29,14 @@ class Occasion:
         guided: whether a call holds both branches, the unconditional one first.
         timestep: gives that of the call at hand.
         mag_ratios: of MagCache, taken from the unaccelerated run.
+        scheduler: of the sampler.
     """
 
     steps: int
     guided: bool
     timestep: Callable[[], float]
     mag_ratios: list[float] | None = None
+    scheduler: Any = None
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ _FORMATS = {
     "ate": ".3f",
 }
 _MARKERS = "osD^vPX<>hp"
+# Of the methods but HERO, whose red none of them comes near.
+_COLORS = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
+    "#0b3c5d", "#d0a000", "#004d1a", "#4b0082",
+)  # fmt: skip
 _EXPLANATION = """\
 Speed-ups are over the unaccelerated run. *FLOPs*: by the engine's own accounting of the steps that ran; of \
 other packages, every linear layer, convolution and attention that really ran is counted. *clock*: time in \
@@ -191,7 +196,8 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
         from matplotlib.ticker import LogLocator, ScalarFormatter
     except ImportError as error:
         raise ImportError("drawing the frontier needs matplotlib: pip install matplotlib") from error
-    rows = [row for row in rows if row.contender is not None and row.counts]
+    # What reused nothing has no error, and no place on a logarithmic axis.
+    rows = [row for row in rows if row.contender is not None and row.counts and row.error > 0]
     samplers = list(dict.fromkeys(row.sampler for row in rows))
     if not samplers:
         return b""
@@ -237,4 +243,4 @@ def _look(number: int, label: str) -> dict[str, Any]:
     if label == HERO:
         return {"color": "#c22f2f", "marker": "*", "markersize": 11, "linewidth": 2.2, "zorder": 5}
     marker = _MARKERS[number % len(_MARKERS)]
-    return {"color": f"C{number % 10}", "marker": marker, "markersize": 5, "linewidth": 1}
+    return {"color": _COLORS[number % len(_COLORS)], "marker": marker, "markersize": 5, "linewidth": 1}

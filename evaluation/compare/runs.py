@@ -131,7 +131,12 @@ def _unaccelerated(model: AetherModel, group: Group, brief: bool, calibrate: boo
 
 
 def _sample(
-    model: AetherModel, meter: Meter, conditions: Conditions, group: Group, noise: torch.Tensor
+    model: AetherModel,
+    meter: Meter,
+    conditions: Conditions,
+    group: Group,
+    noise: torch.Tensor,
+    run: Any = None,
 ) -> torch.Tensor:
     generator = torch.Generator(model.device)
     generator.set_state(noise)
@@ -142,6 +147,7 @@ def _sample(
         dynamic_guidance=group.sampler == "reference" and conditions.uncond is not None,
         fps=FPS,
         generator=generator,
+        session=nullcontext(run),
     )
 
 
@@ -150,7 +156,9 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
     fast = shared_copy(reference.model.transformer)
     meter = Meter(fast, None if brief else reference.model.transformer)
     guided = reference.conditions.uncond is not None
-    occasion = Occasion(group.steps, guided, lambda: meter.timestep, reference.mag_ratios)
+    occasion = Occasion(
+        group.steps, guided, lambda: meter.timestep, reference.mag_ratios, reference.model.scheduler
+    )
     own = contender.config() is not None
     with (
         nullcontext() if own else counted(fast) as counter,
@@ -158,7 +166,7 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
         contender.session(fast, occasion) as run,
     ):
         warnings.simplefilter("ignore")
-        latent = _sample(reference.model, meter, reference.conditions, group, reference.noise)
+        latent = _sample(reference.model, meter, reference.conditions, group, reference.noise, run)
     if not torch.isfinite(latent).all():
         return {"failed": "NaN or infinite values in the final latent"}
     result = {

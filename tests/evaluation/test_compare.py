@@ -292,7 +292,9 @@ def test_the_report_shows_all_rows():
     )
     lines = csv_text([*MADE_UP, failed]).splitlines()
     assert len(lines) == 7 and lines[0].startswith("sampler,method,settings,runs,failed,flops_speedup")
-    assert frontier_png([*MADE_UP, failed])[:4] == b"\x89PNG"
+    picture = frontier_png([*MADE_UP, failed])
+    assert picture[:4] == b"\x89PNG"
+    assert frontier_png([*MADE_UP, row("fora", {"interval": 1}, 1.0, 0.0)]) == picture
     assert undominated([(1, 0.1), (2, 0.05), (3, 0.3), (2.5, 0.4)]) == [(2, 0.05), (3, 0.3)]
 
 
