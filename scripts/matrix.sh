@@ -2,8 +2,6 @@
 # Run the quick tests of the libraries with the oldest and the newest torch and diffusers that are supported, each
 # in an environment of its own: scripts/matrix.sh [oldest|newest] [arguments for pytest]
 # The oldest torch needs a Python of 3.10 to 3.12, and about 6 GB of disk: it only comes with CUDA.
-# Run so far: the newest half; of the oldest, tests/hero_engine, and tests/aether up to test_cli.py. There two equal
-# runs on a CPU may differ in their last bits, so that tests which want them equal fail, now this one, now that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh

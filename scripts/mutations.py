@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FEEDBACK = "tests/hero_engine/test_feedback.py"
 SESSION = "tests/hero_engine/test_session.py"
 ENGINE = "tests/reliability/test_engine.py"
 # Forked for every run from a process that has imported what takes long and is not ours.
@@ -70,6 +71,27 @@ MUTATIONS = (
         "stream.add_(self._value.read()) if in_place else stream + self._value.read()",
         "self._value.read().add_(stream)",
         ("tests/test_properties.py::test_a_refresh_writes_its_tokens_and_no_others",),
+    ),
+    Mutation(
+        "error feedback writes to the latent",
+        "hero_engine/noise.py",
+        "(latent.float() * signal).sub_(",
+        "latent.float().mul_(signal).sub_(",
+        (f"{FEEDBACK}::test_nothing_is_written_to_what_came_in",),
+    ),
+    Mutation(
+        "error feedback remembers steps that were sat out",
+        "hero_engine/feedback.py",
+        "if number != self._number + 1:",
+        "if number == 0:",
+        (f"{FEEDBACK}::test_a_branch_that_sat_out_begins_anew",),
+    ),
+    Mutation(
+        "error feedback weighs a miss by the scale of the step that mends it",
+        "hero_engine/feedback.py",
+        "asked.weigh(first",
+        "now.weigh(first",
+        (f"{FEEDBACK}::test_guidance_may_jump_between_a_mistake_and_its_mending",),
     ),
     Mutation(
         "an input is written in place",
@@ -142,8 +164,8 @@ MUTATIONS = (
     Mutation(
         "a hook's change of a LoRA not seen",
         "nodes/hero_run.py",
-        "with run.branch(ids or None, strengths):",
-        "with run.branch(ids or None):",
+        "with run.branch(ids or None, strengths, _weights(guider, options)):",
+        "with run.branch(ids or None, (), _weights(guider, options)):",
         ("tests/comfy/test_lora.py::test_a_lora_whose_strength_changes_drops_what_was_cached[core]",),
         needs="comfy_kitchen",
     ),

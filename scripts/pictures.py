@@ -23,9 +23,9 @@ sys.path.insert(0, str(ROOT))
 
 from hero_engine import HeroConfig  # noqa: E402 (the repository's, whatever is installed)
 from hero_engine.schedule import step_ages  # noqa: E402
+from tests.comfy.browser import WORKFLOWS, Page, comfyui_page, frames_of  # noqa: E402
 from tests.comfy.client import Server  # noqa: E402
 from tests.comfy.conftest import find_comfyui  # noqa: E402
-from tests.comfy.test_browser import CHROMIUM, FLAGS, READY, WORKFLOWS, Page, frames_of  # noqa: E402
 
 SIDE, GAP = 512, 4
 BACKGROUND = (24, 24, 27)
@@ -56,23 +56,13 @@ ACCELERATED = {
 
 @contextmanager
 def comfyui_in_a_browser(folder: Path) -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
     server = Server(find_comfyui(), folder / "base", ROOT).wait()
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            tab = browser.new_page(viewport={"width": 1800, "height": 1000}, device_scale_factor=1.5)
-            page = Page(tab, folder, server)
-            tab.goto(server.url, wait_until="domcontentloaded")
-            tab.wait_for_function(READY, timeout=90_000)
-            tab.wait_for_timeout(1500)
-            tab.keyboard.press("Escape")
+        with comfyui_page(server, folder, scale=1.5) as page:
             # Words on nodes also where the whole graph is in view.
             page.setting("LiteGraph.Canvas.MinFontSizeForLOD", 0)
             page.setting("Comfy.Minimap.Visible", False)
             yield page
-            browser.close()
     finally:
         server.stop()
 
