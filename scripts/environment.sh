@@ -16,6 +16,26 @@ torch_packages() {
     fi
 }
 
+# Gigabytes that are free for FOLDER, which need not exist yet.
+free_gigabytes() {
+    df -Pk "$(dirname "$(realpath -m "$1")")" | awk 'END { print int($4 / 1048576) }'
+}
+
+# with_comfyui FOLDER: ComfyUI's folder, if the environment FOLDER has its requirements or there is room for them.
+with_comfyui() {
+    local comfyui free
+    comfyui="$(comfyui_folder)"
+    if [ -n "$comfyui" ] && [ ! -e "$1/.installed" ]; then
+        free="$(free_gigabytes "$1")"
+        # 7 GB when installed, 3 of downloads meanwhile, and room for the tests' own files.
+        if [ "$free" -lt 12 ]; then
+            echo "ComfyUI is left out: its requirements need 12 GB of disk, $free are free" >&2
+            return
+        fi
+    fi
+    echo "$comfyui"
+}
+
 find_python() {
     local candidate
     for candidate in "${PYTHON:-}" python3.11 python3.12 python3.10 python3.13 python3; do
@@ -30,7 +50,8 @@ find_python() {
 }
 
 # environment FOLDER EXTRAS [COMFYUI]: make the environment FOLDER and install the project with EXTRAS, and
-# ComfyUI's requirements where its folder is given. Does nothing where that has been done for the same files.
+# ComfyUI's requirements where its folder is given. Does nothing where that has been done for the same files; leaves
+# nothing where it fails.
 environment() {
     local folder="$1" extras="$2" comfyui="${3:-}" python torch stamp
     python="$(find_python)"
@@ -43,9 +64,13 @@ environment() {
         echo "error: $python cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2
         return 1
     }
+    # Torch is named again, so that nothing else moves it.
     # shellcheck disable=SC2086 -- several packages
-    "$folder/bin/python" -m pip install --quiet $torch ${comfyui:+-r "$comfyui/requirements.txt"}
-    # Named again, so that nothing else moves them.
-    "$folder/bin/python" -m pip install --quiet $torch --editable ".[$extras]"
+    "$folder/bin/python" -m pip install --quiet $torch ${comfyui:+-r "$comfyui/requirements.txt"} &&
+        "$folder/bin/python" -m pip install --quiet $torch --editable ".[$extras]" || {
+        echo "error: $folder could not be set up ($(free_gigabytes "$folder") GB of disk are free)" >&2
+        rm -rf "$folder"
+        return 1
+    }
     echo "$stamp" > "$folder/.installed"
 }

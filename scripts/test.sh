@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
-comfyui="$(comfyui_folder)"
+comfyui="$(with_comfyui .venv-test)"
 environment .venv-test library,test,evaluation "$comfyui"
 .venv-test/bin/python -m ruff check .
 .venv-test/bin/python -m mypy
