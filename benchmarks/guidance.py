@@ -36,15 +36,14 @@ def reuse(interval: int) -> Iterator[None]:
     """Samples with the difference of the passes taken from an earlier step, for the time of the context."""
     original, step, difference = sampling._guided_output, 0, None
 
-    def guided(model, conditions, latent, scheduler, timestep, rotary, strength, branch) -> torch.Tensor:
+    def guided(pass_with, conditions, strength, branch, apart) -> torch.Tensor:
         nonlocal step, difference
-        arguments = (model, latent, scheduler, timestep, rotary)
         step += 1
         if strength is None or (step > WARMUP and (step - WARMUP) % interval):
-            conditional = sampling._transformer_output(*arguments, conditions.cond)
+            conditional = pass_with(conditions.cond)
         else:
             both = torch.cat([conditions.uncond, conditions.cond])
-            unconditional, conditional = sampling._transformer_output(*arguments, both).chunk(2)
+            unconditional, conditional = pass_with(both).chunk(2)
             difference = conditional - unconditional
         return conditional if strength is None else conditional + (strength - 1) * difference
 

@@ -370,6 +370,6 @@ def test_ctrl_c_in_a_real_process(tmp_path):
     assert "model: miniature" in process.stdout.readline()
     time.sleep(2)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "interrupted" in output
     assert not list(tmp_path.iterdir())

@@ -25,7 +25,7 @@ FLAGS = (
     "--no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ).split()
 READY = "() => !!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.HeroPatch)"
-RUN_MS = 240_000
+RUN_MS = 900_000
 
 
 class Page:
@@ -79,7 +79,7 @@ class Page:
     def wait_for_panel(self, text: str) -> None:
         """Until the live text says `text`."""
         script = "text => document.querySelector('.aether-hero')?.innerText.includes(text)"
-        self.tab.wait_for_function(script, arg=text, timeout=15_000)
+        self.tab.wait_for_function(script, arg=text, timeout=60_000)
 
     def widget(self, kind: str, name: str) -> Any:
         return self.js(
@@ -175,9 +175,10 @@ def comfyui_page(server: Any, artefacts: Path, scale: float = 1.0) -> Iterator[P
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         tab = browser.new_page(viewport={"width": 1800, "height": 1000}, device_scale_factor=scale)
+        tab.set_default_timeout(120_000)
         page = Page(tab, artefacts, server)
         tab.goto(server.url, wait_until="domcontentloaded")
-        tab.wait_for_function(READY, timeout=90_000)
+        tab.wait_for_function(READY, timeout=300_000)
         tab.wait_for_timeout(1500)
         tab.keyboard.press("Escape")
         page.errors.clear()

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 180
-RUN_SECONDS = 300
+START_SECONDS = 600
+RUN_SECONDS = 900
 
 
 class PromptError(RuntimeError):
@@ -107,7 +107,7 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+        with urllib.request.urlopen(self.url + path, timeout=120) as answer:
             return json.loads(answer.read())
 
     def post(self, path: str, body: Any) -> Any:
@@ -115,7 +115,7 @@ class Server:
             self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 content = answer.read()
         except urllib.error.HTTPError as error:
             raise PromptError(json.loads(error.read())) from error
@@ -167,7 +167,7 @@ class Server:
 
     def _outputs(self, prompt_id: str) -> dict[str, Any]:
         """From the history, where a prompt appears a moment after its success is announced."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             history = self.get(f"/history/{prompt_id}")
             if prompt_id in history:

@@ -191,7 +191,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
         assert len(list((server.base / "output/aether").glob("blender_depth_*_exr/depth_*.exr"))) == 17
         assert len(list((server.base / "output/aether").glob("blender_camera_*.glb"))) == 1
     videos = "() => [...document.querySelectorAll('video')].filter(v => v.readyState > 0).length"
-    page.tab.wait_for_function(f"() => ({videos})() >= 2", timeout=30_000)
+    page.tab.wait_for_function(f"() => ({videos})() >= 2", timeout=120_000)
     page.shot(f"{name}_after_run")
 
 

@@ -25,7 +25,7 @@ def ask(cases: list[dict[str, Any]], clips: list[tuple[str, int, int, int]] = ()
     """What web/cost.js answers, run in node."""
     command = [str(NODE), str(Path(__file__).with_name("cost_cases.mjs")), str(ROOT / "web" / "cost.js")]
     text = json.dumps({"cases": cases, "clips": clips})
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(done.stdout)
 
 

@@ -1,0 +1,108 @@
+"""How the time of a run grows with its steps and frames, beside what hero_engine.cost predicts.
+
+    python -m benchmarks.scaling                    on a GPU at Aether's true size, else "medium" on the CPU
+    python -m benchmarks.scaling --size small --only "HERO balanced" --rounds 3
+
+A run of the base setting is the measure: of every other one, the predicted ratio to it (FLOPs) stands beside
+the measured ones (clock, and CPU time of the one thread that does the work). Each step counts with the median
+of its kind, so that a stall of the machine counts for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from hero_engine.cost import full_step_flops, predict
+
+from .contenders import Contender
+from .sizes import SIZES, Size
+from .speed import Times, choose, machine, race
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run: latent frames of the clip, and denoising steps."""
+
+    frames: int
+    steps: int
+
+    def of(self, size: Size) -> Size:
+        return replace(size, grid=(self.frames, *size.grid[1:]))
+
+
+def settings(frames: int, steps: int) -> Iterator[Setting]:
+    """The base first; then half and twice its steps, about half and twice its frames."""
+    yield Setting(frames, steps)
+    yield Setting(frames, steps // 2)
+    yield Setting(frames, 2 * steps)
+    yield Setting((frames + 1) // 2, steps)
+    yield Setting(2 * frames - 1, steps)
+
+
+def predicted_flops(contender: Contender, size: Size, steps: int) -> float:
+    if contender.config is None:
+        return steps * full_step_flops(size.shape)
+    return predict(contender.config, size.shape, steps).flops
+
+
+def table(named: dict[str, Contender], size: Size, times: dict[Setting, dict[str, Times]]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| method | latent frames | steps | full | predicted | clock | off | CPU time | off |",
+        "|---|" + "---|" * 8,
+    ]
+    base = next(iter(times))
+    for name, contender in named.items():
+        first = times[base][name]
+        for setting, measured in times.items():
+            own = measured[name]
+            cells = [name, setting.frames, setting.steps, sum(own.full) * setting.steps // len(own.full)]
+            if setting == base:
+                cells += ["1", "1", "", "1", ""]
+            else:
+                ratio = predicted_flops(contender, setting.of(size), setting.steps)
+                ratio /= predicted_flops(contender, size, base.steps)
+                cells.append(f"{ratio:.3f}")
+                for seconds, unit in ((own.clock, first.clock), (own.cpu, first.cpu)):
+                    found = own.typical(seconds) / first.typical(unit)
+                    cells += [f"{found:.3f}", f"{found / ratio - 1:+.1%}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    cuda = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default="cuda" if cuda else "cpu", help="where (a GPU where there is one)"
+    )
+    parser.add_argument("--size", choices=SIZES, help="of the model (aether on a GPU, else medium)")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps of the base setting (10)")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each setting (1)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=["HERO paper"], help="beside untouched")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--out", type=Path, help="write the results there as well")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    size = SIZES[arguments.size or ("aether" if device.type == "cuda" else "medium")]
+    named = choose(arguments.only, {})
+    times = {
+        setting: race(named, setting.of(size), setting.steps, arguments.rounds, 1, device)
+        for setting in settings(size.grid[0], arguments.steps)
+    }
+    text = f"{machine(device)}; {size}; {arguments.rounds} round(s)\n\n{table(named, size, times)}"
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
