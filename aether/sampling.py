@@ -48,6 +48,19 @@ class Branch(Protocol):
     def __call__(self, name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]: ...
 
 
+class Accelerated(Protocol):
+    """What a session may give, as ``hero_engine.HeroRun`` is one.
+
+    Attributes:
+        branch: stands around passes.
+    """
+
+    branch: Branch
+
+    def needs_all(self, timestep: float) -> bool:
+        """Whether no pass should be left out of the step."""
+
+
 def _unnamed(name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]:
     return nullcontext()
 
@@ -83,11 +96,12 @@ def sample(
         fps: frames per second of the clip: 8, 10, 12, 15 or 24.
         generator: the one already given to ``condition``. Without it torch's global generator is used.
         session: a context manager that is entered around the loop only and left whatever happens, such as
-            ``hero_engine.hero_session(...)``. Where it gives an object with a method ``branch``, as that
-            does, passes run inside ``branch(name, weights=...)``, which tells what each part of the batch
-            weighs in the guided answer. The name is None, or where some steps have one pass "unconditional"
-            and "conditional": the passes of the other steps then do not run as one batch but one by one, so
-            that what is cached of one stays apart from the other.
+            ``hero_engine.hero_session(...)``. Where it gives an object with the methods of
+            :class:`Accelerated`, as that does, passes run inside ``branch(name, weights=...)``, which tells
+            what each part of the batch weighs in the guided answer. The name is None, or where passes may be
+            left out "unconditional" and "conditional": they then do not run as one batch but one by one, so
+            that what is cached of one stays apart from the other, and none is left out of a step that
+            ``needs_all``.
         callback: called after every step; returning False ends the run.
 
     Returns:
@@ -111,17 +125,19 @@ def sample(
     timesteps = _timesteps(scheduler, steps, model.device)
     latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
     predicted = None
-    strengths = [None] * len(timesteps)
-    if guided:
-        strengths = _strengths(scale, dynamic, timesteps.tolist(), steps, tolerance)
-    with nullcontext() if session is None else session as run:
-        apart = None in strengths and strengths.count(None) < len(strengths)
-        branch = getattr(run, "branch", None)
-        # Without it nothing is cached, and one batch is as good.
-        apart = apart and branch is not None
+    places = timesteps.tolist()
+    strengths = _strengths(scale, dynamic, places, steps) if guided else [1.0] * len(places)
+    # Whether a pass may be left out: all of a run's first ones, or those at steps that hardly guide.
+    spared = [not guided or strength - 1 <= tolerance for strength in strengths]
+    with nullcontext() if session is None else session as entered:
+        run = entered if hasattr(entered, "needs_all") else None
+        apart = run is not None and True in spared and False in spared
         for index, timestep in enumerate(timesteps):
             pass_with = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
-            output = _guided_output(pass_with, conditions, strengths[index], branch or _unnamed, apart)
+            alone = spared[index] and not (apart and run.needs_all(float(places[index])))
+            strength = None if alone else strengths[index]
+            branch = run.branch if run is not None else _unnamed
+            output = _guided_output(pass_with, conditions, strength, branch, apart)
             before = timesteps[index - 1] if index else None
             latent, predicted = _scheduler_step(
                 scheduler, output, predicted, timestep, before, latent, generator
@@ -163,7 +179,8 @@ def skipped_steps(
     dynamic_guidance: bool | None = None,
     guidance_skip: float = 0.0,
 ) -> list[int]:
-    """Numbers (from 0) of the steps that :func:`sample` runs without the unconditional pass.
+    """Numbers (from 0) of the steps that :func:`sample` runs without the unconditional pass, where no session
+    needs it.
 
     None where the run is not guided at all. Arguments, errors: as for ``sample``.
     """
@@ -175,16 +192,13 @@ def skipped_steps(
         return []
     dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
     timesteps = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
-    strengths = _strengths(scale, dynamic, timesteps, steps, tolerance)
-    return [index for index, strength in enumerate(strengths) if strength is None]
+    strengths = _strengths(scale, dynamic, timesteps, steps)
+    return [index for index, strength in enumerate(strengths) if strength - 1 <= tolerance]
 
 
-def _strengths(
-    scale: float, dynamic: bool, timesteps: list[int], steps: int, tolerance: float
-) -> list[float | None]:
-    """The guidance scale of each step, None where the unconditional pass is left out."""
-    scales = [_dynamic_scale(scale, timestep, steps) if dynamic else scale for timestep in timesteps]
-    return [None if strength - 1 <= tolerance else strength for strength in scales]
+def _strengths(scale: float, dynamic: bool, timesteps: list[int], steps: int) -> list[float]:
+    """The guidance scale of each step."""
+    return [_dynamic_scale(scale, timestep, steps) if dynamic else scale for timestep in timesteps]
 
 
 def _guided_output(

@@ -1,14 +1,16 @@
 """What cheaper guidance changes: the unconditional pass left out where the scale is nearly 1, and the
-difference of the two passes reused on other steps.
+difference of the two passes reused on other steps; beside HERO, which makes both passes cheaper.
 
     python -m benchmarks.guidance
 
-Planning on the bundled miniature in 50 steps. Every figure is |a - b| / |b| of the final unified latent, b
-being the run with both passes on every step, of the same sampler; beside it the passes of a step, on average.
+Planning on the bundled miniature, with each sampler, and with Aether's dynamic scale and a
+constant one. The error is |a - b| / |b| of the final unified latent, b being the run with both passes on
+every step; the speed-up is that by FLOPs.
 
     skip T      the conditional pass alone where the scale is at most 1 + T
     reuse N     conditional + (scale - 1) * (conditional - unconditional) with the difference of the latest
                 step that had both; on N - 1 of N steps, beginning after the fourth
+    line N      the same with the difference extrapolated from the latest two
 """
 
 from __future__ import annotations
@@ -22,30 +24,40 @@ import numpy as np
 import torch
 
 from aether import sampling
+from aether.loading import make_scheduler
 from aether.miniature import build, random_scene, render
 from aether.model import AetherModel
 from aether.tasks import condition
+from evaluation.compare.meter import counted
 from hero_engine import HeroConfig, hero_session
 
-STEPS = 50
 WARMUP = 4
 
 
 @contextmanager
-def reuse(interval: int) -> Iterator[None]:
-    """Samples with the difference of the passes taken from an earlier step, for the time of the context."""
-    original, step, difference = sampling._guided_output, 0, None
+def reuse(interval: int, line: bool) -> Iterator[None]:
+    """Samples with the difference of the passes taken from earlier steps, for the time of the context."""
+    original, step = sampling._guided_output, 0
+    known: list[tuple[float, torch.Tensor]] = []
+
+    def difference_at(timestep: float) -> torch.Tensor:
+        now, difference = known[-1]
+        if not line or len(known) < 2:
+            return difference
+        before, older = known[-2]
+        return difference + (difference - older) * ((timestep - now) / (now - before))
 
     def guided(pass_with, conditions, strength, branch, apart) -> torch.Tensor:
-        nonlocal step, difference
+        nonlocal step
         step += 1
-        if strength is None or (step > WARMUP and (step - WARMUP) % interval):
-            conditional = pass_with(conditions.cond)
-        else:
-            both = torch.cat([conditions.uncond, conditions.cond])
-            unconditional, conditional = pass_with(both).chunk(2)
-            difference = conditional - unconditional
-        return conditional if strength is None else conditional + (strength - 1) * difference
+        timestep = float(pass_with.args[3])
+        if strength is None:
+            return pass_with(conditions.cond)
+        if step > WARMUP and (step - WARMUP) % interval:
+            return pass_with(conditions.cond).add(difference_at(timestep), alpha=strength - 1)
+        unconditional, conditional = pass_with(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
+        known.append((timestep, conditional - unconditional))
+        return unconditional + strength * (conditional - unconditional)
 
     sampling._guided_output = guided
     try:
@@ -55,28 +67,18 @@ def reuse(interval: int) -> Iterator[None]:
 
 
 def runner(
-    model: AetherModel, pictures: dict[str, np.ndarray], seed: int, dynamic: bool
+    model: AetherModel, pictures: dict[str, np.ndarray], seed: int, dynamic: bool, steps: int
 ) -> Callable[..., tuple[torch.Tensor, float]]:
-    """A function that samples with options, and gives the latent and the passes per step."""
+    """A function that samples with options, and gives the latent and the FLOPs that ran."""
 
     def run(around: Any = None, **options: Any) -> tuple[torch.Tensor, float]:
         generator = torch.Generator().manual_seed(seed)
         conditions = condition(model, "planning", **pictures, generator=generator)
-        passes = 0
-
-        def count(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-            nonlocal passes
-            passes += len(kwargs["hidden_states"])
-
-        hook = model.transformer.register_forward_pre_hook(count, with_kwargs=True)
-        try:
-            with around or nullcontext():
-                latent = sampling.sample(
-                    model, conditions, steps=STEPS, dynamic_guidance=dynamic, generator=generator, **options
-                )
-        finally:
-            hook.remove()
-        return latent, passes / STEPS
+        with counted(model.transformer) as counter, around or nullcontext():
+            latent = sampling.sample(
+                model, conditions, steps=steps, dynamic_guidance=dynamic, generator=generator, **options
+            )
+        return latent, counter.flops
 
     return run
 
@@ -85,38 +87,43 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-def table(model: AetherModel, pictures: dict[str, np.ndarray], seed: int, name: str) -> None:
+def attempts(model: AetherModel, dynamic: bool, steps: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names, and what to run them with."""
+    for tolerance in (0.01, 0.05, 0.1) if dynamic else ():
+        yield f"skip {tolerance:g}", {"guidance_skip": tolerance}
+    for interval, line in ((2, False), (2, True), (3, False), (4, False)):
+        yield f"{'line' if line else 'reuse'} {interval}", {"around": reuse(interval, line)}
+    for preset in ("quality", "balanced", "fast"):
+        for tolerance in (0.0, 0.05) if dynamic else (0.0,):
+            session = hero_session(model.transformer, HeroConfig.preset(preset), steps, model.scheduler)
+            name = f"HERO {preset}" + (f", skip {tolerance:g}" if tolerance else "")
+            yield name, {"session": session, "guidance_skip": tolerance}
+
+
+def table(model: AetherModel, pictures: dict[str, np.ndarray], seed: int, name: str, steps: int) -> None:
     """Print the rows of one model, whose scheduler is the sampler."""
     for dynamic in (True, False):
-        run = runner(model, pictures, seed, dynamic)
-        truth, _ = run()
-        rows: dict[str, tuple[Any, dict[str, Any]]] = {}
-        if dynamic:
-            rows = {f"skip {t:g}": (None, {"guidance_skip": t}) for t in (1e-5, 0.01, 0.05, 0.1)}
-            for t in (0.0, 0.05, 0.1):
-                session = hero_session(model.transformer, HeroConfig.preset("paper"), STEPS)
-                rows[f"HERO paper, skip {t:g}"] = (None, {"guidance_skip": t, "session": session})
-        rows |= {f"reuse {n}": (reuse(n), {}) for n in (2, 3)}
-        for row, (around, options) in rows.items():
-            latent, passes = run(around, **options)
-            kind = "dynamic" if dynamic else "constant"
-            print(f"| {name} | {kind} | {row} | {passes:.2f} | {distance(latent, truth):.5f} |", flush=True)
+        run = runner(model, pictures, seed, dynamic, steps)
+        truth, whole = run()
+        for row, options in attempts(model, dynamic, steps):
+            latent, flops = run(**options)
+            kind, error = "dynamic" if dynamic else "constant", distance(latent, truth)
+            print(f"| {name} | {kind} | {row} | {whole / flops:.2f}x | {error:.4f} |", flush=True)
 
 
-def main() -> None:
-    from aether.loading import make_scheduler
-
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What cheaper guidance changes.")
     parser.add_argument("--seed", type=int, default=0, help="scene and noise (0)")
+    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     clip = render(random_scene(arguments.seed), 17, 64, 96, 12).rgb
-    print("| sampler | scale | | passes a step | distance |")
+    print("| sampler | scale | | speed-up | error |")
     print("|---|---|---|---|---|")
     for name in ("dpm", "ddim"):
         model = AetherModel(**{**vars(build()), "scheduler": make_scheduler(name)})
-        table(model, {"image": clip[0], "goal": clip[-1]}, arguments.seed, name)
+        table(model, {"image": clip[0], "goal": clip[-1]}, arguments.seed, name, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -95,8 +95,9 @@ def predict(
         steps: denoising steps, at least 1.
         batch: forwards per step (2 with classifier-free guidance).
         element_bytes: bytes of one number (2 for bfloat16).
-        half_steps: numbers (from 0) of the steps that run half the forwards, because guidance leaves the
-            unconditional ones out (see ``aether.sampling.skipped_steps``).
+        half_steps: numbers (from 0) of the steps of which guidance leaves the unconditional forwards out (see
+            ``aether.sampling.skipped_steps``): half of all, but none of full steps before the cool-down,
+            from which cached ones go on (see ``HeroRun.needs_all``).
 
     Raises:
         ConfigError: a setting does not fit the model, or a count is below 1.
@@ -108,13 +109,16 @@ def predict(
     counts = config.resolve(shape.blocks, steps)
     if half_steps and batch % 2:
         raise ConfigError("half_steps", f"a batch of {batch} has no half; with guidance it is 2")
-    ages = step_ages(config.schedule(counts), steps)
+    schedule = config.schedule(counts)
+    ages = step_ages(schedule, steps)
     full = ages.count(0)
     whole = full_step(shape)
     work = {age: config.work(shape, counts, age) if age else whole for age in {*ages, 1}}
     # With every step full, the share still says what a cached step would cost.
     share = statistics.fmean(work[age].total for age in ages if age) if full < steps else work[1].total
-    forwards = [batch // 2 if number in half_steps else batch for number in range(steps)]
+    end = schedule.end if schedule.interval > 1 else 0
+    halved = [number in half_steps and (age > 0 or number >= end) for number, age in enumerate(ages)]
+    forwards = [batch // 2 if half else batch for half in halved]
     parts = [(count, work[age]) for count, age in zip(forwards, ages, strict=True)]
     flops = sum(count * part.total for count, part in parts)
     unaccelerated = batch * steps * whole.total

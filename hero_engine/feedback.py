@@ -55,12 +55,50 @@ class Asked:
         return total
 
 
+@dataclass
+class _Visit:
+    """A step as the ledger has seen it: who has asked, and whether for a full answer."""
+
+    number: int
+    timestep: float
+    callers: list[Feedback]
+    full: list[bool]
+
+
 class Ledger:
-    """What the calls of one step owe together: guidance makes one answer of theirs."""
+    """What the calls of one step owe together, guidance making one answer of theirs, and the steps since the
+    full one before."""
 
     def __init__(self) -> None:
+        self._visits: list[_Visit] = []
         self._owed: Tensor | None = None
-        self._number = -1
+
+    def enter(self, caller: Feedback, asked: Asked, full: bool) -> None:
+        """A branch asks in a step."""
+        if not self._visits or self._visits[-1].number != asked.number:
+            if self._visits and all(self._visits[-1].full):
+                del self._visits[:-1]
+            self._visits.append(_Visit(asked.number, asked.timestep, [], []))
+            self._owed = None
+        self._visits[-1].callers.append(caller)
+        self._visits[-1].full.append(full)
+
+    def stretch(self) -> dict[int, float] | None:
+        """Timesteps of the steps from the full one before to the one at hand, by number.
+
+        None where not all are here who have asked since: what a part of the guided answer lacks cannot be
+        made good. Cached steps may have been sat out, and who sits out is taken to be asked first otherwise.
+        """
+        if len(self._visits) < 2:
+            return None
+        begin, *between, now = self._visits
+        if now.number - begin.number != len(between) + 1:
+            return None
+        if not all(begin.full) or now.callers != begin.callers[: len(now.callers)]:
+            return None
+        if any(any(visit.full) or any(c not in begin.callers for c in visit.callers) for visit in between):
+            return None
+        return {visit.number: visit.timestep for visit in self._visits}
 
     def settle(self, owed: Tensor | None, asked: Asked) -> Tensor | None:
         """Take in what a call owes.
@@ -71,8 +109,6 @@ class Ledger:
         """
         if asked.weights is None:
             return owed
-        if asked.number != self._number:
-            self._owed, self._number = None, asked.number
         if owed is not None:
             self._owed = owed if self._owed is None else self._owed + owed
         weight = sum(asked.weights)
@@ -97,7 +133,6 @@ class Feedback:
         self._ledger = ledger
         self._full: tuple[Asked, Tensor] | None = None
         self._given: list[tuple[Asked, Tensor]] = []
-        self._number = -1
 
     @property
     def bytes(self) -> int:
@@ -113,7 +148,7 @@ class Feedback:
                 the batch first.
             asked: when, and what for.
         """
-        self._follow(asked.number)
+        self._ledger.enter(self, asked, full=False)
         self._given.append((asked, self._noise.clean(latent, velocity, asked.timestep)))
 
     def full(self, latent: Tensor, velocity: Tensor, asked: Asked) -> Tensor | None:
@@ -124,7 +159,7 @@ class Feedback:
         Returns:
             the answer that makes good what was missed; None where nothing was.
         """
-        self._follow(asked.number)
+        self._ledger.enter(self, asked, full=True)
         clean = self._noise.clean(latent, velocity, asked.timestep)
         due = self._ledger.settle(self._owed(clean, asked), asked)
         self._full, self._given = (asked, clean), []
@@ -133,31 +168,26 @@ class Feedback:
         _, noise = self._noise.levels(asked.timestep)
         return (velocity.float() - due / noise).to(velocity.dtype)
 
-    def _follow(self, number: int) -> None:
-        """A branch that has sat a step out (guidance without effect) begins anew."""
-        if number != self._number + 1:
-            self._full, self._given = None, []
-        self._number = number
-
     def _owed(self, clean: Tensor, now: Asked) -> Tensor | None:
         """What the guided clean latent of a full step is to be moved by, for what this branch missed."""
-        if self._full is None or not self._given:
+        times = self._ledger.stretch()
+        if self._full is None or not self._given or times is None or self._full[0].number not in times:
             return None
         begin, first = self._full
-        times = [asked for asked, _ in self._given] + [now]
-        if any((asked.weights is None) != (now.weights is None) for asked in times):
+        if any((asked.weights is None) != (now.weights is None) for asked, _ in self._given):
             return None
-        length = times[-2].timestep - now.timestep
+        length = times[now.number - 1] - now.timestep
         # What the last step says is the result.
         if now.timestep < length * (LAST_NOISY_STEPS if self._noise.stochastic else 1.0):
             return None
         # As long a step as the last: schedules of few steps are even, those of many nearly so.
         weight = self._noise.weight(now.timestep, now.timestep - length)
         owed = clean.new_zeros(())
-        for (asked, given), later in zip(self._given, times[1:], strict=True):
+        for asked, given in self._given:
             place = (asked.timestep - begin.timestep) / (now.timestep - begin.timestep)
             missed = asked.weigh(first + (clean - first) * place - given)
-            owed = owed + missed * (self._noise.weight(asked.timestep, later.timestep) / weight)
+            later = times[asked.number + 1]
+            owed = owed + missed * (self._noise.weight(asked.timestep, later) / weight)
         return owed * (self._share * self._trust(now))
 
     def _trust(self, asked: Asked) -> float:

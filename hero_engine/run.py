@@ -50,7 +50,8 @@ class HeroRun:
     unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
     name given with :meth:`branch` and their order under that name (samplers of higher order ask twice at one
     timestep). The branches of a step are full or cached together. A branch may sit steps out, as guidance of
-    scale 1 has no use for the unconditional one; where it missed too much, the step it comes back in is full.
+    scale 1 has no use for the unconditional one: :meth:`needs_all` says where that would cost more than it
+    saves. Where it missed a full step, the one it comes back in is full.
 
     Where memory runs out in a step, everything cached is freed and the step is computed without. A second
     failure in a pass ends caching for the rest of it, and one without anything cached is the caller's.
@@ -135,6 +136,19 @@ class HeroRun:
         finally:
             self._branch_name, self._branch_adapters, self._branch_weights = previous
 
+    def needs_all(self, timestep: float) -> bool:
+        """Whether no branch should sit out the step: it is a full one, from which cached ones go on.
+
+        Guidance multiplies the difference of the branches; where one goes on from an older full step than the
+        other, that is multiplied, too.
+
+        Args:
+            timestep: the scheduler's, of the next step or of the one at hand.
+        """
+        self._enter_step(timestep)
+        goes_on = self._schedule.interval > 1 and self._planned is not Reason.COOLDOWN
+        return self._planned.full and goes_on
+
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
@@ -143,7 +157,10 @@ class HeroRun:
             raise ConfigError("weights", f"{parts} cannot be those of equal parts of a batch of {call.batch}")
         signature = call.signature, self._branch_adapters
         call = replace(call, signature=signature, weights=self._branch_weights)
-        self._enter_step(call)
+        self._enter_step(call.timestep)
+        if not self._in_pass:
+            self._in_pass = True
+            self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
         name = self._name_call()
         watch = Stopwatch(call.device)
         if self._memory_failures < _ATTEMPTS:
@@ -204,14 +221,12 @@ class HeroRun:
         for report in self.reports:
             report.settle()
 
-    def _enter_step(self, call: ModelCall) -> None:
-        if call.timestep > self._timestep or not self._in_pass:
+    def _enter_step(self, timestep: float) -> None:
+        if timestep > self._timestep:
             self.reset()
-            self._in_pass = True
-            self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
-        if call.timestep == self._timestep:
+        if timestep == self._timestep:
             return
-        self._timestep = call.timestep
+        self._timestep = timestep
         self._calls.clear()
         self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
         self._rates = []
@@ -240,7 +255,7 @@ class HeroRun:
             return held, self._planned
         if new or not held.branch.ready:
             return held, Reason.NO_CACHE
-        if self._full_steps - held.full <= self.method.patience:
+        if held.full == self._full_steps:
             return held, self._planned
         if sum(self._calls.values()) == 1:
             self._promote()

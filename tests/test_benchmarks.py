@@ -1,7 +1,8 @@
-"""The benchmark of speed runs, counts full steps and writes its table."""
+"""The benchmarks run, count full steps and FLOPs, and write their tables."""
 
 import pytest
 
+from benchmarks import guidance, scaling
 from benchmarks.sizes import SIZES, build_model
 from benchmarks.speed import Times, main
 from evaluation.compare.meter import shared_copy
@@ -37,3 +38,41 @@ def test_side_by_side(tmp_path):
     assert [row[:2] for row in rows] == [["untouched", "6"], *([name, "5"] for name in names)]
     assert len({len(row) for row in [*rows, lines[2].strip("|").split("|")]}) == 1
     assert rows[0][7:10] == ["1.000x"] * 3 and rows[0][3] == "" and rows[1][3].endswith(" s")
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+@pytest.mark.slow
+def test_scaling_says_what_is_predicted(tmp_path):
+    out = tmp_path / "scaling.md"
+    scaling.main(["--device", "cpu", "--size", "tiny", "--steps", "6", "--only", "FORA", "--out", str(out)])
+    rows = rows_of(out.read_text())
+    # FORA's first four steps are full, then every second one.
+    full = {row[2]: row[3] for row in rows if row[0] == "FORA"}
+    assert full == {"6": "5", "3": "3", "12": "8"}
+    untouched = [row for row in rows if row[0] == "untouched"]
+    assert [row[1:4] for row in untouched] == [
+        ["5", "6", "6"], ["5", "3", "3"], ["5", "12", "12"], ["3", "6", "6"], ["9", "6", "6"],
+    ]  # fmt: skip
+    predicted = [float(row[4]) for row in untouched]
+    assert predicted[:3] == [1, 0.5, 2] and 0.6 <= predicted[3] < 0.65 and 1.8 < predicted[4] <= 1.9
+    for row in rows:
+        clock, off = float(row[5]), row[6]
+        assert clock > 0 and (off == "") == (row[1:3] == ["5", "6"])
+
+
+@pytest.mark.slow
+def test_guidance_counts_the_passes_that_ran(capsys):
+    guidance.main(["--steps", "6"])
+    rows = rows_of(capsys.readouterr().out)
+    assert {tuple(row[:2]) for row in rows} == {
+        (s, k) for s in ("dpm", "ddim") for k in ("dynamic", "constant")
+    }
+    found = {row[2]: (row[3], float(row[4])) for row in rows if row[:2] == ["ddim", "constant"]}
+    # Of six steps the fifth has one pass: 12 passes over 11.
+    assert found["reuse 2"][0] == found["line 2"][0] == "1.09x" and found["reuse 3"][0] == "1.20x"
+    assert 0 < found["line 2"][1] != found["reuse 2"][1] < 0.5

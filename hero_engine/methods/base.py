@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -87,12 +87,7 @@ class Method(Generic[ConfigT]):
     Args:
         adapter: of the model.
         config, counts: the settings, and what they come to for this model.
-
-    Attributes:
-        patience: full steps that a branch may have sat out, and still be cached on the next.
     """
-
-    patience: ClassVar[int] = 0
 
     def __init__(self, adapter: ModelAdapter, config: ConfigT, counts: Any):
         self.adapter = adapter

@@ -30,9 +30,6 @@ from .base import Method, Moment, Step
 class Hero(Method[HeroConfig]):
     """HERO on one model. The branches of a pass share the choice of tokens."""
 
-    # The forecast goes by the timestep, so that it also reaches over a step more.
-    patience = 1
-
     def __init__(self, adapter: ModelAdapter, config: HeroConfig, counts: Any):
         super().__init__(adapter, config, counts)
         self._draws: dict[Hashable, SharedDraws] = {}

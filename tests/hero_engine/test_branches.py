@@ -38,40 +38,61 @@ def reasons(report, name):
 EVERY = range(8)
 
 
-def test_one_branch_does_not_notice_that_another_sits_out():
+def test_a_branch_may_sit_cached_steps_out():
+    # Steps 0 F 1 F 2 C 3 F 4 C 5 F 6 C 7 F.
     config = HeroConfig(warmup=2)
     whole, _ = drive(config, uncond=EVERY, cond=EVERY)
-    some, _ = drive(config, uncond=[0, 1, 4, 5], cond=EVERY)
-    assert all(torch.equal(some["cond", step], whole["cond", step]) for step in EVERY)
+    some, report = drive(config, uncond=[0, 1, 3, 4, 5, 7], cond=EVERY)
+    assert all(torch.equal(output, whole[call]) for call, output in some.items())
+    assert reasons(report, "uncond") == ["warm-up", "warm-up", "interval", "cached", "interval", "interval"]
 
 
-def test_a_branch_that_missed_one_full_step_goes_on_from_what_it_has():
-    # Steps 0 F 1 F 2 C 3 F 4 C; alone and with a longer interval, it sees the same full steps.
-    config = {"warmup": 2, "ratio": 1.0}
-    together, report = drive(HeroConfig(interval=2, **config), uncond=[0, 1, 2, 4], cond=range(5))
-    alone, _ = drive(HeroConfig(interval=4, **config), uncond=[0, 1, 2, 4])
-    assert reasons(report, "uncond") == ["warm-up", "warm-up", "cached", "cached"]
-    assert torch.equal(together["uncond", 4], alone["uncond", 4])
-
-
-def test_the_step_in_which_a_branch_comes_back_after_two_is_full_for_all():
-    outputs, report = drive(HeroConfig(warmup=2), uncond=[0, 1, 6, 7], cond=EVERY)
-    # Full steps are 0, 1, 3, 5; it missed 3 and 5, so that 6, which would be cached, is full.
+@pytest.mark.parametrize("method", [HeroConfig, ForaConfig])
+def test_the_step_in_which_a_branch_comes_back_after_a_full_one_is_full_for_all(method):
+    outputs, report = drive(method(warmup=2), uncond=[0, 1, 4, 5], cond=EVERY)
+    # It missed 3, so that 4, which would be cached, is full.
     assert reasons(report, "uncond") == ["warm-up", "warm-up", "left out before", "cached"]
-    assert reasons(report, "cond")[5:] == ["interval", "left out before", "cached"]
-    plain, _ = drive(HeroConfig(interval=1), uncond=[6], cond=[6])
-    assert torch.equal(outputs["uncond", 6], plain["uncond", 6])
-    assert torch.equal(outputs["cond", 6], plain["cond", 6])
+    assert reasons(report, "cond")[3:6] == ["interval", "left out before", "cached"]
+    plain, _ = drive(HeroConfig(interval=1), uncond=[4], cond=[4])
+    assert torch.equal(outputs["uncond", 4], plain["uncond", 4])
+    assert torch.equal(outputs["cond", 4], plain["cond", 4])
+
+
+def asked(config, asking=True, passes=1):
+    """What a run says of each step in turn, and what the model then answers."""
+    needs, outputs = [], []
+    with hero_session(MODEL, config, len(TIMES)) as run:
+        for _ in range(passes):
+            for step, time in enumerate(TIMES):
+                if asking:
+                    needs.append(run.needs_all(time))
+                    assert run.needs_all(time) == needs[-1]
+                outputs.append(MODEL(**inputs(seed=step), timestep=torch.tensor([time]))[0])
+    return needs, outputs, run.reports
+
+
+@torch.no_grad()
+def test_full_steps_from_which_cached_ones_go_on_need_all_branches():
+    needs, _, _ = asked(HeroConfig(warmup=2, cooldown=2))
+    assert needs == [True, True, False, True, False, True, False, False]
+    assert not any(asked(HeroConfig(interval=1))[0]), "nothing goes on from anything"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_asking_changes_nothing(threshold):
+    config = HeroConfig(warmup=2, interval=4, threshold=threshold)
+    (needs, *one), (_, *other) = asked(config, passes=2), asked(config, asking=False, passes=2)
+    assert all(map(torch.equal, one[0], other[0])) and needs[:8] == needs[8:]
+    kinds = [
+        [[record.reason for record in report.records] for report in reports] for _, reports in (one, other)
+    ]
+    assert kinds[0] == kinds[1] and len(kinds[0]) == 2
 
 
 def test_behind_a_branch_that_has_run_already_it_is_full_alone():
     _, report = drive(HeroConfig(warmup=2), cond=EVERY, uncond=[0, 1, 6])
     assert reasons(report, "uncond")[2] == "left out before" and reasons(report, "cond")[6] == "cached"
-
-
-def test_methods_that_count_steps_do_not_reach_over_a_full_one():
-    _, report = drive(ForaConfig(warmup=2), uncond=[0, 1, 4], cond=EVERY)
-    assert reasons(report, "uncond") == ["warm-up", "warm-up", "left out before"]
 
 
 @pytest.mark.parametrize("missing", [{2}, {3}, {2, 3, 4}])
@@ -98,9 +119,15 @@ def test_predicted_flops_of_half_steps():
     fewer = predict(HeroConfig(interval=1), AETHER, 50, 2, half_steps=range(9))
     assert fewer.flops == pytest.approx(0.91 * every.flops)
     assert fewer.speedup_bound == pytest.approx(1 / 0.91)
-    # Steps 4, 6, ... are cached, steps 5, 7, ... full.
+    # Steps 4, 6, ... are cached, steps 5, 7, ... full: those have both halves.
     whole = predict(paper, AETHER, 50, 2)
     full, cached = (predict(paper, AETHER, 50, 2, half_steps=[number]) for number in (5, 4))
-    assert (whole.flops - full.flops) * whole.cached_share == pytest.approx(whole.flops - cached.flops)
+    assert full == whole
+    forward = whole.unaccelerated_flops / 100
+    assert whole.flops - cached.flops == pytest.approx(forward * whole.cached_share)
+    # But for those of the cool-down, from which nothing goes on.
+    cooled = HeroConfig(cooldown=5)
+    both, one = (predict(cooled, AETHER, 50, 2, half_steps=steps) for steps in ([], [46]))
+    assert both.flops - one.flops == pytest.approx(forward)
     with pytest.raises(ConfigError, match="^half_steps: "):
         predict(paper, AETHER, 50, 1, half_steps=[3])

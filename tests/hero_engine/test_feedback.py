@@ -76,11 +76,14 @@ def test_a_sampler_arrives_where_it_would_have_without_the_mistakes(cached, stoc
     assert relative(wrong, right) < 2e-5
 
 
-@pytest.mark.parametrize("scales", [(1, 3, 1.2, 4, 2), (4, 1.1, 3, 2, 1.02), (3, 3, 3, 3, 3)])
+@pytest.mark.parametrize(
+    "scales", [(1, 3, 1.2, 4, 2), (4, 1.1, 3, 2, 1.02), (3, 3, 3, 3, 3), (2, 1.0, 3, 4, 2), (2, 3, 1.0, 4, 2)]
+)
 @pytest.mark.parametrize("calls", ["batch", "unconditional first", "conditional first"])
 @pytest.mark.parametrize("stochastic", [False, True])
 def test_guidance_may_jump_between_a_mistake_and_its_mending(scales, calls, stochastic, monkeypatch):
-    """As above with two branches, each with mistakes of its own, and a scale for every step."""
+    """As above with two branches, each with mistakes of its own, and a scale for every step. Called one by
+    one, the unconditional branch sits out cached steps in which it counts for nothing."""
     noise = NoiseSchedule.of(scheduler())
     step = sde if stochastic else ddim
     monkeypatch.setattr(module, "GUIDED_TRUST", 1.0)
@@ -98,6 +101,8 @@ def test_guidance_may_jump_between_a_mistake_and_its_mending(scales, calls, stoc
         said = clean + torch.cat([random(20 + number), random(30 + number)]) * cached
         rows = {"batch": [[0, 1]], "unconditional first": [[0], [1]], "conditional first": [[1], [0]]}[calls]
         answers = velocity_to(noise, both, said, time)
+        if cached and scale == 1.0 and calls != "batch":
+            rows = [[1]]
         for row in rows:
             feedback = feedbacks[row[0] if len(row) == 1 else 0]
             asked = Asked(time, number, tuple(weights[row].tolist()))
@@ -146,6 +151,7 @@ def test_a_branch_of_little_weight_leaves_it_to_the_other():
     assert torch.allclose(ledger.settle(None, large), random(1) / 1.05)
     assert ledger.settle(None, large) is None
     assert ledger.settle(random(1), small) is None
+    ledger.enter(new(), Asked(680, 3, (1.0,)), full=True)
     assert ledger.settle(None, Asked(680, 3, (1.0,))) is None, "of another step"
 
 
@@ -166,6 +172,30 @@ def test_a_branch_that_sat_out_begins_anew():
     feedback.cached(random(1), random(3), Asked(760, 1))
     assert feedback.full(random(1), random(4), Asked(680, 3)) is None
     assert feedback.full(random(1), random(4), Asked(640, 4)) is None
+
+
+def test_alone_a_branch_pays_for_nothing():
+    """The conditional half of a full step, without the half that takes most of what it missed away."""
+    ledger = Ledger()
+    unconditional, conditional = new(ledger=ledger), new(ledger=ledger)
+
+    def ask(time: float, number: int, cached: bool, halves=(unconditional, conditional)):
+        paid = []
+        for half in halves:
+            weight = {1: 1.0}.get(len(halves), -1.0 if half is unconditional else 2.0)
+            call = (random(1), random(number + (half is conditional)), Asked(time, number, (weight,)))
+            paid.append(half.cached(*call) if cached else half.full(*call))
+        return [payment is not None for payment in paid]
+
+    ask(800, 0, cached=False)
+    ask(760, 1, cached=True)
+    assert ask(720, 2, cached=False, halves=[conditional]) == [False]
+    ask(680, 3, cached=True)
+    assert ask(640, 4, cached=False) == [False, False], "one of them goes on from an older step"
+    ask(600, 5, cached=True)
+    assert ask(560, 6, cached=False) == [True, True]
+    ask(520, 7, cached=True, halves=[conditional])
+    assert ask(480, 8, cached=False) == [False, True], "a cached step may be sat out"
 
 
 def test_nothing_is_written_to_what_came_in():
