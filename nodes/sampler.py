@@ -77,7 +77,8 @@ class AetherSampler(io.ComfyNode):
                     step=0.01,
                     advanced=True,
                     tooltip="Halve steps whose guidance is at most 1 + this: the unconditional half is left "
-                    "out. 0.05 halves 6 of 50. 0: only where guidance is exactly 1, which changes nothing.",
+                    "out. 0.05 halves 6 of 50, fewer under HERO. 0: only where guidance is exactly 1, which "
+                    "changes nothing.",
                 ),
             ],
             outputs=[

@@ -80,11 +80,11 @@ MUTATIONS = (
         (f"{FEEDBACK}::test_nothing_is_written_to_what_came_in",),
     ),
     Mutation(
-        "error feedback remembers steps that were sat out",
+        "error feedback pays for branches that are not there",
         "hero_engine/feedback.py",
-        "if number != self._number + 1:",
-        "if number == 0:",
-        (f"{FEEDBACK}::test_a_branch_that_sat_out_begins_anew",),
+        "now.callers != begin.callers[: len(now.callers)]",
+        "not now.callers",
+        (f"{FEEDBACK}::test_alone_a_branch_pays_for_nothing",),
     ),
     Mutation(
         "error feedback weighs a miss by the scale of the step that mends it",
@@ -92,6 +92,13 @@ MUTATIONS = (
         "asked.weigh(first",
         "now.weigh(first",
         (f"{FEEDBACK}::test_guidance_may_jump_between_a_mistake_and_its_mending",),
+    ),
+    Mutation(
+        "guidance leaves a branch out of a full step",
+        "hero_engine/run.py",
+        "return self._planned.full and goes_on",
+        "return False",
+        ("tests/aether/test_guidance_skip.py::test_under_hero_the_halves_run_apart_and_are_counted",),
     ),
     Mutation(
         "an input is written in place",
