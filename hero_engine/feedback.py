@@ -61,7 +61,7 @@ class _Visit:
 
     number: int
     timestep: float
-    callers: list[Feedback]
+    callers: list[object]
     full: list[bool]
 
 
@@ -73,8 +73,8 @@ class Ledger:
         self._visits: list[_Visit] = []
         self._owed: Tensor | None = None
 
-    def enter(self, caller: Feedback, asked: Asked, full: bool) -> None:
-        """A branch asks in a step."""
+    def enter(self, caller: object, asked: Asked, full: bool) -> None:
+        """A branch asks in a step; `caller` stands for it, and keeps nothing of it alive."""
         if not self._visits or self._visits[-1].number != asked.number:
             if self._visits and all(self._visits[-1].full):
                 del self._visits[:-1]
@@ -131,6 +131,7 @@ class Feedback:
         self._share = share
         self._noise = noise
         self._ledger = ledger
+        self._mark = object()
         self._full: tuple[Asked, Tensor] | None = None
         self._given: list[tuple[Asked, Tensor]] = []
 
@@ -148,7 +149,7 @@ class Feedback:
                 the batch first.
             asked: when, and what for.
         """
-        self._ledger.enter(self, asked, full=False)
+        self._ledger.enter(self._mark, asked, full=False)
         self._given.append((asked, self._noise.clean(latent, velocity, asked.timestep)))
 
     def full(self, latent: Tensor, velocity: Tensor, asked: Asked) -> Tensor | None:
@@ -159,7 +160,7 @@ class Feedback:
         Returns:
             the answer that makes good what was missed; None where nothing was.
         """
-        self._ledger.enter(self, asked, full=True)
+        self._ledger.enter(self._mark, asked, full=True)
         clean = self._noise.clean(latent, velocity, asked.timestep)
         due = self._ledger.settle(self._owed(clean, asked), asked)
         self._full, self._given = (asked, clean), []

@@ -1,5 +1,7 @@
 """Error feedback: what cached steps got wrong, the next full step makes good."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -151,7 +153,7 @@ def test_a_branch_of_little_weight_leaves_it_to_the_other():
     assert torch.allclose(ledger.settle(None, large), random(1) / 1.05)
     assert ledger.settle(None, large) is None
     assert ledger.settle(random(1), small) is None
-    ledger.enter(new(), Asked(680, 3, (1.0,)), full=True)
+    ledger.enter(object(), Asked(680, 3, (1.0,)), full=True)
     assert ledger.settle(None, Asked(680, 3, (1.0,))) is None, "of another step"
 
 
@@ -207,6 +209,21 @@ def test_nothing_is_written_to_what_came_in():
     feedback.full(tensors[0], tensors[1], Asked(720, 2))
     assert all(map(torch.equal, tensors, before))
     assert feedback.bytes == before[0].nbytes
+
+
+def test_what_it_keeps_goes_with_it():
+    """Not when the collector comes by: on a GPU that is too late."""
+    ledger = Ledger()
+    feedback = new(ledger=ledger)
+    feedback.full(random(1), random(2), Asked(800, 0))
+    feedback.cached(random(1), random(3), Asked(760, 1))
+    kept = [weakref.ref(clean) for _, clean in [feedback._full, *feedback._given]]
+    gc.disable()
+    try:
+        del feedback
+        assert [reference() for reference in kept] == [None, None] and ledger is not None
+    finally:
+        gc.enable()
 
 
 def test_the_answer_keeps_its_dtype():
