@@ -127,7 +127,7 @@ def sample(
     predicted = None
     places = timesteps.tolist()
     strengths = _strengths(scale, dynamic, places, steps) if guided else [1.0] * len(places)
-    # Whether a pass may be left out: all of a run's first ones, or those at steps that hardly guide.
+    # Steps whose unconditional pass may be left out.
     spared = [not guided or strength - 1 <= tolerance for strength in strengths]
     with nullcontext() if session is None else session as entered:
         run = entered if hasattr(entered, "needs_all") else None

@@ -116,8 +116,7 @@ def predict(
     work = {age: config.work(shape, counts, age) if age else whole for age in {*ages, 1}}
     # With every step full, the share still says what a cached step would cost.
     share = statistics.fmean(work[age].total for age in ages if age) if full < steps else work[1].total
-    end = schedule.end if schedule.interval > 1 else 0
-    halved = [number in half_steps and (age > 0 or number >= end) for number, age in enumerate(ages)]
+    halved = [n in half_steps and (age > 0 or n >= schedule.reused_until) for n, age in enumerate(ages)]
     forwards = [batch // 2 if half else batch for half in halved]
     parts = [(count, work[age]) for count, age in zip(forwards, ages, strict=True)]
     flops = sum(count * part.total for count, part in parts)

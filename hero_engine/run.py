@@ -146,8 +146,7 @@ class HeroRun:
             timestep: the scheduler's, of the next step or of the one at hand.
         """
         self._enter_step(timestep)
-        goes_on = self._schedule.interval > 1 and self._planned is not Reason.COOLDOWN
-        return self._planned.full and goes_on
+        return self._planned.full and self._moment.number < self._schedule.reused_until
 
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""

@@ -56,6 +56,11 @@ class Schedule:
         """Whether `next` needs the drift rate."""
         return self.threshold > 0
 
+    @property
+    def reused_until(self) -> float:
+        """The first step from which on no cached step goes on from a full one."""
+        return self.end if self.interval > 1 else 0
+
     def next(self, rate: float = math.nan) -> Reason:
         """Decide the next step.
 

@@ -16,9 +16,9 @@ torch_packages() {
     fi
 }
 
-# Gigabytes that are free for FOLDER, which need not exist yet.
+# Gigabytes that are free where FOLDER is or will be.
 free_gigabytes() {
-    df -Pk "$(dirname "$(realpath -m "$1")")" | awk 'END { print int($4 / 1048576) }'
+    df -Pk "$(dirname "$1")" | awk 'END { print int($4 / 1048576) }'
 }
 
 # with_comfyui FOLDER: ComfyUI's folder, if the environment FOLDER has its requirements or there is room for them.

@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "guidance leaves a branch out of a full step",
         "hero_engine/run.py",
-        "return self._planned.full and goes_on",
+        "return self._planned.full and self._moment.number < self._schedule.reused_until",
         "return False",
         ("tests/aether/test_guidance_skip.py::test_under_hero_the_halves_run_apart_and_are_counted",),
     ),
