@@ -131,12 +131,12 @@ def sample(
     spared = [not guided or strength - 1 <= tolerance for strength in strengths]
     with nullcontext() if session is None else session as entered:
         run = entered if hasattr(entered, "needs_all") else None
+        branch = _unnamed if run is None else run.branch
         apart = run is not None and True in spared and False in spared
         for index, timestep in enumerate(timesteps):
             pass_with = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
             alone = spared[index] and not (apart and run.needs_all(float(places[index])))
             strength = None if alone else strengths[index]
-            branch = run.branch if run is not None else _unnamed
             output = _guided_output(pass_with, conditions, strength, branch, apart)
             before = timesteps[index - 1] if index else None
             latent, predicted = _scheduler_step(

@@ -10,18 +10,14 @@ of its kind, so that a stall of the machine counts for nothing.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import torch
 
 from hero_engine.cost import full_step_flops, predict
 
 from .contenders import Contender
-from .sizes import SIZES, Size
-from .speed import Times, choose, machine, race
+from .sizes import Size
+from .speed import Times, choose, common_options, machine, prepare, publish, race
 
 
 @dataclass(frozen=True)
@@ -76,32 +72,15 @@ def table(named: dict[str, Contender], size: Size, times: dict[Setting, dict[str
 
 
 def main(argv: list[str] | None = None) -> None:
-    cuda = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--device", default="cuda" if cuda else "cpu", help="where (a GPU where there is one)"
-    )
-    parser.add_argument("--size", choices=SIZES, help="of the model (aether on a GPU, else medium)")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps of the base setting (10)")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of each setting (1)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", default=["HERO paper"], help="beside untouched")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
-    parser.add_argument("--out", type=Path, help="write the results there as well")
-    arguments = parser.parse_args(argv)
-    torch.set_num_threads(arguments.threads)
-    device = torch.device(arguments.device)
-    size = SIZES[arguments.size or ("aether" if device.type == "cuda" else "medium")]
+    arguments = common_options(__doc__, 10, ["HERO paper"]).parse_args(argv)
+    size, device = prepare(arguments)
     named = choose(arguments.only, {})
     times = {
         setting: race(named, setting.of(size), setting.steps, arguments.rounds, 1, device)
         for setting in settings(size.grid[0], arguments.steps)
     }
-    text = f"{machine(device)}; {size}; {arguments.rounds} round(s)\n\n{table(named, size, times)}"
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    head = f"{machine(device)}; {size}; {arguments.rounds} round(s)"
+    publish(f"{head}\n\n{table(named, size, times)}", arguments.out)
 
 
 if __name__ == "__main__":

@@ -211,26 +211,46 @@ def machine(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def common_options(description: str | None, steps: int, only: list[str] | None) -> argparse.ArgumentParser:
+    """Options of the benchmarks that race contenders; `steps` and `only` are defaults."""
     cuda = torch.cuda.is_available()
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--device", default="cuda" if cuda else "cpu", help="where (a GPU where there is one)"
     )
     parser.add_argument("--size", choices=SIZES, help="of the model (aether on a GPU, else medium)")
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
+    parser.add_argument("--steps", type=int, default=steps, help=f"denoising steps ({steps})")
     parser.add_argument("--rounds", type=int, default=1, help="runs of each contender (1)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="contenders beside untouched; 'all': all")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", default=only, help="contenders beside untouched; 'all': all"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--out", type=Path, help="write the results there as well")
+    return parser
+
+
+def prepare(arguments: argparse.Namespace) -> tuple[Size, torch.device]:
+    """What is raced, and where."""
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    return SIZES[arguments.size or ("aether" if device.type == "cuda" else "medium")], device
+
+
+def publish(text: str, out: Path | None) -> None:
+    """Print the results, and write them where `out` says."""
+    print(text)
+    if out:
+        out.write_text(text + "\n", encoding="utf-8")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = common_options(__doc__, 50, None)
     parser.add_argument("--attention", default="auto", help="of the optimized contenders (auto)")
     parser.add_argument("--compile", action="store_true", help="compile the optimized contenders' blocks")
     parser.add_argument("--fuse-qkv", action="store_true", help="fuse their projections")
-    parser.add_argument("--out", type=Path, help="write the results there as well")
-    arguments = parser.parse_args(argv)
-    arguments.size = arguments.size or ("aether" if arguments.device.startswith("cuda") else "medium")
-    return arguments
+    return parser.parse_args(argv)
 
 
 def choose(only: list[str] | None, optimizations: dict) -> dict[str, Contender]:
@@ -249,8 +269,7 @@ def choose(only: list[str] | None, optimizations: dict) -> dict[str, Contender]:
 
 def main(argv: list[str] | None = None) -> None:
     arguments = parse(argv)
-    torch.set_num_threads(arguments.threads)
-    size, device = SIZES[arguments.size], torch.device(arguments.device)
+    size, device = prepare(arguments)
     named = choose(
         arguments.only,
         {"attention": arguments.attention, "compile": arguments.compile, "fuse_qkv": arguments.fuse_qkv},
@@ -269,9 +288,7 @@ def main(argv: list[str] | None = None) -> None:
         text += ["", "| attention | TFLOP/s |", "|---|---|"]
         for name, found in attention_rates(size, device).items():
             text.append(f"| {name} | {found if isinstance(found, str) else f'{found / 1e12:.0f}'} |")
-    print("\n".join(text))
-    if arguments.out:
-        arguments.out.write_text("\n".join(text) + "\n", encoding="utf-8")
+    publish("\n".join(text), arguments.out)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,12 @@ from benchmarks.speed import Times, main
 from evaluation.compare.meter import shared_copy
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
 def test_times_by_kind():
     times = Times(full=[True, True, False, True, False], clock=[4.0, 5.0, 1.0, 90.0, 3.0])
     assert (times.median(times.clock, True), times.median(times.clock, False)) == (5, 2)
@@ -33,17 +39,10 @@ def test_unknown_contenders_are_named():
 def test_side_by_side(tmp_path):
     out, names = tmp_path / "speed.md", ["HERO paper", "HERO paper, optimized", "FORA"]
     main(["--device", "cpu", "--size", "tiny", "--steps", "6", "--only", *names, "--out", str(out)])
-    lines = out.read_text().splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[4:]]
+    lines, rows = out.read_text().splitlines(), rows_of(out.read_text())
     assert [row[:2] for row in rows] == [["untouched", "6"], *([name, "5"] for name in names)]
     assert len({len(row) for row in [*rows, lines[2].strip("|").split("|")]}) == 1
     assert rows[0][7:10] == ["1.000x"] * 3 and rows[0][3] == "" and rows[1][3].endswith(" s")
-
-
-def rows_of(text: str) -> list[list[str]]:
-    """The cells of a Markdown table's rows."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 @pytest.mark.slow
