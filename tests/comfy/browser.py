@@ -52,8 +52,23 @@ class Page:
         card = self.tab.get_by_test_id(f"template-workflow-{name}")
         card.locator("img").first.wait_for()
         card.click()
+        # The nodes are on the canvas some time before the workflow is the one that is open.
         self.tab.wait_for_function(
-            "count => app.graph.nodes.length === count", arg=len(WORKFLOWS[name]["nodes"])
+            """values => {
+                const state = app.extensionManager.workflow.activeWorkflow?.activeState;
+                const now = state?.nodes.map(node => [node.id, node.widgets_values ?? null]);
+                return JSON.stringify(now?.sort()) === JSON.stringify(values.sort());
+            }""",
+            arg=[[node["id"], node.get("widgets_values")] for node in WORKFLOWS[name]["nodes"]],
+        )
+        self.tab.wait_for_timeout(1000)
+
+    def language(self, locale: str) -> None:
+        """Choose a language, and wait until the frontend has loaded the open workflow anew in it."""
+        self.js("() => app.graph.nodes.forEach(node => { node.loadedBefore = true; })")
+        self.setting("Comfy.Locale", locale)
+        self.tab.wait_for_function(
+            "() => app.graph.nodes.length && !app.graph.nodes.some(node => node.loadedBefore)"
         )
         self.tab.wait_for_timeout(1000)
 

@@ -145,12 +145,12 @@ def test_the_panel_speaks_chinese(page: Page, renderer: Any):
     renderer(False)
     page.open_template("try_it_now")
     try:
-        page.setting("Comfy.Locale", "zh")
+        page.language("zh")
         page.wait_for_panel("最多加速 1.74×")
         page.wait_for_panel("共 50 步")
         page.shot("chinese")
     finally:
-        page.setting("Comfy.Locale", "en")
+        page.language("en")
 
 
 def neighbors(clip: np.ndarray) -> float:
