@@ -25,7 +25,18 @@ FLAGS = (
     "--no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ).split()
 READY = "() => !!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.HeroPatch)"
+LOADED = """() => {
+    const values = graph => JSON.stringify(graph.nodes.map(node => [node.id, node.widgets_values ?? null]));
+    const open = app.extensionManager.workflow.activeWorkflow?.activeState;
+    const fresh = app.graph.nodes.length && !app.graph.nodes.some(node => node.loadedBefore);
+    return fresh && open && values(open) === values(app.graph.serialize());
+}"""
 RUN_MS = 900_000
+
+
+def values_of(workflow: dict[str, Any]) -> dict[int, Any]:
+    """The values of a workflow's widgets, by their nodes."""
+    return {node["id"]: node.get("widgets_values") for node in workflow["nodes"]}
 
 
 class Page:
@@ -51,41 +62,43 @@ class Page:
         self.tab.get_by_role("button", name=PACK, exact=True).click()
         card = self.tab.get_by_test_id(f"template-workflow-{name}")
         card.locator("img").first.wait_for()
-        card.click()
-        # The nodes are on the canvas some time before the workflow is the one that is open.
-        self.tab.wait_for_function(
-            """values => {
-                const state = app.extensionManager.workflow.activeWorkflow?.activeState;
-                const now = state?.nodes.map(node => [node.id, node.widgets_values ?? null]);
-                return JSON.stringify(now?.sort()) === JSON.stringify(values.sort());
-            }""",
-            arg=[[node["id"], node.get("widgets_values")] for node in WORKFLOWS[name]["nodes"]],
-        )
-        self.tab.wait_for_timeout(1000)
+        with self._loading():
+            card.click()
+        assert self.values() == values_of(WORKFLOWS[name])
 
     def language(self, locale: str) -> None:
-        """Choose a language, and wait until the frontend has loaded the open workflow anew in it."""
+        """Choose a language, in which the frontend then loads the open workflow anew."""
+        with self._loading():
+            self.setting("Comfy.Locale", locale)
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        """At the end, wait until new nodes are on the canvas and belong to the open workflow.
+
+        They do so only some time later: meanwhile a change of language would bring back the one before."""
         self.js("() => app.graph.nodes.forEach(node => { node.loadedBefore = true; })")
-        self.setting("Comfy.Locale", locale)
-        self.tab.wait_for_function(
-            "() => app.graph.nodes.length && !app.graph.nodes.some(node => node.loadedBefore)"
-        )
+        yield
+        self.tab.wait_for_function(LOADED)
         self.tab.wait_for_timeout(1000)
 
     def drop(self, workflow: dict[str, Any]) -> None:
         """A JSON file dropped on the canvas."""
-        self.js(
-            """text => {
-                const data = new DataTransfer();
-                data.items.add(new File([text], "dropped.json", { type: "application/json" }));
-                const target = document.querySelector("#graph-canvas");
-                const at = { clientX: 400, clientY: 400, bubbles: true, cancelable: true };
-                target.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...at }));
-            }""",
-            json.dumps(workflow),
-        )
-        self.tab.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
-        self.tab.wait_for_timeout(1000)
+        with self._loading():
+            self.js(
+                """text => {
+                    const data = new DataTransfer();
+                    data.items.add(new File([text], "dropped.json", { type: "application/json" }));
+                    const target = document.querySelector("#graph-canvas");
+                    const at = { clientX: 400, clientY: 400, bubbles: true, cancelable: true };
+                    target.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...at }));
+                }""",
+                json.dumps(workflow),
+            )
+        assert self.values() == values_of(workflow)
+
+    def values(self) -> dict[int, Any]:
+        """The values of all widgets on the canvas, by their nodes."""
+        return values_of(self.js("() => app.graph.serialize()"))
 
     def panel(self) -> str:
         """The live text of the HERO Patch node."""
@@ -175,10 +188,7 @@ class Page:
         assert (
             self.js("() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).length") == 0
         )
-        loaded = {
-            node["id"]: node.get("widgets_values") for node in self.js("() => app.graph.serialize().nodes")
-        }
-        assert loaded == {node["id"]: node.get("widgets_values") for node in WORKFLOWS[name]["nodes"]}
+        assert self.values() == values_of(WORKFLOWS[name])
         assert self.errors == []
 
 
