@@ -12,10 +12,23 @@ import torch
 from safetensors.torch import load_file
 
 from aether.errors import InputError
+from aether.latents import decode_disparity, split
 from aether.miniature import build
-from aether.miniature.train import autoencoder, data, denoiser, latents, state
+from aether.miniature.model import WEIGHTS
+from aether.miniature.train import (
+    autoencoder,
+    data,
+    decoder,
+    denoiser,
+    latents,
+    parallel,
+    reconstructions,
+    state,
+)
 from aether.miniature.train.__main__ import main
-from aether.tasks import condition
+from aether.model import AetherModel
+from aether.sampling import sample
+from aether.tasks import Conditions, condition
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +218,148 @@ def test_denoiser_goes_on_where_it_stopped(
     assert denoiser.load_transformer(straight).proj_out.weight.any()
 
 
+@pytest.fixture
+def made(
+    encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[AetherModel, latents.LatentClips, np.ndarray]:
+    """The bundled miniature, four clips, and what it makes of them in two steps; in files of three clips."""
+    monkeypatch.setattr(reconstructions, "STEPS", 2)
+    monkeypatch.setattr(reconstructions, "SHARD", 3)
+    model = build()
+    some = latents.LatentClips(*(getattr(encoded, name)[:4] for name in latents.NAMES))
+    return model, some, reconstructions.load_reconstructions(model, some, tmp_path / "made")
+
+
+def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
+    made: tuple[AetherModel, latents.LatentClips, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, some, disparities = made
+    assert disparities.shape == (4, 5, 16, 8, 12) and len(list((tmp_path / "made").iterdir())) == 2
+
+    rng = np.random.default_rng([0, 3])
+    cond = denoiser.random_condition(model, some, 3, 17, "reconstruction", rng)[None]
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    given = Conditions("reconstruction", cond, None, 17, 64, 96)
+    latent = sample(model, given, steps=2, generator=generator)
+    shown = model.vae.decode(torch.from_numpy(disparities[3:]).float().transpose(1, 2)).sample
+    wanted = decode_disparity(model, split(model, latent).disparity)
+    assert np.allclose((shown[0].mean(0) / 2 + 0.5).square().numpy(), wanted, atol=0.01)
+
+    monkeypatch.setattr(reconstructions, "sample", lambda *_, **__: pytest.fail("sampled again"))
+    again = reconstructions.load_reconstructions(model, some, tmp_path / "made")
+    assert np.array_equal(again, disparities)
+
+
+def test_processes_share_what_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(parallel.dist, "get_world_size", lambda: 2)
+    parts = []
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        parts.append(parallel.share("abcde"))
+    assert parts == [["a", "c", "e"], ["b", "d"]]
+
+
+def test_latents_of_other_clips_than_asked_for_are_made_anew(
+    clips: data.Clips, codec: Path, tmp_path: Path
+) -> None:
+    vae = autoencoder.load_autoencoder(codec)
+    parts = [getattr(clips, name)[:1] for name in ("rgb", "depth", "poses", "intrinsics")]
+    for given in (data.Clips(*parts), clips):
+        assert len(latents.load_latents(vae, given, tmp_path / "latents.npz")) == 2 * len(given)
+
+
+class WrongBy(torch.nn.Module):
+    """A VAE that knows the truth, in [0, 1]. It draws roots of disparity too large by a share of them, and
+    colors too light."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, truth: torch.Tensor, share: float, lighter: float) -> None:
+        super().__init__()
+        self.truth, self.share, self.lighter = truth, share, lighter
+        self.bias = torch.nn.Parameter(torch.zeros(()))
+
+    def decode(self, latent: torch.Tensor) -> SimpleNamespace:
+        self.seen = latent
+        drawn = self.truth.clone()
+        drawn[: decoder.DEPTHS] *= 1 + self.share
+        drawn[decoder.DEPTHS :] += self.lighter
+        return SimpleNamespace(sample=drawn * 2 - 1 + self.bias)
+
+
+def test_the_decoder_is_measured_against_the_clip_it_is_given(
+    clips: data.Clips, encoded: latents.LatentClips
+) -> None:
+    """Both ways round: the odd clips of latents are mirrored and backwards."""
+    drawn = np.array([2, 5, 3])
+    colors = clips.rgb[1, ::-1, :, ::-1].astype(np.float32)[None] / 255
+    roots = np.stack([clips.roots(1), clips.roots(2)[::-1, :, ::-1]])[..., None].repeat(3, axis=-1)
+    truth = torch.from_numpy(np.concatenate([roots, colors])).permute(0, 4, 1, 2, 3)
+    vae = WrongBy(truth, 0.1, 0.2)
+    made = encoded.disparity + np.float16(1)
+    relative, squared = decoder._backward(vae, made, encoded, clips, drawn, np.random.default_rng(0))
+    assert relative == pytest.approx(0.1, rel=1e-3) and squared == pytest.approx(0.04, rel=1e-3)
+    given = vae.seen.transpose(1, 2).numpy()
+    assert np.array_equal(given[:2], made[drawn[:2]].astype(np.float32))
+    assert (given[2] - encoded.rgb[3]).std() == pytest.approx(autoencoder.NOISE, rel=0.05)
+    assert vae.bias.grad > 0
+
+
+@needs_muon
+def test_decoder_goes_on_where_it_stopped(
+    clips: data.Clips,
+    codec: Path,
+    encoded: latents.LatentClips,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoder, "DEPTHS", 1)
+    straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
+    said: list[str] = []
+
+    def train(file: Path) -> None:
+        decoder.train_decoder(encoded.disparity, encoded, clips, file, 3, say=said.append)
+
+    for file in (straight, broken):
+        file.write_bytes(codec.read_bytes())
+    train(straight)
+    assert len(said) == 1 and said[0].startswith("decoder 3/3: ")
+    monkeypatch.setattr(decoder, "SAVE_EVERY", 2)
+    stop_after_saving(decoder, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken)
+    train(broken)
+
+    one, other, begin = (load_file(file) for file in (straight, broken, codec))
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+    changed = {key for key in begin if not torch.equal(one[key], begin[key])}
+    assert changed and all(".decoder." in key for key in changed)
+
+
+@needs_muon
+@pytest.mark.slow
+def test_the_command_trains_the_decoder_of_the_bundled_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "SHARD", 2)
+    monkeypatch.setattr(reconstructions, "STEPS", 1)
+    main(
+        ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"), "--bundled", "--device", "cpu"]
+        + ["--first", "reconstructions", "--decoder-scenes", "2", "--decoder-steps", "1", "--workers", "1"]
+    )
+    bundled, trained = (load_file(folder / "vae.safetensors") for folder in (WEIGHTS, tmp_path / "out"))
+    assert bundled.keys() == trained.keys()
+    changed = {key for key in bundled if not torch.equal(bundled[key], trained[key])}
+    assert changed and all(key.startswith("decoder.") for key in changed)
+    kept = "transformer.safetensors"
+    assert (WEIGHTS / kept).read_bytes() == (tmp_path / "out" / kept).read_bytes()
+
+
 def test_nothing_is_exported_from_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="work: .*autoencoder.safetensors is not there"):
+    with pytest.raises(InputError, match="work: .*decoder.safetensors is not there"):
         main(["--work", str(tmp_path), "--first", "export", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 

@@ -1,57 +1,96 @@
 """`python -m aether.miniature.train`: from nothing to the bundled weights.
 
-Stages: scenes (rendered once), autoencoder, latents (encoded once), denoiser, export. Each goes on from what
-is in the work folder. With `torchrun --nproc-per-node N -m aether.miniature.train` N processes share it.
+Stages: scenes (rendered once), autoencoder, latents (encoded once), denoiser, reconstructions (of scenes of
+their own, sampled once), decoder, export. Each goes on from what is in the work folder. With
+`torchrun --nproc-per-node N -m aether.miniature.train` N processes share it.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from safetensors.torch import load_file
 
+from ...model import AetherModel
 from ..model import WEIGHTS, build, write_weights
 from .autoencoder import begin_autoencoder, load_autoencoder, train_autoencoder
-from .data import load_clips
+from .data import FIRST_SCENE, Clips, load_clips
+from .decoder import FIRST_SCENE as FIRST_DECODER_SCENE
+from .decoder import train_decoder
 from .denoiser import load_transformer, new_transformer, train_denoiser
-from .latents import load_latents
+from .latents import LatentClips, load_latents
 from .parallel import first_alone, join
+from .reconstructions import load_reconstructions
 from .state import begin_with
 
-STAGES = ("scenes", "autoencoder", "latents", "denoiser", "export")
+STAGES = ("scenes", "autoencoder", "latents", "denoiser", "reconstructions", "decoder", "export")
+CODEC, DENOISER, DECODER = "autoencoder.safetensors", "denoiser.safetensors", "decoder.safetensors"
 
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    work, device = options.work, options.device
-    codec, denoiser = work / "autoencoder.safetensors", work / "denoiser.safetensors"
+    work = options.work
     stages = STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1]
-    clips = None
-    with first_alone():
-        if options.bundled:
-            begin_with(codec, load_file(WEIGHTS / "vae.safetensors"))
-            begin_with(denoiser, load_file(WEIGHTS / "transformer.safetensors"))
-        if stages[0] != "export":
-            clips = load_clips(work / "scenes", options.scenes, options.workers, _say)
-            begin_autoencoder(clips, codec, options.seed)
-    if "autoencoder" in stages:
-        train_autoencoder(clips, codec, options.autoencoder_steps, options.seed, device=device, say=_say)
-    if "latents" in stages or "denoiser" in stages:
-        vae = load_autoencoder(codec).to(device)
+    if options.bundled:
         with first_alone():
-            latents = load_latents(copy.deepcopy(vae).bfloat16(), clips, work / "latents.npz", _say)
+            begin_with(work / CODEC, load_file(WEIGHTS / "vae.safetensors"))
+            begin_with(work / DENOISER, load_file(WEIGHTS / "transformer.safetensors"))
+    if not {"scenes", "autoencoder", "latents", "denoiser"}.isdisjoint(stages):
+        _train_on_truth(options, stages)
+    if not {"reconstructions", "decoder"}.isdisjoint(stages):
+        _train_on_reconstructions(options, stages)
+    if "export" in stages and join() == 0:
+        write_weights(options.out, load_autoencoder(work / DECODER), load_transformer(work / DENOISER))
+        _say(f"weights are in {options.out}")
+
+
+def _train_on_truth(options: argparse.Namespace, stages: tuple[str, ...]) -> None:
+    """The stages up to the denoiser."""
+    work, device, seed = options.work, options.device, options.seed
+    with first_alone():
+        clips = load_clips(work / "scenes", options.scenes, options.workers, _say, FIRST_SCENE)
+        begin_autoencoder(clips, work / CODEC, seed)
+    if "autoencoder" in stages:
+        train_autoencoder(clips, work / CODEC, options.autoencoder_steps, seed, device=device, say=_say)
+    if "latents" in stages or "denoiser" in stages:
+        latents = _latents(options, clips, "latents.npz")
         if "denoiser" in stages:
             del clips
-            model = replace(build(0), vae=vae, transformer=new_transformer(options.seed))
-            train_denoiser(model.to(device), latents, denoiser, options.denoiser_steps, options.seed, _say)
-    if "export" in stages and join() == 0:
-        write_weights(options.out, load_autoencoder(codec), load_transformer(denoiser))
-        _say(f"weights are in {options.out}")
+            model = _model(options, new_transformer(seed))
+            train_denoiser(model, latents, work / DENOISER, options.denoiser_steps, seed, _say)
+
+
+def _train_on_reconstructions(options: argparse.Namespace, stages: tuple[str, ...]) -> None:
+    """The stages between the denoiser and the export."""
+    work, seed = options.work, options.seed
+    with first_alone():
+        clips = load_clips(
+            work / "scenes", options.decoder_scenes, options.workers, _say, FIRST_DECODER_SCENE
+        )
+    latents = _latents(options, clips, "decoder-latents.npz")
+    model = _model(options, load_transformer(work / DENOISER))
+    made = load_reconstructions(model, latents, work / "reconstructions", seed, _say)
+    if "decoder" in stages:
+        with first_alone():
+            begin_with(work / DECODER, model.vae.state_dict())
+        steps = options.decoder_steps
+        train_decoder(made, latents, clips, work / DECODER, steps, seed, device=options.device, say=_say)
+
+
+def _latents(options: argparse.Namespace, clips: Clips, name: str) -> LatentClips:
+    vae = load_autoencoder(options.work / CODEC).to(options.device)
+    with first_alone():
+        return load_latents(vae.bfloat16(), clips, options.work / name, _say)
+
+
+def _model(options: argparse.Namespace, transformer: CogVideoXTransformer3DModel) -> AetherModel:
+    vae = load_autoencoder(options.work / CODEC)
+    return replace(build(0), vae=vae, transformer=transformer).to(options.device)
 
 
 def _say(text: str) -> None:
@@ -67,6 +106,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", type=int, default=1240, help="training clips")
     parser.add_argument("--autoencoder-steps", type=int, default=4000, help="in all, earlier ones included")
     parser.add_argument("--denoiser-steps", type=int, default=6000, help="in all, earlier ones included")
+    parser.add_argument(
+        "--decoder-scenes", type=int, default=400, help="whose reconstructions the decoder learns from"
+    )
+    parser.add_argument("--decoder-steps", type=int, default=1000, help="in all, earlier ones included")
     parser.add_argument(
         "--bundled", action="store_true", help="begin with the bundled weights where there is no checkpoint"
     )

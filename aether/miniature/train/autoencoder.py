@@ -68,10 +68,7 @@ def train_autoencoder(
     vae = AutoencoderKLCogVideoX(**VAE).to(device)
     vae.encoder.requires_grad_(False)
     average = Average(vae)
-    last = list(vae.decoder.conv_out.parameters())
-    hidden = [value for value in vae.decoder.parameters() if value.ndim > 1 and value is not last[0]]
-    rest = [*(value for value in vae.decoder.parameters() if value.ndim == 1), last[0]]
-    optimizer = MuonAdamW(hidden, rest, LEARNING_RATE)
+    optimizer = decoder_optimizer(vae, LEARNING_RATE)
     begin, started = restore(file, vae, average, optimizer.parts), time.monotonic()
     roots = np.rint(clips.roots() * 255).astype(np.uint8)
     errors: list[float] = []
@@ -88,6 +85,14 @@ def train_autoencoder(
             errors.clear()
             say(f"autoencoder {step + 1}/{steps}: {psnr:.2f} dB, {time.monotonic() - started:.0f} s")
             save(file, step + 1, vae, average, optimizer.parts)
+
+
+def decoder_optimizer(vae: AutoencoderKLCogVideoX, learning_rate: float) -> MuonAdamW:
+    """Of the decoder's parameters alone."""
+    last = vae.decoder.conv_out.conv.weight
+    hidden = [value for value in vae.decoder.parameters() if value.ndim > 1 and value is not last]
+    rest = [*(value for value in vae.decoder.parameters() if value.ndim == 1), last]
+    return MuonAdamW(hidden, rest, learning_rate)
 
 
 def _crops(rgb: np.ndarray, roots: np.ndarray, size: tuple[int, int, int, int], rng) -> torch.Tensor:

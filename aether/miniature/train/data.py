@@ -51,13 +51,17 @@ class Clips:
 
 
 def load_clips(
-    folder: Path, scenes: int, workers: int = 1, say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    scenes: int,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+    first_scene: int = FIRST_SCENE,
 ) -> Clips:
-    """The first `scenes` training clips, rounded up to whole shards, rendering those that are not there."""
+    """`scenes` clips from `first_scene` on, rounded up to whole shards; renders those that are not there."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     with ProcessPoolExecutor(workers) as pool:
-        for first in range(FIRST_SCENE, FIRST_SCENE + scenes, SHARD):
+        for first in range(first_scene, first_scene + scenes, SHARD):
             file = folder / f"{first:06d}.npz"
             files.append(file)
             if not file.is_file():

@@ -16,6 +16,8 @@ from .data import HEIGHT, WIDTH, Clips
 
 STILLS = (0, 8, 16)
 """Frames also encoded alone: first pictures and goals are, and a lone frame's latent is not a clip's."""
+NAMES = ("rgb", "disparity", "stills", "raymap")
+"""Of the arrays in a file."""
 _MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
@@ -39,9 +41,8 @@ class LatentClips:
 def load_latents(
     vae: AutoencoderKLCogVideoX, clips: Clips, file: Path, say: Callable[[str], None] = lambda text: None
 ) -> LatentClips:
-    """The clips' latents from `file`, encoding them first where it is not there."""
-    names = ("rgb", "disparity", "stills", "raymap")
-    if not file.is_file():
+    """The clips' latents from `file`, encoding them first where it is not there or of fewer or more clips."""
+    if not file.is_file() or len(np.load(file)["stills"]) != 2 * len(clips):
         rows = []
         for number in range(len(clips)):
             rows += _encoded(vae, clips, number)
@@ -49,9 +50,9 @@ def load_latents(
                 say(f"encoded {number + 1} of {len(clips)} clips")
         arrays = (np.stack(column) for column in zip(*rows, strict=True))
         with new_file(file) as part, part.open("wb") as opened:
-            np.savez(opened, **dict(zip(names, arrays, strict=True)))
+            np.savez(opened, **dict(zip(NAMES, arrays, strict=True)))
     stored = np.load(file)
-    return LatentClips(*(stored[name] for name in names))
+    return LatentClips(*(stored[name] for name in NAMES))
 
 
 def _encoded(vae: AutoencoderKLCogVideoX, clips: Clips, number: int) -> list[tuple[np.ndarray, ...]]:

@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+_Item = TypeVar("_Item")
 _PATIENCE = timedelta(hours=12)  # the first renders and encodes for long
 
 
@@ -29,6 +31,18 @@ def first_alone() -> Iterator[None]:
         dist.barrier()
     yield
     if several and not rank:
+        dist.barrier()
+
+
+def share(items: Iterable[_Item]) -> list[_Item]:
+    """This process's part of work that is done once, by any of them."""
+    rank, several = join(), dist.is_initialized()
+    return list(items)[rank :: dist.get_world_size() if several else 1]
+
+
+def wait() -> None:
+    """Until every process has come here."""
+    if dist.is_initialized():
         dist.barrier()
 
 

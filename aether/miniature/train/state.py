@@ -32,12 +32,13 @@ def rate(step: int, steps: int) -> float:
 class Average:
     """Exponential average of a module's parameters, which samples better than the latest ones."""
 
-    def __init__(self, module: torch.nn.Module) -> None:
+    def __init__(self, module: torch.nn.Module, memory: float = MEMORY) -> None:
+        self.memory = memory
         self.weights = {key: value.detach().clone() for key, value in module.named_parameters()}
 
     @torch.no_grad()
     def add(self, module: torch.nn.Module, step: int) -> None:
-        decay = min(MEMORY, (step + 1) / (step + 10))
+        decay = min(self.memory, (step + 1) / (step + 10))
         for key, value in module.named_parameters():
             self.weights[key].lerp_(value.float(), 1 - decay)
 
