@@ -24,6 +24,7 @@ from aether.miniature.train import (
     parallel,
     reconstructions,
     state,
+    vae_decoder,
 )
 from aether.miniature.train.__main__ import main
 from aether.model import AetherModel
@@ -106,8 +107,8 @@ def test_autoencoder_goes_on_where_it_stopped(
     said: list[str] = []
     autoencoder.train_autoencoder(clips, straight, 3, say=said.append)
     assert len(said) == 1 and said[0].startswith("autoencoder 3/3: ")
-    monkeypatch.setattr(autoencoder, "SAVE_EVERY", 2)
-    stop_after_saving(autoencoder, monkeypatch)
+    monkeypatch.setattr(vae_decoder, "SAVE_EVERY", 2)
+    stop_after_saving(vae_decoder, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         autoencoder.train_autoencoder(clips, broken, 3, say=said.append)
     autoencoder.train_autoencoder(clips, broken, 3, say=said.append)
@@ -327,8 +328,8 @@ def test_decoder_goes_on_where_it_stopped(
         file.write_bytes(codec.read_bytes())
     train(straight)
     assert len(said) == 1 and said[0].startswith("decoder 3/3: ")
-    monkeypatch.setattr(decoder, "SAVE_EVERY", 2)
-    stop_after_saving(decoder, monkeypatch)
+    monkeypatch.setattr(vae_decoder, "SAVE_EVERY", 2)
+    stop_after_saving(vae_decoder, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(broken)
     train(broken)

@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 from ...model import AetherModel
 from ..model import WEIGHTS, build, write_weights
 from .autoencoder import begin_autoencoder, load_autoencoder, train_autoencoder
-from .data import FIRST_SCENE, Clips, load_clips
-from .decoder import FIRST_SCENE as FIRST_DECODER_SCENE
-from .decoder import train_decoder
+from .data import Clips, load_clips
+from .decoder import FIRST_SCENE, train_decoder
 from .denoiser import load_transformer, new_transformer, train_denoiser
 from .latents import LatentClips, load_latents
 from .parallel import first_alone, join
@@ -53,7 +52,7 @@ def _train_on_truth(options: argparse.Namespace, stages: tuple[str, ...]) -> Non
     """The stages up to the denoiser."""
     work, device, seed = options.work, options.device, options.seed
     with first_alone():
-        clips = load_clips(work / "scenes", options.scenes, options.workers, _say, FIRST_SCENE)
+        clips = load_clips(work / "scenes", options.scenes, options.workers, _say)
         begin_autoencoder(clips, work / CODEC, seed)
     if "autoencoder" in stages:
         train_autoencoder(clips, work / CODEC, options.autoencoder_steps, seed, device=device, say=_say)
@@ -69,9 +68,7 @@ def _train_on_reconstructions(options: argparse.Namespace, stages: tuple[str, ..
     """The stages between the denoiser and the export."""
     work, seed = options.work, options.seed
     with first_alone():
-        clips = load_clips(
-            work / "scenes", options.decoder_scenes, options.workers, _say, FIRST_DECODER_SCENE
-        )
+        clips = load_clips(work / "scenes", options.decoder_scenes, options.workers, _say, FIRST_SCENE)
     latents = _latents(options, clips, "decoder-latents.npz")
     model = _model(options, load_transformer(work / DENOISER))
     made = load_reconstructions(model, latents, work / "reconstructions", seed, _say)

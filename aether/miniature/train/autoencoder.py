@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from diffusers import AutoencoderKLCogVideoX
 from ..model import VAE
 from .data import Clips
 from .linear_codec import set_linear_encoder
-from .optimizer import MuonAdamW
-from .parallel import average_gradients, join
-from .state import Average, averaged, begin_with, rate, restore, save
+from .state import averaged, begin_with
+from .vae_decoder import Schedule, train_vae_decoder
 
 LEARNING_RATE = 3e-3
 NOISE = 0.05
@@ -24,7 +22,6 @@ L1 = 0.05
 CROPS = ((8, 9, 32, 32), (8, 9, 32, 32), (8, 9, 32, 32), (4, 17, 32, 32))
 """(clips, frames, height, width) of a process's batch, in turn. 17 frames pass the VAE's own seam between
 batches of frames."""
-SAVE_EVERY = 100
 _CODEC_CLIPS = 100
 
 
@@ -64,35 +61,17 @@ def train_autoencoder(
     say: Callable[[str], None] = print,
 ) -> None:
     """Train the decoder up to `steps` in all, going on from `file`, which :func:`begin_autoencoder` wrote."""
-    rank = join()
-    vae = AutoencoderKLCogVideoX(**VAE).to(device)
-    vae.encoder.requires_grad_(False)
-    average = Average(vae)
-    optimizer = decoder_optimizer(vae, LEARNING_RATE)
-    begin, started = restore(file, vae, average, optimizer.parts), time.monotonic()
     roots = np.rint(clips.roots() * 255).astype(np.uint8)
-    errors: list[float] = []
-    for step in range(begin, steps):
-        rng = np.random.default_rng([seed, step, rank])
+
+    def backward(vae: AutoencoderKLCogVideoX, step: int, rng: np.random.Generator) -> float:
         batch = _crops(clips.rgb, roots, CROPS[step % len(CROPS)], rng).to(device)
-        errors.append(_backward(vae, batch, torch.Generator(device).manual_seed(int(rng.integers(2**62)))))
-        average_gradients(vae.decoder.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
-        optimizer.step(rate(step, steps))
-        average.add(vae, step)
-        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
-            psnr = -10 * np.log10(np.mean(errors) / 4)
-            errors.clear()
-            say(f"autoencoder {step + 1}/{steps}: {psnr:.2f} dB, {time.monotonic() - started:.0f} s")
-            save(file, step + 1, vae, average, optimizer.parts)
+        return _backward(vae, batch, torch.Generator(device).manual_seed(int(rng.integers(2**62))))
 
+    def told(error: float) -> str:
+        return f"{-10 * np.log10(error / 4):.2f} dB"
 
-def decoder_optimizer(vae: AutoencoderKLCogVideoX, learning_rate: float) -> MuonAdamW:
-    """Of the decoder's parameters alone."""
-    last = vae.decoder.conv_out.conv.weight
-    hidden = [value for value in vae.decoder.parameters() if value.ndim > 1 and value is not last]
-    rest = [*(value for value in vae.decoder.parameters() if value.ndim == 1), last]
-    return MuonAdamW(hidden, rest, learning_rate)
+    schedule = Schedule("autoencoder", steps, LEARNING_RATE)
+    train_vae_decoder(file, schedule, backward, told, seed=seed, device=device, say=say)
 
 
 def _crops(rgb: np.ndarray, roots: np.ndarray, size: tuple[int, int, int, int], rng) -> torch.Tensor:

@@ -6,7 +6,6 @@ them draws depth nearer to the truth. Its encoder, and so every latent, stays as
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from ..model import VAE
-from .autoencoder import NOISE, decoder_optimizer
+from .autoencoder import NOISE
 from .data import Clips
 from .latents import LatentClips
-from .parallel import average_gradients, join
-from .state import Average, rate, restore, save
+from .vae_decoder import Schedule, train_vae_decoder
 
 FIRST_SCENE = 20_000
 """Scenes that the transformer was not trained on: it is as wrong there as it will be elsewhere."""
@@ -33,7 +30,6 @@ FARTHEST_ROOT = 8.0**-0.5
 """Root of the disparity at eight times the nearest depth, as far as depth is judged."""
 SQUARED = 4.0
 """Weight of the squared errors beside the relative one."""
-SAVE_EVERY = 50
 
 
 def train_decoder(
@@ -53,29 +49,17 @@ def train_decoder(
         reconstructed: from :func:`.reconstructions.load_reconstructions`, of `latents`.
         latents: of `clips`, two of each.
     """
-    rank = join()
-    vae = AutoencoderKLCogVideoX(**VAE).to(device)
-    vae.encoder.requires_grad_(False)
-    average = Average(vae, MEMORY)
-    optimizer = decoder_optimizer(vae, LEARNING_RATE)
-    begin, started = restore(file, vae, average, optimizer.parts), time.monotonic()
-    losses: list[tuple[float, float]] = []
-    for step in range(begin, steps):
-        rng = np.random.default_rng([seed, step, rank])
+
+    def backward(vae: AutoencoderKLCogVideoX, step: int, rng: np.random.Generator) -> tuple[float, float]:
         drawn = rng.integers(len(latents), size=DEPTHS + PICTURES)
-        losses.append(_backward(vae, reconstructed, latents, clips, drawn, rng))
-        average_gradients(vae.decoder.parameters())
-        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
-        optimizer.step(rate(step, steps))
-        average.add(vae, step)
-        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
-            relative, squared = np.mean(losses, axis=0)
-            losses.clear()
-            say(
-                f"decoder {step + 1}/{steps}: root of disparity wrong by {relative:.4f} of it, colors"
-                f" {-10 * np.log10(squared):.2f} dB, {time.monotonic() - started:.0f} s"
-            )
-            save(file, step + 1, vae, average, optimizer.parts)
+        return _backward(vae, reconstructed, latents, clips, drawn, rng)
+
+    def told(errors: tuple[float, float]) -> str:
+        relative, squared = errors
+        return f"root of disparity wrong by {relative:.4f} of it, colors {-10 * np.log10(squared):.2f} dB"
+
+    schedule = Schedule("decoder", steps, LEARNING_RATE, MEMORY)
+    train_vae_decoder(file, schedule, backward, told, seed=seed, device=device, say=say)
 
 
 def _backward(

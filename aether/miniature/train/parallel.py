@@ -26,12 +26,12 @@ def join() -> int:
 @contextmanager
 def first_alone() -> Iterator[None]:
     """The first process goes through the body before the others, which then find what it has written."""
-    rank, several = join(), dist.is_initialized()
-    if several and rank:
-        dist.barrier()
+    rank = join()
+    if rank:
+        wait()
     yield
-    if several and not rank:
-        dist.barrier()
+    if not rank:
+        wait()
 
 
 def share(items: Iterable[_Item]) -> list[_Item]:

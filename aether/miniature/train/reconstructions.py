@@ -33,6 +33,8 @@ def load_reconstructions(
 ) -> np.ndarray:
     """The disparity's latent of every clip, as `model` reconstructs it and scaled as the VAE's posterior.
 
+    They are not made anew for another transformer: remove the folder after training it on.
+
     Returns:
         (N, 5, 16, h, w) float16, from the files of `folder`; those that are not there are sampled first.
     """
