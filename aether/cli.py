@@ -16,6 +16,7 @@ from .errors import InputError
 
 if TYPE_CHECKING:
     from hero_engine import HeroConfig, HeroRun
+    from hero_engine.flops import ModelShape
 
     from .job import Inputs, Result, Settings
     from .model import AetherModel
@@ -295,20 +296,10 @@ class Hero:
         interval = max(2, self.config.interval)
         return Hero(replace(self.config, warmup=1, interval=interval, threshold=0.0))
 
-    def cached_bytes(self, model: AetherModel, inputs: Inputs, steps: int, batch: int) -> int:
+    def cached_bytes(self, shape: ModelShape, steps: int, batch: int, element_bytes: int) -> int:
         """Bytes that it will cache in a run, at most."""
-        from hero_engine.cost import AETHER, predict
+        from hero_engine.cost import predict
 
-        config = model.transformer.config
-        token = model.size_multiple
-        shape = replace(
-            AETHER,
-            blocks=config.num_layers,
-            width=config.num_attention_heads * config.attention_head_dim,
-            text_tokens=model.prompt_embeds.shape[1],
-            grid=(-(-inputs.frames // model.temporal_scale), inputs.height // token, inputs.width // token),
-        )
-        element_bytes = model.prompt_embeds.element_size()
         return predict(self.config, shape, steps, batch, element_bytes).cached_bytes
 
     def settings(self) -> dict[str, Any]:
@@ -602,18 +593,39 @@ def _say_memory(
     settings: Settings,
     hero: Hero | None,
 ) -> None:
-    """What is held throughout, before anything runs."""
+    """What it takes, before anything runs."""
     from . import job
-    from .memory import weight_bytes
+    from .memory import decoding_bytes, step_bytes, weight_bytes
     from .sampling import is_guided
 
     place = " (blocks in the computer's memory)" if arguments.offload else ""
     parts = [f"weights {_bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
+    shape = _shape(model, inputs)
+    element_bytes = model.prompt_embeds.element_size()
+    batch = 2 if is_guided(inputs.task, settings.guidance) else 1
     if hero:
-        batch = 2 if is_guided(inputs.task, settings.guidance) else 1
-        cached = hero.cached_bytes(model, inputs, job.steps_of(inputs.task, settings), batch)
+        cached = hero.cached_bytes(shape, job.steps_of(inputs.task, settings), batch, element_bytes)
         parts.append(f"cached by HERO at most {_bytes_text(cached)} (storage {hero.config.storage})")
-    console.say(f"memory: {', '.join(parts)}; what a step and the VAE work on comes on top")
+    step = step_bytes(shape.tokens, shape.width, batch, element_bytes)
+    decoding = decoding_bytes(model.vae, inputs.frames, inputs.height, inputs.width)
+    console.say(
+        f"memory: {', '.join(parts)}; besides, a step takes about {_bytes_text(step)}, "
+        f"decoding {_bytes_text(decoding)}"
+    )
+
+
+def _shape(model: AetherModel, inputs: Inputs) -> ModelShape:
+    """What the transformer runs on."""
+    from hero_engine.cost import AETHER
+
+    config, token = model.transformer.config, model.size_multiple
+    return replace(
+        AETHER,
+        blocks=config.num_layers,
+        width=config.num_attention_heads * config.attention_head_dim,
+        text_tokens=model.prompt_embeds.shape[1],
+        grid=(-(-inputs.frames // model.temporal_scale), inputs.height // token, inputs.width // token),
+    )
 
 
 def _bytes_text(count: int) -> str:

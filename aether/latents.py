@@ -6,6 +6,7 @@ Source: ``prepare_latents`` and the end of ``__call__`` in the reference pipelin
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,10 @@ import torch
 
 from . import raymap as raymaps
 from .errors import InputError
+from .memory import small_tiles
 from .model import AetherModel
+
+log = logging.getLogger(__name__)
 
 
 class Streams(NamedTuple):
@@ -73,9 +77,20 @@ def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | 
 
 @torch.no_grad()
 def decode_pixels(model: AetherModel, latent: torch.Tensor) -> torch.Tensor:
-    """VAE decoding of one stream (B, T, 16, h, w) to (B, 3, F, H, W) in about [-1, 1]."""
-    scaled = 1 / model.vae.config.scaling_factor * latent.permute(0, 2, 1, 3, 4)
-    return model.vae.decode(scaled.to(model.vae.device, model.vae.dtype)).sample
+    """VAE decoding of one stream (B, T, 16, h, w) to (B, 3, F, H, W) in about [-1, 1].
+
+    Where memory runs out it is decoded in tiles of half the VAE's own size, which a warning says: results
+    change slightly, but the steps before are not lost.
+    """
+    vae = model.vae
+    scaled = (1 / vae.config.scaling_factor * latent.permute(0, 2, 1, 3, 4)).to(vae.device, vae.dtype)
+    try:
+        return vae.decode(scaled).sample
+    except torch.cuda.OutOfMemoryError:
+        # What the failed try holds is freed only after this clause.
+        log.warning("out of memory: decoding tile by tile")
+    with small_tiles(vae):
+        return vae.decode(scaled).sample
 
 
 def decode_rgb(model: AetherModel, latent: torch.Tensor) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from .errors import InputError, reading
 from .hub import Progress, existing, resolve
-from .memory import keep_in_float8, offload_blocks
+from .memory import enable_small_tiles, keep_in_float8, offload_blocks
 from .model import FRAMES, AetherModel
 from .prompt import (
     PROMPT_FILE,
@@ -105,7 +105,8 @@ def load(
             (see :mod:`aether.memory`).
         tiling: let the VAE work in tiles of half its own size (240 x 360 pixels): less memory, a little
             slower, and results change slightly. By default tiles are of its own size (480 x 720): up to there
-            nothing changes, and beyond memory does not grow with the picture. The reference's demo has it on.
+            nothing changes, and beyond memory does not grow with the picture; they get smaller where memory
+            runs out (see :func:`aether.latents.decode_pixels`). The reference's demo has it on.
         slicing: let the VAE work clip by clip.
         cache_dir: for downloads and the computed embedding; by default Hugging Face's cache and
             ~/.cache/aether-hero.
@@ -136,7 +137,7 @@ def load(
     say("vae")
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
     if tiling:
-        autoencoder.enable_tiling()
+        enable_small_tiles(autoencoder)
     elif tiling is None:
         own = autoencoder.config
         autoencoder.enable_tiling(
@@ -248,15 +249,24 @@ def load_vae(
     config: dict[str, Any] | None = None,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.bfloat16,
+    lean: bool = True,
 ) -> AutoencoderKLCogVideoX:
     """Load the VAE from a diffusers folder (its own or a pipeline's) or a single .safetensors file.
 
     A file without a config.json beside it is taken for CogVideoX-5b-I2V's.
 
+    Args:
+        path: the folder or the file.
+        config: goes before what is read.
+        device, dtype: where it goes and in what.
+        lean: half the memory for decoding, the same values up to rounding (see :mod:`aether.lean_vae`).
+
     Raises:
         InputError: field "vae".
     """
     from diffusers import AutoencoderKLCogVideoX
+
+    from .lean_vae import lean_decoder
 
     field = "vae"
     path = existing(path, field)
@@ -272,6 +282,8 @@ def load_vae(
     scale = vae.config.scaling_factor
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale < math.inf:
         raise InputError(field, f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
+    if lean:
+        lean_decoder(vae)
     return vae
 
 

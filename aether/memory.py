@@ -1,19 +1,39 @@
-"""A transformer that fits a small device: weights in float8, blocks that wait in the host's memory.
+"""A model that fits a small device, and what one needs.
 
-Both are diffusers' own; HERO runs on top of either. A block that a cached step of HERO does not run is not
-brought to the device either.
+Weights in float8, blocks that wait in the host's memory, a VAE that works in tiles: all are diffusers' own.
+HERO runs on top of them. A block that a cached step of HERO does not run is not brought to the device either.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from diffusers import CogVideoXTransformer3DModel
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
 FLOAT8 = torch.float8_e4m3fn
+
+_FRAMES_AT_ONCE = 9
+"""Of video, that the VAE decodes together at most: two latent frames, three where their number is odd."""
+
+_DECODED = 10.3
+"""Values that decoding holds for each pixel of those frames and channel of the last level, at Aether's widths
+(`python -m benchmarks.memory`); of narrower VAEs less."""
+
+_TILING = (
+    "use_tiling",
+    "tile_sample_min_height",
+    "tile_sample_min_width",
+    "tile_latent_min_height",
+    "tile_latent_min_width",
+)
+
+_STEP = 12.9
+"""Values that a block holds for each token and channel, the feed-forward's included (counted likewise)."""
 
 
 def keep_in_float8(transformer: CogVideoXTransformer3DModel, dtype: torch.dtype) -> None:
@@ -41,3 +61,46 @@ def offload_blocks(transformer: CogVideoXTransformer3DModel, device: torch.devic
 def weight_bytes(*modules: torch.nn.Module) -> int:
     """Bytes of all weights, as they are kept."""
     return sum(weight.numel() * weight.element_size() for module in modules for weight in module.parameters())
+
+
+@contextmanager
+def small_tiles(vae: AutoencoderKLCogVideoX) -> Iterator[None]:
+    """Let the VAE work in tiles of half its own size (240 x 360 pixels for Aether's), and then as before."""
+    before = {name: getattr(vae, name) for name in _TILING}
+    enable_small_tiles(vae)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(vae, name, value)
+
+
+def enable_small_tiles(vae: AutoencoderKLCogVideoX) -> None:
+    """Let the VAE work in tiles of half its own size from now on."""
+    own = vae.config
+    vae.enable_tiling(own.sample_height // 2, own.sample_width // 2)
+
+
+def decoding_bytes(vae: AutoencoderKLCogVideoX, frames: int, height: int, width: int) -> int:
+    """Bytes, about, that decoding one stream of a clip takes besides the weights, in the VAE's dtype.
+
+    Args:
+        vae: of :func:`aether.loading.load_vae` (see :mod:`aether.lean_vae`).
+        frames, height, width: of the clip, in pixels.
+    """
+    if vae.use_tiling:
+        height, width = min(height, vae.tile_sample_min_height), min(width, vae.tile_sample_min_width)
+    values = _DECODED * vae.config.block_out_channels[0] * min(frames, _FRAMES_AT_ONCE) * height * width
+    return round(values * vae.dtype.itemsize)
+
+
+def step_bytes(tokens: int, width: int, batch: int, element_bytes: int) -> int:
+    """Bytes, about, that a full step takes besides the weights, with attention that keeps no scores.
+
+    Args:
+        tokens: of video and text.
+        width: of a token.
+        batch: 2 with guidance.
+        element_bytes: of a value, 2 for bfloat16.
+    """
+    return round(_STEP * batch * tokens * width * element_bytes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import CogVideoXTransformer3DModel
@@ -50,6 +52,15 @@ class Size:
             patch_size=PATCH,
         )
 
+    @property
+    def clip(self) -> tuple[int, int, int]:
+        """(frames, height, width) of the video, in pixels."""
+        frames, rows, columns = self.grid
+        return 4 * frames - 3, 8 * PATCH * rows, 8 * PATCH * columns
+
+    def with_blocks(self, blocks: int) -> Size:
+        return replace(self, blocks=blocks)
+
     def __str__(self) -> str:
         width, tokens = self.shape.width, self.shape.video_tokens
         dtype = str(self.dtype).removeprefix("torch.")
@@ -70,7 +81,7 @@ SIZES = {
 def build_model(size: Size, device: torch.device) -> CogVideoXTransformer3DModel:
     """A transformer of this size, its weights from a seed."""
     torch.manual_seed(0)
-    with torch.device(device):
+    with torch.device(device), default_dtype(size.dtype):
         model = CogVideoXTransformer3DModel(
             num_attention_heads=size.heads,
             attention_head_dim=size.head_width,
@@ -84,7 +95,18 @@ def build_model(size: Size, device: torch.device) -> CogVideoXTransformer3DModel
             patch_size=PATCH,
             use_rotary_positional_embeddings=True,
         )
-    return model.to(size.dtype).eval()
+    return model.eval()
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What new weights are made in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 class Denoising:

@@ -116,5 +116,6 @@ def _rotated(tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor]) -> Tensor
     cos, sin = (table.to(tokens.device)[:, None] for table in rotary)
     real, imaginary = video.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
-    tokens[:, text:] = (video.float() * cos + turned.float() * sin).to(tokens.dtype)
+    # In place, as float32 copies of all tokens are what a step's memory peaks with.
+    tokens[:, text:] = video.float().mul_(cos).add_(turned.float().mul_(sin))
     return tokens

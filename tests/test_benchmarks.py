@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import guidance, scaling
+from benchmarks import guidance, memory, scaling
 from benchmarks.sizes import SIZES, build_model
 from benchmarks.speed import Times, main
 from evaluation.compare.meter import shared_copy
@@ -75,3 +75,51 @@ def test_guidance_counts_the_passes_that_ran(capsys):
     # Of six steps the fifth has one pass: 12 passes over 11.
     assert found["reuse 2"][0] == found["line 2"][0] == "1.09x" and found["reuse 3"][0] == "1.20x"
     assert 0 < found["line 2"][1] != found["reuse 2"][1] < 0.5
+
+
+@pytest.mark.slow
+def test_memory_is_counted_by_part_and_way(tmp_path):
+    out = tmp_path / "memory.md"
+    memory.main(["--size", "tiny", "--out", str(out)])
+    parts, _, ways = out.read_text().partition("| whole run")
+    assert [row[0] for row in rows_of(parts)] == [
+        "encoding", "a step, batch 1", "a step, attention `sdpa`", "decoding, diffusers as it is", "decoding",
+        "decoding in small tiles",
+    ]  # fmt: skip
+    rows = {row[0]: row[1:] for row in rows_of("| whole run" + ways)}
+    assert list(rows) == list(memory.WAYS) and {len(row) for row in rows.values()} == {4}
+    megabytes = {way: float(row[0].removesuffix(" MB")) for way, row in rows.items()}
+    assert megabytes["float8, offload"] < megabytes["offload"] < megabytes["float8"] < megabytes["bfloat16"]
+
+
+def test_memory_measures_on_a_gpu_only(capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(SystemExit):
+        memory.main(["--measure"])
+    assert "--measure: there is no GPU here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["bfloat16", "float8, offload"])
+def test_a_whole_run_takes_what_is_foretold(way):
+    import torch
+
+    size, device = SIZES["tiny"], torch.device("cpu")
+    model = memory.build_whole(size, device, **memory.WAYS[way])
+    peak = memory.counted(lambda: memory.whole_run(model, size))
+    parts = memory.foretold(size, memory.WAYS[way])
+    assert peak <= 1.05 * max(parts["step"], parts["decoding"])
+    assert peak >= 0.5 * max(parts["step"], parts["decoding"])
+
+
+def test_peak_counts_what_is_alive_together():
+    import torch
+
+    given = torch.zeros(1000)
+    with memory.Peak() as peak:
+        for _ in range(3):
+            kept = (given + 1) * 2
+            given.mul_(1)[:10].add_(1)
+    assert len(kept) == 1000 and peak.bytes == 3 * 4000  # the one before, the sum and the product

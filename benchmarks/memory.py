@@ -1,0 +1,231 @@
+"""What a run takes of a device's memory: by part, and in all for each way of keeping the model.
+
+    python -m benchmarks.memory              counted at Aether's size, on tensors without values; needs no GPU
+    python -m benchmarks.memory --measure    beside it, whole runs on a GPU, with random weights
+
+Counted are the bytes of all tensors alive at a time; what libraries take for themselves (cuDNN's and cuBLAS'
+workspaces, the allocator's rounding) is not seen. Attention is counted as a kernel that keeps no scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from aether.latents import decode
+from aether.lean_vae import lean_decoder
+from aether.loading import VAE_CONFIG, make_scheduler
+from aether.memory import (
+    decoding_bytes,
+    enable_small_tiles,
+    keep_in_float8,
+    offload_blocks,
+    step_bytes,
+    weight_bytes,
+)
+from aether.model import AetherModel
+from aether.sampling import sample
+from aether.tasks import condition
+from hero_engine import PRESETS, hero_session, optimize
+from hero_engine.cost import predict
+
+from .sizes import SIZES, Size, build_model, default_dtype
+from .speed import machine, publish
+
+STEPS, PRESET = 8, "balanced"
+"""Of a measured run: full and cached steps, and everything that is cached in a longer one."""
+
+WAYS = {
+    "bfloat16": {},
+    "float8": {"float8": True},
+    "offload": {"offload": True},
+    "float8, offload": {"float8": True, "offload": True},
+}
+"""How the transformer is kept (see :mod:`aether.memory`)."""
+
+_SMALL_VAE = {"block_out_channels": (16, 32, 64, 64), "layers_per_block": 1, "norm_num_groups": 8}
+
+
+class Peak(TorchDispatchMode):
+    """Bytes of the tensors that are made within and alive at the same time, at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+        self._alive: dict[int, int] = {}
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = operation(*args, **(kwargs or {}))
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            if storage._cdata not in given | self._alive.keys():
+                self._alive[storage._cdata] = storage.nbytes()
+                self.bytes = max(self.bytes, sum(self._alive.values()))
+                weakref.finalize(storage, self._alive.pop, storage._cdata, None)
+        return result
+
+
+def _storages(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def build_vae(size: Size, device: torch.device) -> AutoencoderKLCogVideoX:
+    """Aether's VAE, a narrow one for the small sizes; random weights."""
+    _, height, width = size.clip
+    widths = {} if size is SIZES["aether"] else _SMALL_VAE
+    with torch.device(device), default_dtype(size.dtype):
+        vae = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * 4,
+            up_block_types=("CogVideoXUpBlock3D",) * 4,
+            sample_height=height,
+            sample_width=width,
+            **VAE_CONFIG | widths,
+        )
+    return vae.eval()
+
+
+def counted(work: Callable[[], Any]) -> int:
+    with torch.no_grad(), Peak() as peak:
+        work()
+    return peak.bytes
+
+
+def step_peak(size: Size, optimized: bool = False) -> int:
+    """Bytes that a full step takes besides the weights, with diffusers' attention or that of `optimize`."""
+    frames, rows, columns = size.grid
+    model = build_model(size, torch.device("cpu"))
+    if optimized:
+        optimize(model, "sdpa")
+    latent = torch.empty(
+        size.batch, frames, model.config.in_channels, 2 * rows, 2 * columns, dtype=size.dtype
+    )
+    text = torch.empty(size.batch, size.text_tokens, size.text_width, dtype=size.dtype)
+    rotary = tuple(torch.empty(frames * rows * columns, size.head_width) for _ in range(2))
+    steps = torch.empty(size.batch, dtype=torch.int64)
+    return counted(lambda: model(latent, text, steps, image_rotary_emb=rotary, return_dict=False))
+
+
+def count_parts(size: Size) -> dict[str, int]:
+    """Bytes of the parts of a run, besides the weights."""
+    frames, height, width = size.clip
+    found = {}
+    with FakeTensorMode():
+        vae = build_vae(size, torch.device("cpu"))
+        clip = torch.empty(1, 3, frames, height, width, dtype=size.dtype)
+        latent = torch.empty(1, 16, size.grid[0], height // 8, width // 8, dtype=size.dtype)
+        found["encoding"] = counted(lambda: vae.encode(clip))
+        # A block's tensors go when the next begins: two stand for all.
+        found[f"a step, batch {size.batch}"] = step_peak(size.with_blocks(2))
+        found["a step, attention `sdpa`"] = step_peak(size.with_blocks(2), optimized=True)
+        found["decoding, diffusers as it is"] = counted(lambda: vae.decode(latent))
+        lean_decoder(vae)
+        found["decoding"] = counted(lambda: vae.decode(latent))
+        enable_small_tiles(vae)
+        found["decoding in small tiles"] = counted(lambda: vae.decode(latent))
+    return found
+
+
+def build_whole(size: Size, device: torch.device, float8: bool = False, offload: bool = False) -> AetherModel:
+    """A model with random weights, kept in one of the ways."""
+    transformer = build_model(size, torch.device("cpu") if offload else device)
+    if float8:
+        keep_in_float8(transformer, size.dtype)
+    if offload:
+        offload_blocks(transformer, device)
+    vae = build_vae(size, device)
+    lean_decoder(vae)
+    prompt = torch.zeros(1, size.text_tokens, size.text_width, dtype=size.dtype, device=device)
+    return AetherModel(transformer, vae, make_scheduler(), prompt, name="random", trained=False)
+
+
+def whole_run(model: AetherModel, size: Size) -> None:
+    """Plan from one gray picture to another under HERO, and decode."""
+    frames, height, width = size.clip
+    picture, generator = np.full((height, width, 3), 0.5, np.float32), torch.Generator().manual_seed(0)
+    conditions = condition(model, "planning", image=picture, goal=picture, frames=frames, generator=generator)
+    session = hero_session(model.transformer, PRESETS[PRESET], STEPS, model.scheduler)
+    decode(model, sample(model, conditions, steps=STEPS, generator=generator, session=session))
+
+
+def measured(size: Size, device: torch.device, way: dict[str, bool]) -> int:
+    """Bytes of the device that a whole run takes at most, its weights included."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    whole_run(build_whole(size, device, **way), size)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:
+    """Bytes of the weights on the device, of a step and of decoding, and of a whole run at most."""
+    with torch.device("meta"):
+        transformer = build_model(size, torch.device("meta"))
+        vae = build_vae(size, torch.device("meta"))
+    if way.get("float8"):
+        keep_in_float8(transformer, size.dtype)
+    on_device = weight_bytes(transformer)
+    if way.get("offload"):
+        blocks = transformer.transformer_blocks
+        # One that runs and one that comes.
+        on_device -= weight_bytes(*blocks[2:])
+    shape = size.shape
+    values = size.batch, size.dtype.itemsize
+    cached = predict(PRESETS[PRESET], shape, 50, *values).cached_bytes
+    step = step_bytes(shape.tokens, shape.width, *values) + cached
+    decoding = decoding_bytes(vae, *size.clip)
+    resting = 0 if way.get("offload") else on_device
+    return {
+        "weights": on_device + weight_bytes(vae),
+        "step": step,
+        "decoding": decoding,
+        "in all": weight_bytes(vae) + max(on_device + step, resting + decoding),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", choices=SIZES, default="aether", help="of the model (aether)")
+    parser.add_argument("--measure", action="store_true", help="measure whole runs on the GPU too")
+    parser.add_argument("--out", type=Path, help="write the results there as well")
+    arguments = parser.parse_args(argv)
+    size, device = SIZES[arguments.size], torch.device("cuda")
+    if arguments.measure and not torch.cuda.is_available():
+        parser.error("--measure: there is no GPU here that torch can use")
+    frames, height, width = size.clip
+    text = [
+        f"{frames} frames of {height} x {width}; {size}",
+        "",
+        "| besides the weights | counted |",
+        "|---|---|",
+    ]
+    text += [f"| {part} | {_gigabytes(count)} |" for part, count in count_parts(size).items()]
+    text += ["", f"| whole run, HERO `{PRESET}` | weights there | step and cache | decoding | in all |"]
+    text[-1] += " measured |" if arguments.measure else ""
+    text.append("|---" * text[-1].count("|", 1) + "|")
+    for name, way in WAYS.items():
+        cells = [name, *map(_gigabytes, foretold(size, way).values())]
+        if arguments.measure:
+            cells.append(_gigabytes(measured(size, device, way)))
+        text.append(f"| {' | '.join(cells)} |")
+    if arguments.measure:
+        text += ["", machine(device)]
+    publish("\n".join(text), arguments.out)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Decoding with less memory: the same values, and what is done where memory runs out all the same."""
+
+import copy
+import io
+import logging
+
+import pytest
+import torch
+
+from aether.latents import decode_pixels
+from aether.lean_vae import lean_decoder
+from aether.loading import load_vae
+from aether.memory import decoding_bytes, enable_small_tiles, step_bytes
+from aether.miniature import build
+from benchmarks.memory import Peak
+
+
+def lean(vae):
+    made = copy.deepcopy(vae)
+    lean_decoder(made)
+    return made
+
+
+def assert_same(vae, latent):
+    """The same values, up to what a pointwise convolution may round otherwise on another size."""
+    expected = vae.decode(latent).sample.float()
+    tolerance = 64 * torch.finfo(latent.dtype).eps * expected.std().item()
+    torch.testing.assert_close(lean(vae).decode(latent).sample.float(), expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 11])
+@torch.no_grad()
+def test_values_are_the_same(tiny, frames, dtype):
+    assert_same(tiny.vae().to(dtype), tiny.noise("latent", (1, 16, frames, 4, 6)).to(dtype))
+
+
+@torch.no_grad()
+def test_values_are_the_same_with_three_layers_of_other_widths_and_in_tiles(tiny):
+    vae = tiny.vae(block_out_channels=(8, 16, 24, 32), layers_per_block=3)
+    latent = tiny.noise("latent", (2, 16, 5, 4, 6))
+    assert_same(vae, latent)
+    vae.enable_tiling(16, 24)
+    assert_same(vae, latent)
+
+
+def test_gradients_are_the_same(tiny):
+    latents = [tiny.noise("latent", (1, 16, 3, 2, 2)).requires_grad_() for _ in range(2)]
+    vae = tiny.vae()
+    for one, latent in zip((vae, lean(vae)), latents, strict=True):
+        one.decode(latent).sample.square().sum().backward()
+    assert torch.equal(latents[0].grad, latents[1].grad) and latents[0].grad.abs().max() > 0
+
+
+def test_weights_keep_their_names_and_a_lean_model_can_be_sent(tiny):
+    vae, changed = tiny.vae(), lean(tiny.vae())
+    assert changed.state_dict().keys() == vae.state_dict().keys()
+    sent = io.BytesIO()
+    torch.save(changed, sent)
+    sent.seek(0)
+    latent = tiny.noise("latent", (1, 16, 2, 2, 2))
+    with torch.no_grad():
+        arrived = torch.load(sent, weights_only=False).decode(latent).sample
+        assert torch.equal(arrived, changed.decode(latent).sample)
+
+
+def peak_of_decoding(vae, tiny, frames=5) -> int:
+    with torch.no_grad(), Peak() as peak:
+        vae.decode(tiny.noise("latent", (1, 16, frames, 4, 6)))
+    return peak.bytes
+
+
+def test_it_takes_at_most_half_the_memory(tiny, tmp_path):
+    plain = build().vae
+    plain.save_pretrained(tmp_path)
+    plain = load_vae(tmp_path, dtype=torch.float32, lean=False)
+    assert peak_of_decoding(load_vae(tmp_path, dtype=torch.float32), tiny) < peak_of_decoding(plain, tiny) / 2
+    assert peak_of_decoding(build().vae, tiny) < peak_of_decoding(plain, tiny) / 2
+
+
+def test_what_decoding_takes_is_foretold(tiny):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode(), torch.no_grad():
+        vae = tiny.AutoencoderKLCogVideoX(**tiny.VAE | {"block_out_channels": (128, 256, 256, 512)} |
+                                          {"layers_per_block": 3, "norm_num_groups": 32})  # fmt: skip
+        lean_decoder(vae)
+        for frames, height, width in ((41, 480, 720), (17, 320, 480), (25, 480, 720)):
+            latent = torch.empty(1, 16, (frames + 3) // 4, height // 8, width // 8)
+            with Peak() as peak:
+                vae.decode(latent)
+            assert decoding_bytes(vae, frames, height, width) == pytest.approx(peak.bytes, rel=0.03)
+        whole = decoding_bytes(vae, 41, 480, 720)
+        enable_small_tiles(vae)
+        assert decoding_bytes(vae, 41, 480, 720) == pytest.approx(whole / 4)
+
+
+def test_what_a_step_takes_is_foretold():
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from benchmarks.memory import step_peak
+    from benchmarks.sizes import SIZES
+
+    size = SIZES["aether"].with_blocks(2)
+    with FakeTensorMode(), torch.no_grad():
+        counted = step_peak(size)
+    shape = size.shape
+    assert step_bytes(shape.tokens, shape.width, 2, 2) == pytest.approx(counted, rel=0.03)
+
+
+class TestOutOfMemory:
+    """The VAE has room for tiles only."""
+
+    @pytest.fixture
+    def model(self, tiny, monkeypatch):
+        model = tiny.model(vae_config={"sample_height": 32, "sample_width": 48})
+        decode = model.vae.decode
+
+        def limited(latent):
+            if not (model.vae.use_tiling and model.vae.tile_sample_min_height <= self.room):
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return decode(latent)
+
+        self.room = 16
+        monkeypatch.setattr(model.vae, "decode", limited)
+        return model
+
+    def test_it_is_decoded_in_tiles_and_said(self, model, tiny, caplog):
+        latent = tiny.noise("latent", (1, 2, 16, 4, 6))
+        before = {name: value for name, value in vars(model.vae).items() if "til" in name}
+        with caplog.at_level(logging.WARNING):
+            pixels = decode_pixels(model, latent)
+        assert "out of memory: decoding tile by tile" in caplog.text
+        assert {name: value for name, value in vars(model.vae).items() if "til" in name} == before
+        tiled = tiny.vae(sample_height=32, sample_width=48)
+        tiled.enable_tiling(16, 24)
+        with torch.no_grad():
+            torch.testing.assert_close(pixels, tiled.decode(latent.permute(0, 2, 1, 3, 4) / 0.7).sample)
+
+    def test_where_tiles_do_not_fit_either_it_is_the_callers(self, model, tiny):
+        self.room = 0
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            decode_pixels(model, tiny.noise("latent", (1, 2, 16, 4, 6)))
+        assert not model.vae.use_tiling
