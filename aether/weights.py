@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -129,6 +130,16 @@ def write_tensors(file: Path, tensors: dict[str, torch.Tensor]) -> None:
 
     with new_file(file) as part:
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, part)
+
+
+def weights_digest(*modules: torch.nn.Module) -> str:
+    """16 hexadecimal digits that differ where names or values of the modules' weights do."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for name, value in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read_json(file: Path, field: str) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from aether.errors import InputError
 from aether.files import write_file
 from aether.model import AetherModel
+from aether.weights import weights_digest
 
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
@@ -180,13 +180,8 @@ def _setup(model: AetherModel) -> dict[str, Any]:
 
 
 def _weights(model: AetherModel) -> str:
-    digest = hashlib.sha256()
-    for part in (model.transformer, model.vae):
-        for name, value in sorted(part.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().float().cpu().numpy().tobytes())
     trained = "trained" if model.trained else "untrained: quality means nothing"
-    return f"{model.name} ({trained}), sha256 {digest.hexdigest()[:16]}"
+    return f"{model.name} ({trained}), sha256 {weights_digest(model.transformer, model.vae)}"
 
 
 def _header(plan: Plan, model: AetherModel) -> dict[str, str]:

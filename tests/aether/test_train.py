@@ -237,7 +237,7 @@ def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, some, disparities = made
-    assert disparities.shape == (4, 5, 16, 8, 12) and len(list((tmp_path / "made").iterdir())) == 2
+    assert disparities.shape == (4, 5, 16, 8, 12) and len(list((tmp_path / "made").glob("*/*.npy"))) == 2
 
     rng = np.random.default_rng([0, 3])
     cond = denoiser.random_condition(model, some, 3, 17, "reconstruction", rng)[None]
@@ -251,6 +251,9 @@ def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
     monkeypatch.setattr(reconstructions, "sample", lambda *_, **__: pytest.fail("sampled again"))
     again = reconstructions.load_reconstructions(model, some, tmp_path / "made")
     assert np.array_equal(again, disparities)
+    model.transformer.proj_out.bias.add_(0.1)  # trained on
+    with pytest.raises(pytest.fail.Exception, match="sampled again"):
+        reconstructions.load_reconstructions(model, some, tmp_path / "made")
 
 
 def test_processes_share_what_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

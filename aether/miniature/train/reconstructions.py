@@ -13,6 +13,7 @@ from ...latents import split
 from ...model import AetherModel
 from ...sampling import sample
 from ...tasks import Conditions
+from ...weights import weights_digest
 from .data import FRAMES, HEIGHT, WIDTH
 from .denoiser import random_condition
 from .latents import LatentClips
@@ -33,11 +34,12 @@ def load_reconstructions(
 ) -> np.ndarray:
     """The disparity's latent of every clip, as `model` reconstructs it and scaled as the VAE's posterior.
 
-    They are not made anew for another transformer: remove the folder after training it on.
+    Those of another transformer or seed stay where they are, in a folder of their own.
 
     Returns:
         (N, 5, 16, h, w) float16, from the files of `folder`; those that are not there are sampled first.
     """
+    folder = folder / f"{weights_digest(model.transformer)}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     shards = {folder / f"{first:06d}.npy": first for first in range(0, len(clips), SHARD)}
     for file, first in share(shards.items()):
