@@ -108,18 +108,21 @@ export function configOf(widgets) {
   };
 }
 
-/** Which steps run in full with a fixed interval, warm-up and cool-down in steps: a boolean for each step. */
-export function schedule({ interval, warmup, cooldown }, steps) {
+/**
+ * Which steps run in full, warm-up and cool-down in steps: a boolean for each step. `limit` gives the interval after
+ * a full step, where it is not always the same.
+ */
+export function schedule({ interval, warmup, cooldown, limit = () => interval }, steps) {
   let last = -1;
   return Array.from({ length: steps }, (_, step) => {
-    const full = step < warmup || step >= steps - cooldown || step - last >= interval;
+    const full = step < warmup || step >= steps - cooldown || step - last >= limit(last);
     if (full) last = step;
     return full;
   });
 }
 
 /** Round half to even, as Python does. */
-function roundEven(value) {
+export function roundEven(value) {
   const low = Math.floor(value);
   const rest = value - low;
   if (rest !== 0.5) return rest < 0.5 ? low : low + 1;
@@ -132,8 +135,8 @@ function countOf(value, whole) {
 }
 
 const product = (values) => values.reduce((total, value) => total * value, 1);
-const videoTokens = (shape) => product(shape.grid);
-const allTokens = (shape) => videoTokens(shape) + shape.textTokens;
+export const videoTokens = (shape) => product(shape.grid);
+export const allTokens = (shape) => videoTokens(shape) + shape.textTokens;
 
 function resolve(config, shape, steps) {
   const volume = product(config.patch);
@@ -160,7 +163,8 @@ function embeddingMultiplications(shape) {
   );
 }
 
-function linearFlops(shape, blocks, tokens) {
+/** Of the linear layers, embeddings and output included, with `blocks` blocks over `tokens` tokens. */
+export function linearFlops(shape, blocks, tokens) {
   const modulation = 2 * 6 * shape.width * shape.timeWidth;
   const perToken = 12 * shape.width * shape.width;
   return 2 * (blocks * (perToken * tokens + modulation) + embeddingMultiplications(shape));
@@ -168,6 +172,12 @@ function linearFlops(shape, blocks, tokens) {
 
 function attentionFlops(shape, blocks, queries, keys) {
   return 4 * blocks * queries * keys * shape.width;
+}
+
+/** Of one full forward at batch 1, attention included. */
+export function fullFlops(shape) {
+  const tokens = allTokens(shape);
+  return linearFlops(shape, shape.blocks, tokens) + attentionFlops(shape, shape.blocks, tokens, tokens);
 }
 
 function refreshedTokens(shape, config, counts) {
@@ -216,7 +226,7 @@ export function predict(config, shape, steps, batch = 1, elementBytes = 2) {
   const keys = config.context === "cached_kv" ? allTokens(shape) : tokens;
   const linearFull = linearFlops(shape, shape.blocks, allTokens(shape));
   const linearCached = linearFlops(shape, counts.tau, tokens);
-  const whole = linearFull + attentionFlops(shape, shape.blocks, allTokens(shape), allTokens(shape));
+  const whole = fullFlops(shape);
   const part = linearCached + attentionFlops(shape, counts.tau, tokens, keys);
   return {
     steps,

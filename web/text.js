@@ -1,13 +1,15 @@
-// The words under HERO Patch's sliders, in English and Chinese.
+// The words of the live predictions, in English and Chinese.
 
 const ENGLISH = {
   models: { aether: "Aether", miniature: "Aether Miniature" },
   bound: ({ x }) => `up to ${x}× faster`,
   none: () => "no speed-up",
   bypassed: () => "HERO is off",
+  methodOff: () => "The method is off",
   steps: ({ full, cached, steps }) => `${full} full + ${cached} cached of ${steps} steps`,
   memory: ({ size, model, width, height, frames }) => `${size} of cache · ${model} ${width}×${height}×${frames}`,
   adaptive: ({ full }) => `Drift decides: at least ${full} full steps, more where the picture changes fast.`,
+  errorDecides: ({ full }) => `The estimated error decides: at least ${full} full steps, more where it grows fast.`,
   invalid: ({ reason }) => `Cannot run: ${reason}`,
   assumed: ({ list }) => `Assuming ${list}.`,
   assumptions: {
@@ -26,6 +28,7 @@ const ENGLISH = {
   reusedNothing: () => "Last run reused nothing.",
   reusedNothingAdvice: () => "Raise the interval or the threshold, shorten warm-up and cool-down, or use more steps.",
   unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
+  unknownMethod: ({ method }) => `method “${method}” is newer than this page: reload the browser.`,
 };
 
 const CHINESE = {
@@ -33,9 +36,11 @@ const CHINESE = {
   bound: ({ x }) => `最多加速 ${x}×`,
   none: () => "没有加速",
   bypassed: () => "HERO 已关闭",
+  methodOff: () => "该方法已关闭",
   steps: ({ full, cached, steps }) => `共 ${steps} 步：${full} 步完整 + ${cached} 步缓存`,
   memory: ({ size, model, width, height, frames }) => `缓存 ${size} · ${model} ${width}×${height}×${frames}`,
   adaptive: ({ full }) => `由漂移决定：至少 ${full} 步完整，画面变化快时更多。`,
+  errorDecides: ({ full }) => `由估计误差决定：至少 ${full} 步完整，误差增长快时更多。`,
   invalid: ({ reason }) => `无法运行：${reason}`,
   assumed: ({ list }) => `假定：${list}。`,
   assumptions: {
@@ -53,6 +58,7 @@ const CHINESE = {
   reusedNothing: () => "上次运行没有复用任何步。",
   reusedNothingAdvice: () => "请增大间隔或阈值，缩短预热，或增加步数。",
   unknownPreset: ({ preset }) => `预设“${preset}”比本页面新：请刷新浏览器。`,
+  unknownMethod: ({ method }) => `方法“${method}”比本页面新：请刷新浏览器。`,
 };
 
 /** The words for a locale such as "en" or "zh-TW". */

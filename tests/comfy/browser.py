@@ -101,7 +101,7 @@ class Page:
         return values_of(self.js("() => app.graph.serialize()"))
 
     def panel(self) -> str:
-        """The live text of the HERO Patch node."""
+        """The live text of the HERO Patch or Cache Method node."""
         return self.tab.locator(".aether-hero").first.inner_text()
 
     def wait_for_panel(self, text: str) -> None:
@@ -130,6 +130,24 @@ class Page:
             [kind, name, value],
         )
         self.tab.wait_for_timeout(500)
+
+    def replace(self, kind: str, other: str) -> None:
+        """Put a new node where one is, with its first input and output."""
+        self.js(
+            """([kind, other]) => {
+                const old = app.graph.nodes.find(found => found.type === kind);
+                const before = app.graph.getLink(old.inputs[0].link);
+                const after = old.outputs[0].links.map(id => app.graph.getLink(id));
+                const node = LiteGraph.createNode(other);
+                node.pos = [...old.pos];
+                app.graph.add(node);
+                app.graph.remove(old);
+                app.graph.getNodeById(before.origin_id).connect(before.origin_slot, node, 0);
+                for (const { target_id, target_slot } of after)
+                    node.connect(0, app.graph.getNodeById(target_id), target_slot);
+            }""",
+            [kind, other],
+        )
 
     def look_at(self, kind: str, scale: float = 1.2) -> None:
         """Bring a node to the upper left, large enough to work on."""

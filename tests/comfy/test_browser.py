@@ -141,6 +141,31 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
 
 
 @in_browser
+@both_renderers
+def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open_template("try_it_now")
+    page.replace("HeroPatch", "HeroMethod")
+    page.look_at("HeroMethod", 1.0)
+    page.wait_for_panel("27 full + 23 cached of 50 steps\n15.0 MB of cache · Aether Miniature 96×64×17")
+    page.set_widget("HeroMethod", "method", "taylorseer")
+    page.wait_for_panel("30.0 MB of cache")
+    page.set_widget("HeroMethod", "method.order", 4)
+    page.set_widget("HeroMethod", "method.interval", 3)
+    page.wait_for_panel("19 full + 31 cached of 50 steps\n75.0 MB of cache")
+    page.shot(f"cache_method_{'nodes2' if vue else 'classic'}")
+    page.set_widget("HeroMethod", "method", "worldcache")
+    page.wait_for_panel("The estimated error decides: at least 24 full steps")
+    page.set_widget("HeroMethod", "method.interval", 1)
+    page.wait_for_panel("Nothing to reuse: with interval 1")
+    page.set_widget("HeroMethod", "method", "duca")
+    page.set_widget("AetherSampler", "seed", 5 + vue)  # a run of its own
+    page.run()
+    page.wait_for_panel("Last run: 19 full / 31 cached")
+    assert page.errors == []
+
+
+@in_browser
 def test_the_panel_speaks_chinese(page: Page, renderer: Any):
     renderer(False)
     page.open_template("try_it_now")

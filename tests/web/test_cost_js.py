@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aether.miniature.model import TRANSFORMER
-from hero_engine import PRESETS, ConfigError, HeroConfig
+from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig
 from hero_engine.cost import ModelShape, aether_shape, predict
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +132,41 @@ def test_a_thousand_random_settings_agree():
         for name, value in ours.items():
             exact = isinstance(value, str) or name in ("steps", "fullSteps", "cachedBytes")
             assert theirs[name] == (value if exact else pytest.approx(value, rel=1e-12)), (name, case)
+
+
+def random_method(rng: random.Random, name: str) -> dict[str, Any]:
+    """Widget-like values of Cache Method."""
+    settings = {"interval": rng.randint(1, 10), "warmup": rng.randint(3 if name == "worldcache" else 1, 20)}
+    if name != "worldcache":
+        settings["cooldown"] = rng.choice([0, rng.randint(1, 20)])
+    if name == "taylorseer":
+        settings["order"] = rng.randint(1, 4)
+    if name in ("toca", "duca"):
+        settings |= {"ratio": rng.randint(1, 100) / 100, "taper": rng.choice([0.0, rng.randint(0, 99) / 100])}
+    if name == "duca":
+        settings["first"] = rng.choice(["toca", "aggressive"])
+    return settings
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "hero"])
+def test_two_hundred_random_settings_of_other_methods_agree(name):
+    rng = random.Random(f"20261128 {name}")
+    cases, expected = [], []
+    for _ in range(200):
+        shape, steps = random_shape(rng), rng.choice([1, 4, 30, 50, rng.randint(1, 120)])
+        settings, batch, size = random_method(rng, name), rng.randint(1, 2), rng.choice([2, 4])
+        case = {"method": name, "config": settings, "shape": js_shape(shape), "steps": steps}
+        cases.append(case | {"batch": batch, "elementBytes": size})
+        expected.append(predict(METHODS[name](**settings), shape, steps, batch, size))
+    found = ask(cases)
+    defaults = found["defaults"][name]
+    assert defaults == {setting: getattr(METHODS[name](), setting) for setting in defaults}
+    assert settings.keys() <= defaults.keys()
+    for case, ours, theirs in zip(cases, expected, found["answers"], strict=True):
+        counts = (theirs["steps"], theirs["fullSteps"], theirs["cachedBytes"])
+        assert counts == (ours.steps, ours.full_steps, ours.cached_bytes), case
+        assert theirs["cachedSteps"] == len(theirs["strip"]) - sum(theirs["strip"])
+        assert theirs["speedupBound"] == pytest.approx(ours.speedup_bound, rel=1e-12), case
 
 
 def test_presets_are_the_engines():

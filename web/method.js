@@ -1,0 +1,39 @@
+// Cache Method's live prediction.
+
+import { app } from "../../scripts/app.js";
+import { MODELS, clipShape } from "./cost.js";
+import { findRun, valueOf } from "./graph.js";
+import { DEFAULTS, predictMethod } from "./methods.js";
+import { addPanel, currentWords, describeError, describeRun } from "./panel.js";
+
+const NODE = "HeroMethod";
+
+/** The method's settings that the node tells: not those that come by a wire, nor those that it has no widget for. */
+function settingsOf(node, method) {
+  const found = Object.keys(DEFAULTS[method]).map((name) => [name, valueOf(node, `method.${name}`)]);
+  return Object.fromEntries(found.filter(([, value]) => value !== undefined));
+}
+
+/** What the panel says, see `describeRun`. */
+function describe(node, report) {
+  const text = currentWords();
+  const method = valueOf(node, "method");
+  if (!DEFAULTS[method]) return describeError(text, text.unknownMethod({ method }));
+  const run = findRun(node, MODELS);
+  const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
+  const settings = { ...DEFAULTS[method], ...settingsOf(node, method) };
+  const prediction = predictMethod(method, settings, shape, run.steps, run.batch, run.bytes);
+  return describeRun(text, run, prediction, settings.interval, report, {
+    bypassed: text.methodOff(),
+    notes: [],
+    decides: method === "worldcache" && text.errorDecides({ full: prediction.fullSteps }),
+    assumed: run.assumed.map((name) => text.assumptions[name](run)),
+  });
+}
+
+app.registerExtension({
+  name: "AetherHero.MethodPrediction",
+  nodeCreated(node) {
+    if (node.comfyClass === NODE) addPanel(node, describe);
+  },
+});

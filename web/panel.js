@@ -1,0 +1,181 @@
+// Live text under a node's sliders: what its settings will cost and save, before anything runs, and what the last
+// run did. What it says is up to the node's own file.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { sizeText, words } from "./text.js";
+
+const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
+const WIDTH = 340;
+const REFRESH_MS = 300; // the graph around the node may change in ways no callback tells of
+
+const STYLE = `
+.aether-hero { --good: #18794e; --warning: #9a5b00; --error: #b3261e; box-sizing: border-box; height: 100%;
+  min-height: ${HEIGHT - 20}px; max-height: ${HEIGHT}px; padding: 8px 10px; overflow: hidden; border-radius: 8px;
+  background: color-mix(in srgb, var(--comfy-input-bg, #222) 75%, transparent); color: var(--input-text, #ddd);
+  font: 12px/1.35 Inter, system-ui, sans-serif; display: flex; flex-direction: column; gap: 3px; }
+.dark-theme .aether-hero { --good: #7fd6a4; --warning: #f0b454; --error: #ff8278; }
+.aether-hero * { margin: 0; }
+.aether-hero-bound { font-size: 15px; font-weight: 600; color: var(--good); white-space: nowrap; }
+.aether-hero-steps, .aether-hero-memory { color: var(--descrip-text, #aaa); white-space: nowrap; overflow: hidden;
+  text-overflow: ellipsis; flex: none; }
+.aether-hero-strip { display: block; width: 100%; height: 9px; flex: none; color: var(--good); }
+.aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
+.aether-hero[data-mood="warning"] .aether-hero-note, .aether-hero[data-mood="warning"] .aether-hero-bound
+  { color: var(--warning); }
+.aether-hero[data-mood="error"] .aether-hero-note, .aether-hero[data-mood="error"] .aether-hero-bound
+  { color: var(--error); }
+.aether-hero[data-mood="off"] { opacity: 0.6; }
+`;
+
+/** Panels of the nodes on the canvas. */
+const panels = new Map();
+
+function element(name, tag = "div") {
+  const made = document.createElement(tag);
+  made.className = `aether-hero-${name}`;
+  return made;
+}
+
+function makePanel(describe) {
+  const root = document.createElement("div");
+  root.className = "aether-hero";
+  const parts = { bound: element("bound"), strip: element("strip", "canvas") };
+  for (const name of ["steps", "memory", "note"]) parts[name] = element(name);
+  root.append(...Object.values(parts));
+  return { root, parts, describe, report: null, shown: "" };
+}
+
+/** One cell a step: full ones bright, cached ones dim. */
+function drawStrip(canvas, steps) {
+  const [width, height] = [600, 18];
+  canvas.width = width;
+  canvas.height = height;
+  const pen = canvas.getContext("2d");
+  const cell = width / Math.max(steps.length, 1);
+  const gap = cell > 6 ? 2 : cell > 3 ? 1 : 0;
+  pen.fillStyle = getComputedStyle(canvas).color || "#7fd6a4";
+  steps.forEach((full, index) => {
+    pen.globalAlpha = full ? 1 : 0.22;
+    pen.fillRect(index * cell, 0, Math.max(cell - gap, 0.5), height);
+  });
+}
+
+/** The words of the language that ComfyUI shows. */
+export function currentWords() {
+  return words(app.extensionManager?.setting?.get("Comfy.Locale"));
+}
+
+/** Why no step would be reused, or undefined where some are. */
+function emptyReason(text, interval, prediction) {
+  if (prediction.cachedSteps > 0) return undefined;
+  if (interval <= 1) return text.intervalOne();
+  return text.warmupTakesAll({ steps: prediction.steps });
+}
+
+function reportText(text, report) {
+  if (report.cached === 0) return text.reusedNothing();
+  const speedup = Number(report.speedup).toFixed(2);
+  return text.lastRun({ full: report.full, cached: report.cached, speedup, size: sizeText(report.bytes) });
+}
+
+/** What a panel says where the settings cannot run: {mood, bound, steps, memory, note, strip}. */
+export function describeError(text, reason) {
+  return { mood: "error", bound: text.none(), steps: "", memory: "", note: text.invalid({ reason }), strip: [] };
+}
+
+/**
+ * What a panel says of a prediction: {mood, bound, steps, memory, note, strip}.
+ * @param {object} text see `currentWords` @param {object} run see `findRun`
+ * @param {object} prediction see `predict` @param {number} interval of the settings
+ * @param {object} report of the last run, null where there was none
+ * @param {object} said bypassed: what is said where the node is off; notes: by what decides, strings or falsy, some
+ *   of which only where steps are reused; assumed: strings
+ */
+export function describeRun(text, run, prediction, interval, report, said) {
+  const empty = emptyReason(text, interval, prediction);
+  const notes = [
+    report && reportText(text, report),
+    empty || (report?.cached === 0 && text.reusedNothingAdvice()),
+    ...said.notes,
+    !empty && said.decides,
+    said.assumed.length > 0 && text.assumed({ list: said.assumed.join(", ") }),
+  ].filter(Boolean);
+  const warning = empty || report?.cached === 0;
+  return {
+    mood: run.bypassed ? "off" : warning ? "warning" : "",
+    bound: run.bypassed ? said.bypassed : empty ? text.none() : text.bound({ x: prediction.speedupBound.toFixed(2) }),
+    steps: text.steps({ full: prediction.fullSteps, cached: prediction.cachedSteps, steps: prediction.steps }),
+    memory: text.memory({ ...run, size: sizeText(prediction.cachedBytes), model: text.models[run.model] }),
+    note: notes.join(" "),
+    strip: prediction.strip,
+  };
+}
+
+/** Say anew what a node's panel says, where it has one and that changed. */
+function refresh(node) {
+  const panel = panels.get(node);
+  if (!panel || !node.graph) return;
+  const said = panel.describe(node, panel.report);
+  const key = JSON.stringify([said, document.body.className]); // the theme colors the strip
+  if (key === panel.shown) return;
+  panel.shown = key;
+  panel.root.dataset.mood = said.mood;
+  for (const name of ["bound", "steps", "memory", "note"]) {
+    panel.parts[name].textContent = said[name];
+    panel.parts[name].title = said[name];
+  }
+  drawStrip(panel.parts.strip, said.strip);
+}
+
+/** Say anew what a node's panel says, and draw it. */
+export function update(node) {
+  refresh(node);
+  app.canvas?.setDirty(true);
+}
+
+/** Give a node a panel: `describe(node, report)` is what it says. */
+export function addPanel(node, describe) {
+  const panel = makePanel(describe);
+  const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT };
+  const widget = node.addDOMWidget("hero_live", "aether_hero_live", panel.root, options);
+  widget.serialize = false;
+  panels.set(node, panel);
+  const removed = node.onRemoved;
+  node.onRemoved = function (...values) {
+    panels.delete(node);
+    return removed?.apply(this, values);
+  };
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(WIDTH, width), height]);
+}
+
+/** The node of an execution id such as "12" or, inside subgraphs, "7:12". */
+export function nodeById(id) {
+  let graph = app.rootGraph ?? app.graph;
+  let node = null;
+  for (const part of String(id).split(":")) {
+    node = graph?.getNodeById?.(Number(part)) ?? null;
+    graph = node?.subgraph;
+  }
+  return node;
+}
+
+function onReport({ detail }) {
+  const node = nodeById(detail.node);
+  const panel = panels.get(node);
+  if (!panel) return;
+  panel.report = detail;
+  refresh(node);
+}
+
+app.registerExtension({
+  name: "AetherHero.Panels",
+  setup() {
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    document.head.append(style);
+    api.addEventListener("aether_hero.report", onReport);
+    setInterval(() => panels.forEach((_, node) => refresh(node)), REFRESH_MS);
+  },
+});
