@@ -595,22 +595,22 @@ def _say_memory(
 ) -> None:
     """What it takes, before anything runs."""
     from . import job
-    from .memory import decoding_bytes, step_bytes, weight_bytes
+    from .memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
     from .sampling import is_guided
 
     place = " (blocks in the computer's memory)" if arguments.offload else ""
-    parts = [f"weights {_bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
+    parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
     shape = _shape(model, inputs)
     element_bytes = model.prompt_embeds.element_size()
     batch = 2 if is_guided(inputs.task, settings.guidance) else 1
     if hero:
         cached = hero.cached_bytes(shape, job.steps_of(inputs.task, settings), batch, element_bytes)
-        parts.append(f"cached by HERO at most {_bytes_text(cached)} (storage {hero.config.storage})")
+        parts.append(f"cached by HERO at most {bytes_text(cached)} (storage {hero.config.storage})")
     step = step_bytes(shape.tokens, shape.width, batch, element_bytes)
     decoding = decoding_bytes(model.vae, inputs.frames, inputs.height, inputs.width)
     console.say(
-        f"memory: {', '.join(parts)}; besides, a step takes about {_bytes_text(step)}, "
-        f"decoding {_bytes_text(decoding)}"
+        f"memory: {', '.join(parts)}; besides, a step takes about {bytes_text(step)}, "
+        f"decoding {bytes_text(decoding)}"
     )
 
 
@@ -626,10 +626,6 @@ def _shape(model: AetherModel, inputs: Inputs) -> ModelShape:
         text_tokens=model.prompt_embeds.shape[1],
         grid=(-(-inputs.frames // model.temporal_scale), inputs.height // token, inputs.width // token),
     )
-
-
-def _bytes_text(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:

@@ -104,3 +104,8 @@ def step_bytes(tokens: int, width: int, batch: int, element_bytes: int) -> int:
         element_bytes: of a value, 2 for bfloat16.
     """
     return round(_STEP * batch * tokens * width * element_bytes)
+
+
+def bytes_text(count: int) -> str:
+    """Bytes as people read them, in GB or MB."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -26,6 +26,7 @@ from aether.latents import decode
 from aether.lean_vae import lean_decoder
 from aether.loading import VAE_CONFIG, make_scheduler
 from aether.memory import (
+    bytes_text,
     decoding_bytes,
     enable_small_tiles,
     keep_in_float8,
@@ -209,22 +210,18 @@ def main(argv: list[str] | None = None) -> None:
         "| besides the weights | counted |",
         "|---|---|",
     ]
-    text += [f"| {part} | {_gigabytes(count)} |" for part, count in count_parts(size).items()]
+    text += [f"| {part} | {bytes_text(count)} |" for part, count in count_parts(size).items()]
     text += ["", f"| whole run, HERO `{PRESET}` | weights there | step and cache | decoding | in all |"]
     text[-1] += " measured |" if arguments.measure else ""
     text.append("|---" * text[-1].count("|", 1) + "|")
     for name, way in WAYS.items():
-        cells = [name, *map(_gigabytes, foretold(size, way).values())]
+        cells = [name, *map(bytes_text, foretold(size, way).values())]
         if arguments.measure:
-            cells.append(_gigabytes(measured(size, device, way)))
+            cells.append(bytes_text(measured(size, device, way)))
         text.append(f"| {' | '.join(cells)} |")
     if arguments.measure:
         text += ["", machine(device)]
     publish("\n".join(text), arguments.out)
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":
