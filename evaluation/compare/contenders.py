@@ -124,12 +124,12 @@ HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {**TRUER, "forecast": "fitted"},
     {**TRUER, "warmup": SHORT_WARMUP},
     *(
-        {**family, "forecast": forecast, "feedback": 1.0, "warmup": SHORT_WARMUP}
+        {**family, "forecast": forecast, "feedback": feedback, "warmup": SHORT_WARMUP}
         for family in (TRUER, SPARSE)
-        for forecast in ("linear", "quadratic")
+        for forecast, feedback in (("linear", 1.0), ("linear", 0.5), ("quadratic", 1.0))
     ),
 )
-"""HERO as in the paper, the truest without a cool-down, with one, and with error feedback too."""
+"""HERO as in the paper, the truest without a cool-down, with one, and with error feedback, all or half."""
 
 LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
     "hero": tuple(
@@ -151,7 +151,7 @@ HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
     "text": ("omit", "refresh"),
     "tau": (0.1, 0.25, 0.5, 0.75),
     "ratio": (1 / 6, 1 / 3),
-    "feedback": (0.0, 1.0),
+    "feedback": (0.0, 0.5, 1.0),
     "warmup": (None, SHORT_WARMUP),
 }
 """What the search tries of HERO's settings, besides interval and threshold. None: see :func:`fitted`."""
