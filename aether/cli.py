@@ -594,37 +594,31 @@ def _say_memory(
     hero: Hero | None,
 ) -> None:
     """What it takes, before anything runs."""
+    from hero_engine.cogvideox import CogVideoXAdapter
+
     from . import job
+    from .latents import latent_frames
     from .memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
     from .sampling import is_guided
 
     place = " (blocks in the computer's memory)" if arguments.offload else ""
     parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
-    shape = _shape(model, inputs)
+    shape = CogVideoXAdapter(model.transformer).shape(
+        latent_frames(model, inputs.frames),
+        inputs.height // model.spatial_scale,
+        inputs.width // model.spatial_scale,
+        model.prompt_embeds.shape[1],
+    )
     element_bytes = model.prompt_embeds.element_size()
     batch = 2 if is_guided(inputs.task, settings.guidance) else 1
     if hero:
         cached = hero.cached_bytes(shape, job.steps_of(inputs.task, settings), batch, element_bytes)
         parts.append(f"cached by HERO at most {bytes_text(cached)} (storage {hero.config.storage})")
     step = step_bytes(shape.tokens, shape.width, batch, element_bytes)
-    decoding = decoding_bytes(model.vae, inputs.frames, inputs.height, inputs.width)
+    decoding = decoding_bytes(model.vae, inputs.height, inputs.width)
     console.say(
         f"memory: {', '.join(parts)}; besides, a step takes about {bytes_text(step)}, "
         f"decoding {bytes_text(decoding)}"
-    )
-
-
-def _shape(model: AetherModel, inputs: Inputs) -> ModelShape:
-    """What the transformer runs on."""
-    from hero_engine.cost import AETHER
-
-    config, token = model.transformer.config, model.size_multiple
-    return replace(
-        AETHER,
-        blocks=config.num_layers,
-        width=config.num_attention_heads * config.attention_head_dim,
-        text_tokens=model.prompt_embeds.shape[1],
-        grid=(-(-inputs.frames // model.temporal_scale), inputs.height // token, inputs.width // token),
     )
 
 

@@ -15,7 +15,7 @@ import torch
 
 from . import raymap as raymaps
 from .errors import InputError
-from .memory import small_tiles
+from .memory import in_small_tiles
 from .model import AetherModel
 
 log = logging.getLogger(__name__)
@@ -89,8 +89,7 @@ def decode_pixels(model: AetherModel, latent: torch.Tensor) -> torch.Tensor:
     except torch.cuda.OutOfMemoryError:
         # What the failed try holds is freed only after this clause.
         log.warning("out of memory: decoding tile by tile")
-    with small_tiles(vae):
-        return vae.decode(scaled).sample
+    return in_small_tiles(vae).decode(scaled).sample
 
 
 def decode_rgb(model: AetherModel, latent: torch.Tensor) -> np.ndarray:

@@ -68,10 +68,6 @@ def lean_decoder(vae: AutoencoderKLCogVideoX) -> None:
 
 def _sources(frames: int, latents: int) -> list[int]:
     """The latent frame that each frame belongs to: of an odd number the first has one to itself."""
-    if frames > 1 and frames % 2:
-        return [0] + [1 + source for source in _sources_even(frames - 1, latents - 1)]
-    return _sources_even(frames, latents)
-
-
-def _sources_even(frames: int, latents: int) -> list[int]:
-    return [frame * latents // frames for frame in range(frames)]
+    alone = int(frames > 1 and frames % 2 == 1)
+    together = frames - alone
+    return [0] * alone + [alone + frame * (latents - alone) // together for frame in range(together)]

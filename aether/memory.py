@@ -6,8 +6,7 @@ HERO runs on top of them. A block that a cached step of HERO does not run is not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,14 +22,6 @@ _FRAMES_AT_ONCE = 9
 _DECODED = 10.3
 """Values that decoding holds for each pixel of those frames and channel of the last level, at Aether's widths
 (`python -m benchmarks.memory`); of narrower VAEs less."""
-
-_TILING = (
-    "use_tiling",
-    "tile_sample_min_height",
-    "tile_sample_min_width",
-    "tile_latent_min_height",
-    "tile_latent_min_width",
-)
 
 _STEP = 12.9
 """Values that a block holds for each token and channel, the feed-forward's included (counted likewise)."""
@@ -63,16 +54,11 @@ def weight_bytes(*modules: torch.nn.Module) -> int:
     return sum(weight.numel() * weight.element_size() for module in modules for weight in module.parameters())
 
 
-@contextmanager
-def small_tiles(vae: AutoencoderKLCogVideoX) -> Iterator[None]:
-    """Let the VAE work in tiles of half its own size (240 x 360 pixels for Aether's), and then as before."""
-    before = {name: getattr(vae, name) for name in _TILING}
-    enable_small_tiles(vae)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(vae, name, value)
+def in_small_tiles(vae: AutoencoderKLCogVideoX) -> AutoencoderKLCogVideoX:
+    """The same VAE, weights and all, in tiles of half its own size (240 x 360 pixels for Aether's)."""
+    tiled = copy.copy(vae)
+    enable_small_tiles(tiled)
+    return tiled
 
 
 def enable_small_tiles(vae: AutoencoderKLCogVideoX) -> None:
@@ -81,16 +67,16 @@ def enable_small_tiles(vae: AutoencoderKLCogVideoX) -> None:
     vae.enable_tiling(own.sample_height // 2, own.sample_width // 2)
 
 
-def decoding_bytes(vae: AutoencoderKLCogVideoX, frames: int, height: int, width: int) -> int:
+def decoding_bytes(vae: AutoencoderKLCogVideoX, height: int, width: int) -> int:
     """Bytes, about, that decoding one stream of a clip takes besides the weights, in the VAE's dtype.
 
     Args:
         vae: of :func:`aether.loading.load_vae` (see :mod:`aether.lean_vae`).
-        frames, height, width: of the clip, in pixels.
+        height, width: of the clip in pixels, which has nine frames or more.
     """
     if vae.use_tiling:
         height, width = min(height, vae.tile_sample_min_height), min(width, vae.tile_sample_min_width)
-    values = _DECODED * vae.config.block_out_channels[0] * min(frames, _FRAMES_AT_ONCE) * height * width
+    values = _DECODED * vae.config.block_out_channels[0] * _FRAMES_AT_ONCE * height * width
     return round(values * vae.dtype.itemsize)
 
 

@@ -168,9 +168,7 @@ def measured(size: Size, device: torch.device, way: dict[str, bool]) -> int:
 
 def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:
     """Bytes of the weights on the device, of a step and of decoding, and of a whole run at most."""
-    with torch.device("meta"):
-        transformer = build_model(size, torch.device("meta"))
-        vae = build_vae(size, torch.device("meta"))
+    transformer, vae = (build(size, torch.device("meta")) for build in (build_model, build_vae))
     if way.get("float8"):
         keep_in_float8(transformer, size.dtype)
     on_device = weight_bytes(transformer)
@@ -182,7 +180,7 @@ def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:
     values = size.batch, size.dtype.itemsize
     cached = predict(PRESETS[PRESET], shape, 50, *values).cached_bytes
     step = step_bytes(shape.tokens, shape.width, *values) + cached
-    decoding = decoding_bytes(vae, *size.clip)
+    decoding = decoding_bytes(vae, *size.clip[1:])
     resting = 0 if way.get("offload") else on_device
     return {
         "weights": on_device + weight_bytes(vae),

@@ -56,7 +56,7 @@ class CogVideoXAdapter:
         latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
         return ModelCall(
             timestep=self._timesteps.read(timestep),
-            shape=self._shape(latent, text),
+            shape=self.shape(latent.shape[1], latent.shape[3], latent.shape[4], text.shape[1]),
             batch=latent.shape[0],
             device=latent.device,
             signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self._adapters()),
@@ -69,15 +69,15 @@ class CogVideoXAdapter:
         layer = next(module for module in self.model.modules() if hasattr(module, "lora_A"))
         return (layer.disable_adapters, tuple(layer.active_adapters), tuple(sorted(layer.scaling.items())))
 
-    def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
+    def shape(self, frames: int, rows: int, columns: int, text_tokens: int) -> ModelShape:
+        """Dimensions of a call with a latent of so many frames, rows and columns."""
         config = self.model.config
-        frames, rows, columns = latent.shape[1], *latent.shape[-2:]
         frames_per_patch = config.patch_size_t or 1
         return ModelShape(
             blocks=len(self.blocks),
             width=config.num_attention_heads * config.attention_head_dim,
             time_width=config.time_embed_dim,
-            text_tokens=text.shape[1],
+            text_tokens=text_tokens,
             text_width=config.text_embed_dim,
             grid=(-(-frames // frames_per_patch), rows // config.patch_size, columns // config.patch_size),
             in_channels=config.in_channels * frames_per_patch,

@@ -22,6 +22,7 @@ import comfy.sd
 import torch
 
 from ..aether.errors import InputError
+from ..aether.memory import decoding_bytes
 from ..aether.model import AetherModel
 from .comfy_model import OUR_LOADERS, ConfigOnly
 
@@ -77,8 +78,11 @@ class AetherVAE(comfy.sd.VAE):
         self.upscale_index_formula = (time, space, space)
         self.downscale_ratio = (lambda frames: max(0, math.ceil(frames / time)), space, space)
         self.downscale_index_formula = (time, space, space)
-        self.memory_used_encode = _memory(1400, frames_at_once=9, per_cell=1)
-        self.memory_used_decode = _memory(1450, frames_at_once=9, per_cell=space**2)
+        self.memory_used_encode = _encoding_bytes
+        vae = model.vae  # not the whole model, which would stay as long as this
+        self.memory_used_decode = lambda shape, dtype: (
+            1.1 * decoding_bytes(vae, space * shape[3], space * shape[4])
+        )
 
         self.device = device or comfy.model_management.vae_device()
         self.vae_dtype = dtype or default_dtype(self.device)
@@ -184,18 +188,9 @@ def _is_core_cogvideox(vae: comfy.sd.VAE) -> bool:
     return isinstance(vae.first_stage_model, comfy.ldm.cogvideo.vae.AutoencoderKLCogVideoX)
 
 
-def _memory(per_value: int, frames_at_once: int, per_cell: int) -> Callable[[tuple, torch.dtype], float]:
-    """Bytes for a (B, C, T, h, w), for as many frames as run at a time.
-
-    A tenth above what `python -m benchmarks.memory` counts for decoding; of encoding, core's estimate.
-    """
-
-    def estimate(shape: tuple[int, ...], dtype: torch.dtype) -> float:
-        frames = frames_at_once if per_cell > 1 else min(shape[2], frames_at_once)
-        cells = frames * shape[3] * shape[4] * per_cell
-        return per_value * cells * comfy.model_management.dtype_size(dtype)
-
-    return estimate
+def _encoding_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> float:
+    """Of a clip (B, 3, F, H, W): core's estimate for CogVideoX, for as many frames as run at a time."""
+    return 1400 * min(shape[2], 9) * shape[3] * shape[4] * comfy.model_management.dtype_size(dtype)
 
 
 @contextmanager

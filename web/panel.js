@@ -89,8 +89,8 @@ export function describeError(text, reason) {
  * @param {object} text see `currentWords` @param {object} run see `findRun`
  * @param {object} prediction see `predict` @param {number} interval of the settings
  * @param {object} report of the last run, null where there was none
- * @param {object} said bypassed: what is said where the node is off; notes: by what decides, strings or falsy, some
- *   of which only where steps are reused; assumed: strings
+ * @param {object} said bypassed: what is said where the node is off; notes: sentences, or falsy ones; decides: a
+ *   sentence on what decides which steps are full, or falsy; assumed: what the graph does not say
  */
 export function describeRun(text, run, prediction, interval, report, said) {
   const empty = emptyReason(text, interval, prediction);

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from aether.errors import InputError, reading
 from aether.latents import latent_frames
 from aether.model import AetherModel
@@ -205,13 +203,9 @@ def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
     from hero_engine.cogvideox import CogVideoXAdapter
 
-    height, width = (side // model.spatial_scale for side in model.default_size)
-    channels = model.out_channels + model.condition_channels
-    latent = torch.empty(
-        1, latent_frames(model, model.default_frames), channels, height, width, device="meta"
-    )
-    call = CogVideoXAdapter(model.transformer).read_call((latent, model.prompt_embeds, 0), {})
-    return call.shape
+    rows, columns = (side // model.spatial_scale for side in model.default_size)
+    frames, text_tokens = latent_frames(model, model.default_frames), model.prompt_embeds.shape[1]
+    return CogVideoXAdapter(model.transformer).shape(frames, rows, columns, text_tokens)
 
 
 def default_contenders(
