@@ -7,8 +7,9 @@ Source: ``prepare_latents`` and the end of ``__call__`` in the reference pipelin
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from . import raymap as raymaps
 from .errors import InputError
 from .memory import in_small_tiles
 from .model import AetherModel
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +68,13 @@ def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | 
 
     Divided by the scaling factor where the VAE's ``invert_scale_latents`` is set: so the CogVideoX model that
     Aether was tuned from got its conditions, while its targets were multiplied.
+
+    Where memory runs out it is encoded in tiles, as in :func:`decode_pixels`.
     """
     frames_first = (2.0 * clip - 1.0).permute(0, 3, 1, 2).contiguous()[None]
     pixels = frames_first.permute(0, 2, 1, 3, 4).to(model.vae.device, model.vae.dtype)
-    latent = model.vae.encode(pixels).latent_dist.sample(generator)
-    latent = latent.to(model.device, model.dtype).permute(0, 2, 1, 3, 4)
+    posterior = _tiled_at_need(model.vae, lambda vae: vae.encode(pixels).latent_dist, "encoding")
+    latent = posterior.sample(generator).to(model.device, model.dtype).permute(0, 2, 1, 3, 4)
     config = model.vae.config
     factor = 1 / config.scaling_factor if config.invert_scale_latents else config.scaling_factor
     return factor * latent
@@ -84,12 +89,17 @@ def decode_pixels(model: AetherModel, latent: torch.Tensor) -> torch.Tensor:
     """
     vae = model.vae
     scaled = (1 / vae.config.scaling_factor * latent.permute(0, 2, 1, 3, 4)).to(vae.device, vae.dtype)
+    return _tiled_at_need(vae, lambda vae: vae.decode(scaled).sample, "decoding")
+
+
+def _tiled_at_need(vae: Any, work: Callable[[Any], Result], doing: str) -> Result:
+    """What the VAE, or the VAE in small tiles, gives."""
     try:
-        return vae.decode(scaled).sample
+        return work(vae)
     except torch.cuda.OutOfMemoryError:
         # What the failed try holds is freed only after this clause.
-        log.warning("out of memory: decoding tile by tile")
-    return in_small_tiles(vae).decode(scaled).sample
+        log.warning("out of memory: %s tile by tile", doing)
+    return work(in_small_tiles(vae))
 
 
 def decode_rgb(model: AetherModel, latent: torch.Tensor) -> np.ndarray:

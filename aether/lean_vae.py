@@ -1,13 +1,14 @@
-"""diffusers' CogVideoX decoder with half the memory, for the same values up to rounding.
+"""diffusers' CogVideoX VAE with less memory, half of it in decoding, for the same values up to rounding.
 
-Two things in it take memory that no result needs. Its norms scale and shift by two pointwise convolutions of
-the latent, enlarged to the picture before: enlarged after, which is the same since nearest neighbors are
-copies, they cost next to nothing, and a frame at a time can go into the norm's output in place. And every
-pointwise convolution keeps its whole input for the next frames, which only those with a kernel longer than
-one frame read; those get their new frames into the old ones' place.
+Three things in it take memory that no result needs. The decoder's norms scale and shift by two pointwise
+convolutions of the latent, enlarged to the picture before: enlarged after, which is the same since nearest
+neighbors are copies, they cost next to nothing, and a frame at a time can go into the norm's output in place.
+Every pointwise convolution keeps its whole input for the next frames, which only those with a kernel longer
+than one frame read; those get their new frames into the old ones' place. And what norms give can be activated
+in place.
 
-At 480 x 720 x 41 in bfloat16 decoding takes 8.2 GB besides weights, before 15.8, by count (`python -m
-benchmarks.memory`).
+At 480 x 720 x 41 in bfloat16 decoding takes 8.2 GB besides weights, before 15.8, and encoding 5.5, before
+6.6, by count (`python -m benchmarks.memory`).
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ class _SiLU(nn.SiLU):
         return silu(input, inplace=not torch.is_grad_enabled())
 
 
-def lean_decoder(vae: AutoencoderKLCogVideoX) -> None:
-    """Let the decoder of this VAE, and whatever shares its modules, need less memory without gradients.
+def make_lean(vae: AutoencoderKLCogVideoX) -> None:
+    """Let this VAE, and whatever shares its modules, need less memory without gradients.
 
     With gradients it runs as before. Weights and their names stay.
     """
-    for module in vae.decoder.modules():
+    for module in vae.modules():
         if type(module) is CogVideoXSpatialNorm3D:
             module.__class__ = _Norm
         elif type(module) is CogVideoXCausalConv3d:

@@ -259,14 +259,15 @@ def load_vae(
         path: the folder or the file.
         config: goes before what is read.
         device, dtype: where it goes and in what.
-        lean: half the memory for decoding, the same values up to rounding (see :mod:`aether.lean_vae`).
+        lean: half the memory for decoding and less for encoding, the same values up to rounding (see
+            :mod:`aether.lean_vae`).
 
     Raises:
         InputError: field "vae".
     """
     from diffusers import AutoencoderKLCogVideoX
 
-    from .lean_vae import lean_decoder
+    from .lean_vae import make_lean
 
     field = "vae"
     path = existing(path, field)
@@ -283,7 +284,7 @@ def load_vae(
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale < math.inf:
         raise InputError(field, f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
     if lean:
-        lean_decoder(vae)
+        make_lean(vae)
     return vae
 
 

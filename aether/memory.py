@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 FLOAT8 = torch.float8_e4m3fn
 
 _FRAMES_AT_ONCE = 9
-"""Of video, that the VAE decodes together at most: two latent frames, three where their number is odd."""
+"""Of video, that the VAE works on together at most: two latent frames, three where their number is odd."""
 
-_DECODED = 10.3
-"""Values that decoding holds for each pixel of those frames and channel of the last level, at Aether's widths
-(`python -m benchmarks.memory`); of narrower VAEs less."""
+_ENCODED, _DECODED = 6.94, 10.3
+"""Values that encoding and decoding hold for each pixel of those frames and channel of the level at the
+picture's size, at Aether's widths (`python -m benchmarks.memory`); of narrower VAEs less."""
 
 _STEP = 12.9
 """Values that a block holds for each token and channel, the feed-forward's included (counted likewise)."""
@@ -67,6 +67,11 @@ def enable_small_tiles(vae: AutoencoderKLCogVideoX) -> None:
     vae.enable_tiling(own.sample_height // 2, own.sample_width // 2)
 
 
+def encoding_bytes(vae: AutoencoderKLCogVideoX, height: int, width: int) -> int:
+    """Bytes, about, that encoding a clip takes besides the weights; as :func:`decoding_bytes`."""
+    return _vae_bytes(_ENCODED, vae, height, width)
+
+
 def decoding_bytes(vae: AutoencoderKLCogVideoX, height: int, width: int) -> int:
     """Bytes, about, that decoding one stream of a clip takes besides the weights, in the VAE's dtype.
 
@@ -74,10 +79,14 @@ def decoding_bytes(vae: AutoencoderKLCogVideoX, height: int, width: int) -> int:
         vae: of :func:`aether.loading.load_vae` (see :mod:`aether.lean_vae`).
         height, width: of the clip in pixels, which has nine frames or more.
     """
+    return _vae_bytes(_DECODED, vae, height, width)
+
+
+def _vae_bytes(values: float, vae: AutoencoderKLCogVideoX, height: int, width: int) -> int:
     if vae.use_tiling:
         height, width = min(height, vae.tile_sample_min_height), min(width, vae.tile_sample_min_width)
-    values = _DECODED * vae.config.block_out_channels[0] * _FRAMES_AT_ONCE * height * width
-    return round(values * vae.dtype.itemsize)
+    pixels = _FRAMES_AT_ONCE * height * width
+    return round(values * vae.config.block_out_channels[0] * pixels * vae.dtype.itemsize)
 
 
 def step_bytes(tokens: int, width: int, batch: int, element_bytes: int) -> int:

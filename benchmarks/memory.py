@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from aether.latents import decode
-from aether.lean_vae import lean_decoder
+from aether.lean_vae import make_lean
 from aether.loading import VAE_CONFIG, make_scheduler
 from aether.memory import (
     bytes_text,
@@ -116,24 +116,31 @@ def step_peak(size: Size, optimized: bool = False) -> int:
     return counted(lambda: model(latent, text, steps, image_rotary_emb=rotary, return_dict=False))
 
 
+def vae_peaks(part: str, work: Callable[[AutoencoderKLCogVideoX], Any], size: Size) -> dict[str, int]:
+    """Bytes that a part of a run takes besides the VAE's weights: as diffusers has it, as here, in tiles."""
+    vae = build_vae(size, torch.device("cpu"))
+    found = {f"{part}, diffusers as it is": counted(lambda: work(vae))}
+    make_lean(vae)
+    found[part] = counted(lambda: work(vae))
+    enable_small_tiles(vae)
+    found[f"{part} in small tiles"] = counted(lambda: work(vae))
+    return found
+
+
 def count_parts(size: Size) -> dict[str, int]:
     """Bytes of the parts of a run, besides the weights."""
     frames, height, width = size.clip
-    found = {}
     with FakeTensorMode():
-        vae = build_vae(size, torch.device("cpu"))
         clip = torch.empty(1, 3, frames, height, width, dtype=size.dtype)
         latent = torch.empty(1, 16, size.grid[0], height // 8, width // 8, dtype=size.dtype)
-        found["encoding"] = counted(lambda: vae.encode(clip))
         # A block's tensors go when the next begins: two stand for all.
-        found[f"a step, batch {size.batch}"] = step_peak(size.with_blocks(2))
-        found["a step, attention `sdpa`"] = step_peak(size.with_blocks(2), optimized=True)
-        found["decoding, diffusers as it is"] = counted(lambda: vae.decode(latent))
-        lean_decoder(vae)
-        found["decoding"] = counted(lambda: vae.decode(latent))
-        enable_small_tiles(vae)
-        found["decoding in small tiles"] = counted(lambda: vae.decode(latent))
-    return found
+        two = size.with_blocks(2)
+        return (
+            vae_peaks("encoding", lambda vae: vae.encode(clip), size)
+            | {f"a step, batch {size.batch}": step_peak(two)}
+            | {"a step, attention `sdpa`": step_peak(two, optimized=True)}
+            | vae_peaks("decoding", lambda vae: vae.decode(latent), size)
+        )
 
 
 def build_whole(size: Size, device: torch.device, float8: bool = False, offload: bool = False) -> AetherModel:
@@ -144,7 +151,7 @@ def build_whole(size: Size, device: torch.device, float8: bool = False, offload:
     if offload:
         offload_blocks(transformer, device)
     vae = build_vae(size, device)
-    lean_decoder(vae)
+    make_lean(vae)
     prompt = torch.zeros(1, size.text_tokens, size.text_width, dtype=size.dtype, device=device)
     return AetherModel(transformer, vae, make_scheduler(), prompt, name="random", trained=False)
 

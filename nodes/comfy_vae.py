@@ -22,7 +22,7 @@ import comfy.sd
 import torch
 
 from ..aether.errors import InputError
-from ..aether.memory import decoding_bytes
+from ..aether.memory import decoding_bytes, encoding_bytes
 from ..aether.model import AetherModel
 from .comfy_model import OUR_LOADERS, ConfigOnly
 
@@ -36,8 +36,11 @@ _AETHER_FORM = SimpleNamespace(
 )  # fmt: skip
 _AETHER_VAE = SimpleNamespace(
     latent_channels=16, block_out_channels=(128, 256, 256, 512), temporal_compression_ratio=4,
-    scaling_factor=0.7, invert_scale_latents=True,
+    sample_height=480, sample_width=720, scaling_factor=0.7, invert_scale_latents=True,
 )  # fmt: skip
+
+_TILE = 32
+"""Side, in latent cells, of a tile that is decoded where memory is short; core's own."""
 
 
 class _Autoencoder(torch.nn.Module):
@@ -78,8 +81,8 @@ class AetherVAE(comfy.sd.VAE):
         self.upscale_index_formula = (time, space, space)
         self.downscale_ratio = (lambda frames: max(0, math.ceil(frames / time)), space, space)
         self.downscale_index_formula = (time, space, space)
-        self.memory_used_encode = _encoding_bytes
         vae = model.vae  # not the whole model, which would stay as long as this
+        self.memory_used_encode = lambda shape, dtype: 1.1 * encoding_bytes(vae, *shape[3:])
         self.memory_used_decode = lambda shape, dtype: (
             1.1 * decoding_bytes(vae, space * shape[3], space * shape[4])
         )
@@ -148,7 +151,8 @@ def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     except Exception as error:
         comfy.model_management.raise_non_oom(error)
         logging.warning("Aether: out of memory, decoding tile by tile")
-    return vae.decode_tiled(latent).movedim(-1, 1).float().cpu() * 2 - 1
+    tiled = vae.decode_tiled(latent, tile_x=_TILE, tile_y=_TILE, overlap=_TILE // 4)
+    return tiled.movedim(-1, 1).float().cpu() * 2 - 1
 
 
 def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:
@@ -174,23 +178,28 @@ class _CoreEncoder:
     """Core's CogVideoX VAE where diffusers' is expected. Its posterior has no width: a sample is the mean."""
 
     config = _AETHER_VAE
+    _tile: tuple[int, int] | None = None
 
     def __init__(self, vae: comfy.sd.VAE):
         self._vae = vae
         self.device, self.dtype = vae.device, vae.vae_dtype
 
+    def enable_tiling(self, height: int, width: int) -> None:
+        """Encode in tiles of so many pixels from now on."""
+        self._tile = height, width
+
     def encode(self, pixels: torch.Tensor) -> SimpleNamespace:
-        mean = self._vae.first_stage_model.encode(pixels)
+        if self._tile is None:
+            mean = self._vae.first_stage_model.encode(pixels)
+        else:
+            # Core takes pixels from 0 to 1, and calls a tile's height x.
+            height, width = self._tile
+            mean = self._vae.encode_tiled_3d(pixels / 2 + 0.5, tile_x=height, tile_y=width)
         return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda generator: mean))
 
 
 def _is_core_cogvideox(vae: comfy.sd.VAE) -> bool:
     return isinstance(vae.first_stage_model, comfy.ldm.cogvideo.vae.AutoencoderKLCogVideoX)
-
-
-def _encoding_bytes(shape: tuple[int, ...], dtype: torch.dtype) -> float:
-    """Of a clip (B, 3, F, H, W): core's estimate for CogVideoX, for as many frames as run at a time."""
-    return 1400 * min(shape[2], 9) * shape[3] * shape[4] * comfy.model_management.dtype_size(dtype)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def build(seed: int | None = None, dtype: torch.dtype = torch.float32) -> Aether
     """
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-    from ..lean_vae import lean_decoder
+    from ..lean_vae import make_lean
 
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise InputError("seed", f"{seed!r} is not an integer from 0")
@@ -91,7 +91,7 @@ def build(seed: int | None = None, dtype: torch.dtype = torch.float32) -> Aether
     with torch.device("meta"):
         transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
         vae = AutoencoderKLCogVideoX(**VAE)
-    lean_decoder(vae)
+    make_lean(vae)
     text = (1, TRANSFORMER["max_text_seq_length"], TRANSFORMER["text_embed_dim"])
     return AetherModel(
         transformer=_with_weights(transformer, "transformer", seed, dtype),

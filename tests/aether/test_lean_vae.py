@@ -1,4 +1,4 @@
-"""Decoding with less memory: the same values, and what is done where memory runs out all the same."""
+"""The VAE with less memory: the same values, and what is done where memory runs out all the same."""
 
 import copy
 import io
@@ -7,17 +7,17 @@ import logging
 import pytest
 import torch
 
-from aether.latents import decode_pixels
-from aether.lean_vae import lean_decoder
+from aether.latents import decode_pixels, encode
+from aether.lean_vae import make_lean
 from aether.loading import load_vae
-from aether.memory import decoding_bytes, enable_small_tiles, step_bytes
+from aether.memory import decoding_bytes, enable_small_tiles, encoding_bytes, step_bytes
 from aether.miniature import build
 from benchmarks.memory import Peak
 
 
 def lean(vae):
     made = copy.deepcopy(vae)
-    lean_decoder(made)
+    make_lean(made)
     return made
 
 
@@ -33,6 +33,14 @@ def assert_same(vae, latent):
 @torch.no_grad()
 def test_values_are_the_same(tiny, frames, dtype):
     assert_same(tiny.vae().to(dtype), tiny.noise("latent", (1, 16, frames, 4, 6)).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frames", [1, 5, 17, 21])
+@torch.no_grad()
+def test_a_clip_is_encoded_to_the_same_values(tiny, frames, dtype):
+    vae, clip = tiny.vae().to(dtype), tiny.noise("clip", (1, 3, frames, 32, 48)).to(dtype)
+    assert torch.equal(lean(vae).encode(clip).latent_dist.parameters, vae.encode(clip).latent_dist.parameters)
 
 
 @torch.no_grad()
@@ -78,18 +86,22 @@ def test_it_takes_at_most_half_the_memory(tiny, tmp_path):
     assert peak_of_decoding(build().vae, tiny) < peak_of_decoding(plain, tiny) / 2
 
 
-def test_what_decoding_takes_is_foretold(tiny):
+def test_what_encoding_and_decoding_take_is_foretold(tiny):
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode(), torch.no_grad():
         vae = tiny.AutoencoderKLCogVideoX(**tiny.VAE | {"block_out_channels": (128, 256, 256, 512)} |
                                           {"layers_per_block": 3, "norm_num_groups": 32})  # fmt: skip
-        lean_decoder(vae)
+        make_lean(vae)
         for frames, height, width in ((41, 480, 720), (17, 320, 480), (25, 480, 720)):
             latent = torch.empty(1, 16, (frames + 3) // 4, height // 8, width // 8)
             with Peak() as peak:
                 vae.decode(latent)
             assert decoding_bytes(vae, height, width) == pytest.approx(peak.bytes, rel=0.03)
+            clip = torch.empty(1, 3, frames, height, width)
+            with Peak() as peak:
+                vae.encode(clip)
+            assert encoding_bytes(vae, height, width) == pytest.approx(peak.bytes, rel=0.03)
         whole = decoding_bytes(vae, 480, 720)
         enable_small_tiles(vae)
         assert decoding_bytes(vae, 480, 720) == pytest.approx(whole / 4)
@@ -111,17 +123,21 @@ def test_what_a_step_takes_is_foretold():
 class TestOutOfMemory:
     """The VAE has room for tiles only."""
 
+    room = 16
+
     @pytest.fixture
     def model(self, tiny, monkeypatch):
-        decode = tiny.AutoencoderKLCogVideoX.decode
+        def limited(work):
+            def does(vae, given):
+                if not (vae.use_tiling and vae.tile_sample_min_height <= self.room):
+                    raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+                return work(vae, given)
 
-        def limited(vae, latent):
-            if not (vae.use_tiling and vae.tile_sample_min_height <= self.room):
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-            return decode(vae, latent)
+            return does
 
-        self.room = 16
-        monkeypatch.setattr(tiny.AutoencoderKLCogVideoX, "decode", limited)
+        for name in ("encode", "decode"):
+            work = getattr(tiny.AutoencoderKLCogVideoX, name)
+            monkeypatch.setattr(tiny.AutoencoderKLCogVideoX, name, limited(work))
         return tiny.model(vae_config={"sample_height": 32, "sample_width": 48})
 
     def test_it_is_decoded_in_tiles_and_said(self, model, tiny, caplog):
@@ -135,6 +151,17 @@ class TestOutOfMemory:
         tiled.enable_tiling(16, 24)
         with torch.no_grad():
             torch.testing.assert_close(pixels, tiled.decode(latent.permute(0, 2, 1, 3, 4) / 0.7).sample)
+
+    def test_a_clip_is_encoded_in_tiles_too(self, model, tiny, caplog):
+        self.room = 48
+        model.vae.register_to_config(sample_height=96, sample_width=160)
+        clip = tiny.noise("clip", (5, 64, 96, 3))
+        with caplog.at_level(logging.WARNING):
+            latent = encode(model, clip, torch.Generator().manual_seed(0))
+        assert "out of memory: encoding tile by tile" in caplog.text
+        assert not model.vae.use_tiling
+        enable_small_tiles(model.vae)
+        assert torch.equal(latent, encode(model, clip, torch.Generator().manual_seed(0)))
 
     def test_where_tiles_do_not_fit_either_it_is_the_callers(self, model, tiny):
         self.room = 0

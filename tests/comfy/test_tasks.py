@@ -302,8 +302,9 @@ def test_a_patch_larger_than_the_clip_is_named(nodes, miniature, predicted, ksam
         ksampler(patched, predicted)
 
 
-def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip):
-    """Core's own autoencoder, here small and untrained. Uncut clips it encodes as diffusers' does."""
+@pytest.fixture
+def core_vae(part):
+    """Core's own autoencoder, here small and untrained."""
     import comfy.ldm.cogvideo.vae
     import comfy.model_patcher
     import comfy.sd
@@ -318,7 +319,14 @@ def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip):
     vae.__dict__ |= ours.__dict__ | {"first_stage_model": inner}
     cpu = torch.device("cpu")
     vae.patcher = comfy.model_patcher.ModelPatcher(inner, cpu, cpu)
-    inner.num_sample_frames_batch_size = model.vae.num_sample_frames_batch_size = 17
+    return vae
+
+
+def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip, core_vae):
+    """Uncut clips it encodes as diffusers' does."""
+    ours, vae = part("nodes.comfy_vae").AetherVAE(part("aether.miniature").build()), core_vae
+    for inner in (vae.first_stage_model, ours.first_stage_model.vae):
+        inner.num_sample_frames_batch_size = 17
     theirs, own = (
         nodes.AetherReconstruct(vae=v, video=clip, width=96, height=64)[0][0][1]["concat_latent_image"]
         for v in (vae, ours)
@@ -327,6 +335,51 @@ def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip):
     assert 0 < (theirs - own).norm() / own.norm() < 0.08
     streams = nodes.AetherSplit(latent={"samples": torch.zeros(1, 56, 5, 8, 12)}).args
     assert nodes.AetherDepth(vae=vae, disparity=streams[1])[1].shape == (17, 64, 96, 3)
+
+
+@pytest.fixture
+def our_vae(part):
+    """The miniature's, with Aether's own size, which tiles go by."""
+    model = part("aether.miniature").build()
+    model.vae.register_to_config(sample_height=480, sample_width=720)
+    return part("nodes.comfy_vae").AetherVAE(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["our_vae", "core_vae"])
+def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeypatch, caplog, request):
+    """There is room for nine tenths of the picture."""
+    vae, height, width = request.getfixturevalue(kind), 256, 400
+    failures = []
+
+    def limit(name, scale):
+        layer = vae.first_stage_model.get_submodule(name)
+        forward = layer.forward
+
+        def limited(given, *args, **kwargs):
+            if scale**2 * given.shape[3] * given.shape[4] > 0.9 * height * width:
+                failures.append(name)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(given, *args, **kwargs)
+
+        monkeypatch.setattr(layer, "forward", limited)
+
+    def results():
+        torch.manual_seed(0)
+        condition = nodes.AetherReconstruct(vae=vae, video=clip[:5], width=width, height=height)[0][0][1]
+        latent = condition["concat_latent_image"][:, :16]
+        stream = nodes.AetherSplit(latent={"samples": torch.cat([latent, latent, latent, latent[:, :8]], 1)})
+        return latent, nodes.AetherDepth(vae=vae, disparity=stream.args[1])[2]
+
+    expected = results()
+    part = "vae." if kind == "our_vae" else ""
+    names = [part + "encoder.conv_in", part + "decoder.conv_in"]
+    limit(names[0], 1)
+    limit(names[1], 8)
+    for one, other in zip(expected, results(), strict=True):
+        assert 0 < (one - other).norm() / one.norm() < 0.2
+    assert failures == names
+    assert "encoding tile by tile" in caplog.text and "decoding tile by tile" in caplog.text
 
 
 def test_versions(part):
