@@ -138,12 +138,13 @@ def sample(
             alone = spared[index] and not (apart and run.needs_all(float(places[index])))
             strength = None if alone else strengths[index]
             output = _guided_output(pass_with, conditions, strength, branch, apart)
-            before = timesteps[index - 1] if index else None
+            # As numbers: to look them up in its tables, a scheduler would wait for the device.
+            place, before = places[index], places[index - 1] if index else None
             latent, predicted = _scheduler_step(
-                scheduler, output, predicted, timestep, before, latent, generator
+                scheduler, output, predicted, place, before, latent, generator
             )
             latent = latent.to(model.dtype)
-            if callback and callback(StepInfo(index, steps, int(timestep), latent, predicted)) is False:
+            if callback and callback(StepInfo(index, steps, place, latent, predicted)) is False:
                 raise SamplingStopped(index + 1, steps)
     return latent
 
@@ -236,7 +237,7 @@ def _transformer_output(model, latent, scheduler, timestep, rotary, condition: t
     )[0].float()
 
 
-def _scheduler_step(scheduler, output, predicted, timestep, before, latent, generator):
+def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | None, latent, generator):
     """(latent, predicted clean latent). CogVideoX's DPM scheduler also wants the step before."""
     from diffusers import CogVideoXDPMScheduler
 

@@ -77,7 +77,9 @@ class OutputPath:
         """
         steps = step - self._step
         value, slope, bent = present(self._value), present(self._slope), present(self._curvature)
-        low, high = torch.quantile(bent.flatten(), torch.tensor(self._shares, device=bent.device))
+        # Filled, not made from a list, which would be sent to the device and waited for.
+        shares = torch.stack([bent.new_full((), share) for share in self._shares])
+        low, high = torch.quantile(bent.flatten(), shares)
         stable, chaotic = bent < low, bent >= high
         move = self._moved(steps)
         error = torch.where(
@@ -93,8 +95,8 @@ class OutputPath:
 
     def _widen(self, mask: Tensor) -> Tensor:
         """A mask of streams as one of channels."""
-        counts = torch.tensor(self._streams, device=mask.device)
-        return mask.repeat_interleave(counts, dim=2, output_size=sum(self._streams))
+        parts = zip(mask.unbind(2), self._streams, strict=True)
+        return torch.stack([part for part, channels in parts for _ in range(channels)], dim=2)
 
     @property
     def bytes(self) -> int:

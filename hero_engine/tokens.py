@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,10 +37,16 @@ def best_of_patches(score: Tensor, grid: tuple[int, int, int], side: int = 2) ->
         score: (tokens,), numbered frame by frame, row by row.
         grid: (frames, rows, columns).
     """
-    members = patch_members(grid, (1, min(side, grid[1]), min(side, grid[2]))).to(score.device)
+    members = _squares(grid, side, score.device)
     # Absent tokens have the index -1, which is the one appended.
     padded = F.pad(score, (0, 1), value=-torch.inf)
     return members.gather(1, padded[members].argmax(1, keepdim=True)).squeeze(1)
+
+
+@lru_cache(maxsize=4)
+def _squares(grid: tuple[int, int, int], side: int, device: torch.device) -> Tensor:
+    """Kept, because every block asks for it in every cached step, and sending it to a device takes time."""
+    return patch_members(grid, (1, min(side, grid[1]), min(side, grid[2]))).to(device)
 
 
 class TokenQueue:

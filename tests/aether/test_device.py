@@ -1,0 +1,65 @@
+"""On a GPU: a whole run stays there, the host does not wait for it, and it gives what it gives on the CPU."""
+
+import pytest
+import torch
+
+from aether.latents import decode
+from aether.model import AetherModel
+from aether.sampling import sample
+from aether.tasks import condition
+from hero_engine import PRESETS, hero_session
+
+from ..pretend import DEVICE, PretendGPU
+
+STEPS = 8
+
+
+@pytest.fixture
+def gpu():
+    return PretendGPU()
+
+
+def on(gpu, model) -> AetherModel:
+    """The same model on the GPU."""
+    parts = gpu.module(model.transformer), gpu.module(model.vae), model.scheduler
+    return AetherModel(*parts, gpu.tensor(model.prompt_embeds), name="there")
+
+
+def run(model, tiny, task, callback=None, **options):
+    """The latent of a run under HERO."""
+    generator = torch.Generator().manual_seed(0)
+    conditions = condition(model, task, **tiny.inputs(task), frames=tiny.FRAMES, generator=generator)
+    session = hero_session(model.transformer, PRESETS["balanced"], STEPS, model.scheduler)
+    return sample(
+        model, conditions, steps=STEPS, generator=generator, session=session, callback=callback, **options
+    )
+
+
+@pytest.mark.parametrize("task", ["reconstruction", "prediction", "planning"])
+def test_a_run_gives_what_it_gives_on_the_cpu(tiny, gpu, task):
+    model = tiny.model()
+    there, expected = on(gpu, model), run(model, tiny, task)
+    with gpu:
+        latent = run(there, tiny, task)
+        decoded = decode(there, latent)
+    assert latent.device == DEVICE and torch.equal(latent.lies, expected)
+    for stream, same in zip(vars(decoded).values(), vars(decode(model, expected)).values(), strict=True):
+        assert (stream == same).all()
+
+
+@pytest.mark.parametrize("ddim", [False, True])
+@pytest.mark.parametrize("skip", [0.0, 0.5])
+def test_the_host_waits_for_no_step_and_sends_only_noise(tiny, gpu, ddim, skip):
+    there, waits, sent = on(gpu, tiny.model(ddim=ddim)), [], []
+
+    def note(info):
+        waits.append(len(gpu.waits))
+        sent.append(len(gpu.sent))
+
+    with gpu:
+        run(there, tiny, "planning", note, guidance_skip=skip)
+    assert len(waits) == STEPS and len(set(waits)) == 1
+    # The DPM scheduler draws twice in a step, on the CPU where the generator is one of the CPU.
+    assert [later - now for now, later in zip(sent[1:-1], sent[2:-1], strict=False)] == (
+        [0 if ddim else 2] * (STEPS - 3)
+    )
