@@ -19,6 +19,7 @@ import torch
 from .errors import InputError, SamplingStopped
 from .latents import latent_frames
 from .model import AetherModel
+from .noise import SentAhead
 from .rotary import BASE_FPS, rotary_embeddings
 from .tasks import Conditions, Task, check_fps, check_generator, check_task
 
@@ -140,9 +141,10 @@ def sample(
             output = _guided_output(pass_with, conditions, strength, branch, apart)
             # As numbers: to look them up in its tables, a scheduler would wait for the device.
             place, before = places[index], places[index - 1] if index else None
-            latent, predicted = _scheduler_step(
-                scheduler, output, predicted, place, before, latent, generator
-            )
+            with SentAhead(model.device):
+                latent, predicted = _scheduler_step(
+                    scheduler, output, predicted, place, before, latent, generator
+                )
             latent = latent.to(model.dtype)
             if callback and callback(StepInfo(index, steps, place, latent, predicted)) is False:
                 raise SamplingStopped(index + 1, steps)
@@ -249,8 +251,9 @@ def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | N
     return result.prev_sample, result.pred_original_sample
 
 
+@torch.inference_mode(False)
 def _timesteps(scheduler, steps: int, device: torch.device) -> torch.Tensor:
-    """The schedule, (steps,) falling.
+    """The schedule, (steps,) falling; an ordinary tensor, so that a session can know it for unchanged.
 
     At 62 of the 1000 possible step counts (61 is the smallest) rounding gives the trailing schedule one
     timestep too many, -1, at which the model's answer means nothing. It is left out.

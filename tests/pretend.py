@@ -1,7 +1,7 @@
 """A GPU that is not there: its tensors lie on the CPU and say that they are on "cuda:0".
 
-As on a GPU, tensors of it and of the CPU cannot be mixed. Every point where the host would wait for the device,
-and every tensor that is sent to it, is noted. Computing is the CPU's, so that results can be compared bit for bit.
+As on a GPU, tensors of it and of the CPU cannot be mixed, and every point where the host would wait for the
+device is noted. Computing is the CPU's, so that results can be compared bit for bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch._dynamo  # refuses to be imported later, where torch.Generator is another
+import torch._dynamo  # not while torch.Generator is another
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -20,18 +20,23 @@ from torch.utils._pytree import tree_leaves, tree_map
 DEVICE = torch.device("cuda:0")
 
 aten = torch.ops.aten
-_WAITING = {
+
+_ANSWERING = {
     aten._local_scalar_dense.default,
+    aten._unique2.default,
     aten.equal.default,
+    aten.is_nonzero.default,
+    aten.item.default,
     aten.masked_select.default,
     aten.nonzero.default,
     aten.repeat_interleave.Tensor,
-    aten._unique2.default,
 }
 """Operations whose result the host must know to go on."""
 
+_MOVES = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other}
+
 _WHOLE = {torch.quantile}
-"""Functions that make tensors beside those given on what torch's own code takes for their device, the CPU."""
+"""Functions that make tensors beside those given, on what torch's own code takes for their device: the CPU."""
 
 
 class PretendTensor(Tensor):
@@ -47,14 +52,15 @@ class PretendTensor(Tensor):
     @staticmethod
     def __new__(cls, lies: Tensor, gpu: PretendGPU) -> PretendTensor:
         # torch's own code is told of the CPU, which it has.
-        made = Tensor._make_wrapper_subclass(
-            cls,
-            lies.shape,
-            strides=lies.stride(),
-            storage_offset=lies.storage_offset(),
-            dtype=lies.dtype,
-            device="cpu",
-        )
+        with torch.inference_mode(lies.is_inference()):
+            made = Tensor._make_wrapper_subclass(
+                cls,
+                lies.shape,
+                strides=lies.stride(),
+                storage_offset=lies.storage_offset(),
+                dtype=lies.dtype,
+                device="cpu",
+            )
         made.lies, made._gpu = lies, gpu
         return made
 
@@ -85,38 +91,36 @@ class PretendTensor(Tensor):
         device, dtype, unwaited, _ = torch._C._nn._parse_to(*args, **kwargs)
         if args and isinstance(args[0], Tensor):
             device = args[0].device
-        moved = self if dtype in (None, self.dtype) else super().to(dtype)
+        moved = self
+        if dtype not in (None, self.dtype):
+            moved = self._gpu.run(aten._to_copy.default, (self,), {"dtype": dtype})
         if device is None or device.type != "cpu":
             return moved
-        if not unwaited:
-            self._gpu.note_wait("to cpu")
+        self._gpu.note_wait("to the CPU", unwaited)
         return moved.lies.clone()
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func not in _WHOLE:
-            return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
-        gpu = next(leaf._gpu for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PretendTensor))
-        return gpu.run(func, args, kwargs or {})
+        if func in _WHOLE:
+            return _gpu_of(args, kwargs).run(func, args, kwargs or {})
+        return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        gpu = next(leaf._gpu for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PretendTensor))
-        return gpu.run(func, args, kwargs or {})
+        return _gpu_of(args, kwargs).run(func, args, kwargs or {})
 
 
 class PretendGPU(TorchDispatchMode):
     """Context in which torch has the GPU, its streams, events and generators.
 
     Attributes:
-        waits: what the host has waited for, one text for each time.
-        sent: operations that sent a tensor of the CPU to the GPU.
+        waits: what the host has waited for, one text for each time: an answer of the device, or a tensor on
+            its way in either direction.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.waits: list[str] = []
-        self.sent: list[str] = []
         self._patches = contextlib.ExitStack()
 
     def __enter__(self) -> PretendGPU:
@@ -126,14 +130,17 @@ class PretendGPU(TorchDispatchMode):
             def __new__(cls, device: Any = "cpu") -> Any:
                 return super().__new__(cls)
 
-        stream = mock.MagicMock()
-        stream.record_event.side_effect = lambda: _Event(self)
+        # Classes, as annotations of modules that are imported meanwhile want them.
+        event = type("Event", (_Event,), {"gpu": self})
+        stream = type("Stream", (_Stream,), {"event": event})
         for name, value in {
             "torch.cuda._lazy_init": lambda: None,
-            "torch.cuda.Event": lambda **_: _Event(self),
-            "torch.cuda.Stream": lambda *_: stream,
-            "torch.cuda.current_stream": lambda *_: stream,
+            "torch.cuda.Event": event,
+            "torch.cuda.Stream": stream,
+            "torch.cuda.current_stream": stream,
             "torch.cuda.stream": lambda _: contextlib.nullcontext(),
+            "torch.cuda.synchronize": lambda *_: self.note_wait("synchronize"),
+            "torch.Tensor.pin_memory": lambda tensor: tensor,
             "torch.Generator": Generator,
         }.items():
             self._patches.enter_context(mock.patch(name, value))
@@ -146,8 +153,9 @@ class PretendGPU(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
 
-    def note_wait(self, what: object) -> None:
-        self.waits.append(str(what))
+    def note_wait(self, what: object, unwaited: bool = False) -> None:
+        if not unwaited:
+            self.waits.append(str(what))
 
     def tensor(self, lies: Tensor) -> PretendTensor:
         """A tensor of the CPU, from now on of the GPU."""
@@ -167,17 +175,22 @@ class PretendGPU(TorchDispatchMode):
 
     def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """An operation, on the CPU, as if it were on the GPU."""
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        here = [tensor for tensor in given if isinstance(tensor, PretendTensor)]
         if func is aten.copy_.default:
             return self._copy(func, args, kwargs)
+        if func in _MOVES:
+            return self._move(*args, **kwargs)
+        if func is aten._has_compatible_shallow_copy_type.default:
+            return False  # so that Module.to() makes new parameters
+        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        here = [tensor for tensor in given if isinstance(tensor, PretendTensor)]
         asked = kwargs.get("device")
         on_gpu = bool(here) if asked is None else torch.device(asked).type == "cuda"
         if func is aten._to_copy.default:
-            self._note_move(func, bool(here), on_gpu, kwargs)
+            if on_gpu != bool(here):
+                self.note_wait(func, kwargs.get("non_blocking", False))
         elif here:
-            self._refuse_mixing(func, given)
-            if func in _WAITING or _is_masked(func, args):
+            _refuse_mixing(func, given)
+            if func in _ANSWERING or _is_masked(func, args):
                 self.note_wait(func)
         if not here and not on_gpu:
             return func(*args, **{**kwargs, **_unpinned(kwargs)})
@@ -193,41 +206,66 @@ class PretendGPU(TorchDispatchMode):
 
         return tree_map(taken, results)
 
+    def _move(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`Tensor.to` as a whole, as inference mode has it."""
+        kwargs.pop("layout", None)
+        if isinstance(tensor, PretendTensor):
+            return tensor.to(*args, **kwargs)
+        device, dtype, unwaited, _ = torch._C._nn._parse_to(*args, **kwargs)
+        moved = tensor if dtype is None else aten._to_copy.default(tensor, dtype=dtype)
+        if device is None or device.type == "cpu":
+            return moved
+        self.note_wait("to the GPU", unwaited)
+        return self.tensor(moved)
+
     def _copy(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor:
         target, source, *unwaited = args
-        to_gpu, from_gpu = isinstance(target, PretendTensor), isinstance(source, PretendTensor)
-        if from_gpu and not to_gpu and not (unwaited or [kwargs.get("non_blocking")])[0]:
-            self.note_wait(func)
-        if to_gpu and not from_gpu:
-            self.sent.append(str(func))
+        if isinstance(target, PretendTensor) != isinstance(source, PretendTensor):
+            self.note_wait(func, (unwaited or [kwargs.get("non_blocking", False)])[0])
         func(_lies(target), _lies(source))
         return target
 
-    def _note_move(self, func: Any, was_here: bool, on_gpu: bool, kwargs: dict[str, Any]) -> None:
-        if was_here and not on_gpu and not kwargs.get("non_blocking"):
-            self.note_wait(func)
-        if on_gpu and not was_here:
-            self.sent.append(str(func))
-
-    @staticmethod
-    def _refuse_mixing(func: Any, given: list[Tensor]) -> None:
-        strange = [tuple(t.shape) for t in given if not isinstance(t, PretendTensor) and t.ndim]
-        if strange:
-            raise RuntimeError(f"{func} of tensors on cuda:0 and on cpu, the latter of shapes {strange}")
-
 
 class _Event:
-    def __init__(self, gpu: PretendGPU):
-        self._gpu = gpu
+    gpu: PretendGPU
+
+    def __init__(self, enable_timing: bool = False):
+        pass
 
     def record(self, stream: Any) -> None:
         pass
 
     def synchronize(self) -> None:
-        self._gpu.note_wait("event")
+        self.gpu.note_wait("event")
 
     def elapsed_time(self, later: _Event) -> float:
         return 1.0
+
+
+class _Stream:
+    event: type[_Event]
+
+    def __init__(self, device: Any = None):
+        pass
+
+    def wait_stream(self, other: _Stream) -> None:
+        pass
+
+    def wait_event(self, event: _Event) -> None:
+        pass
+
+    def record_event(self) -> _Event:
+        return self.event()
+
+
+def _gpu_of(args: Any, kwargs: Any) -> PretendGPU:
+    return next(leaf._gpu for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PretendTensor))
+
+
+def _refuse_mixing(func: Any, given: list[Tensor]) -> None:
+    strange = [tuple(t.shape) for t in given if not isinstance(t, PretendTensor) and t.ndim]
+    if strange:
+        raise RuntimeError(f"{func} of tensors on cuda:0 and on cpu, the latter of shapes {strange}")
 
 
 def _lies(value: Any) -> Any:

@@ -83,8 +83,9 @@ def test_memory_is_counted_by_part_and_way(tmp_path):
     memory.main(["--size", "tiny", "--out", str(out)])
     parts, _, ways = out.read_text().partition("| whole run")
     assert [row[0] for row in rows_of(parts)] == [
-        "encoding", "a step, batch 1", "a step, attention `sdpa`", "decoding, diffusers as it is", "decoding",
-        "decoding in small tiles",
+        "encoding, diffusers as it is", "encoding", "encoding in small tiles",
+        "a step, batch 1", "a step, attention `sdpa`",
+        "decoding, diffusers as it is", "decoding", "decoding in small tiles",
     ]  # fmt: skip
     rows = {row[0]: row[1:] for row in rows_of("| whole run" + ways)}
     assert list(rows) == list(memory.WAYS) and {len(row) for row in rows.values()} == {4}
