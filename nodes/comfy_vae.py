@@ -87,6 +87,8 @@ class AetherVAE(comfy.sd.VAE):
             1.1 * decoding_bytes(vae, space * shape[3], space * shape[4])
         )
 
+        # Its layers are not core's, which alone can be brought to the device one by one.
+        self.disable_offload = True
         self.device = device or comfy.model_management.vae_device()
         self.vae_dtype = dtype or default_dtype(self.device)
         self.output_device = comfy.model_management.intermediate_device()
@@ -127,7 +129,9 @@ def condition_model(vae: comfy.sd.VAE) -> AetherModel:
 def loaded(vae: comfy.sd.VAE, memory: float) -> Iterator[None]:
     """The VAE on its device, with room for ``memory`` bytes."""
     with comfy.model_management.cuda_device_context(vae.device):
-        comfy.model_management.load_models_gpu([vae.patcher], memory_required=memory)
+        comfy.model_management.load_models_gpu(
+            [vae.patcher], memory_required=memory, force_full_load=vae.disable_offload
+        )
         yield
 
 

@@ -87,7 +87,7 @@ class PretendTensor(Tensor):
     def record_stream(self, stream: Any) -> None:
         pass
 
-    def to(self, *args: Any, **kwargs: Any) -> Tensor:
+    def to(self, *args: Any, copy: bool = False, **kwargs: Any) -> Tensor:
         device, dtype, unwaited, _ = torch._C._nn._parse_to(*args, **kwargs)
         if args and isinstance(args[0], Tensor):
             device = args[0].device
@@ -95,7 +95,7 @@ class PretendTensor(Tensor):
         if dtype not in (None, self.dtype):
             moved = self._gpu.run(aten._to_copy.default, (self,), {"dtype": dtype})
         if device is None or device.type != "cpu":
-            return moved
+            return moved.clone() if copy and moved is self else moved
         self._gpu.note_wait("to the CPU", unwaited)
         return moved.lies.clone()
 

@@ -1,0 +1,131 @@
+"""Every node with the models on a GPU, which is pretended: nothing mixes devices, results are the CPU's."""
+
+from __future__ import annotations
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ..pretend import DEVICE, PretendGPU, PretendTensor
+from .test_methods import METHODS, widgets
+
+SIZE = {"width": 48, "height": 32}
+
+
+def room_of(count):
+    """How core asks for a device's memory, of which there are so many bytes."""
+    return lambda device=None, torch_free_too=False: (count, count) if torch_free_too else count
+
+
+@pytest.fixture
+def gpu(pack, monkeypatch):
+    """A GPU that ComfyUI takes for its own, with room enough."""
+    import comfy.model_management as management
+
+    for name, value in {
+        "get_torch_device": lambda: DEVICE,
+        "vram_state": management.VRAMState.NORMAL_VRAM,
+        "get_free_memory": room_of(1 << 40),
+        "get_total_memory": lambda device=None: 1 << 40,
+        "soft_empty_cache": lambda *_: None,
+        "cuda_device_context": lambda _: contextlib.nullcontext(),
+        "vae_dtype": lambda *_: torch.float32,
+    }.items():
+        monkeypatch.setattr(management, name, value)
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    yield PretendGPU()
+    management.unload_all_models()
+    torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+@pytest.fixture
+def alike(gpu, nodes, monkeypatch):
+    """``alike(work)`` checks that ``work(model, vae)`` gives the same numbers on the CPU and on the GPU."""
+    import comfy.model_management as management
+
+    def check(work, on_host=False):
+        with monkeypatch.context() as cpu:
+            cpu.setattr(management, "get_torch_device", lambda: torch.device("cpu"))
+            expected = work(*nodes.AetherMiniature().args)
+        with gpu:
+            model, vae = nodes.AetherMiniature().args
+            found = work(model, vae)
+            weight = model.model.diffusion_model.transformer.proj_out.weight
+            assert isinstance(weight, PretendTensor) is not on_host
+        assert len(found) == len(expected) > 0
+        for one, other in zip(found, expected, strict=True):
+            assert not isinstance(one, PretendTensor), "outputs belong to ComfyUI's intermediate device"
+            torch.testing.assert_close(one, other)
+
+    return check
+
+
+def task(nodes, vae, name, clip):
+    given = {
+        "AetherReconstruct": {"video": clip},
+        "AetherPredict": {"image": clip[:1], "frames": "17"},
+        "AetherPlan": {"start": clip[:1], "goal": clip[-1:], "frames": "17"},
+    }[name]
+    outputs = getattr(nodes, name)(vae=vae, **given, **SIZE).args[:3]
+    return SimpleNamespace(**dict(zip(("positive", "negative", "latent"), outputs, strict=True)))
+
+
+@pytest.mark.parametrize("name", ["AetherReconstruct", "AetherPredict", "AetherPlan"])
+def test_a_graph_with_aether_sampler(alike, nodes, clip, name):
+    def work(model, vae):
+        patched = nodes.HeroPatch(model=model)[0]
+        latent = nodes.AetherSampler(model=patched, steps=8, **vars(task(nodes, vae, name, clip)))[0]
+        rgb, disparity, raymap = nodes.AetherSplit(latent=latent).args[:3]
+        depth = nodes.AetherDepth(vae=vae, disparity=disparity)
+        return latent["samples"], vae.decode(rgb["samples"]), depth[0], depth[1], raymap["raymap"]
+
+    alike(work)
+
+
+@pytest.mark.parametrize("sampler", ["euler", "ddim", "heun"])
+def test_a_graph_with_cores_sampler(alike, nodes, clip, ksampler, sampler):
+    def work(model, vae):
+        patched = nodes.HeroPatch(model=model)[0]
+        return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler=sampler)]
+
+    alike(work)
+
+
+def test_where_there_is_hardly_any_room(alike, nodes, clip, monkeypatch):
+    """Core keeps the transformer's layers on the host and brings them over one by one; the VAE has none."""
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "get_free_memory", room_of(1))
+
+    def work(model, vae):
+        patched = nodes.HeroPatch(model=model)[0]
+        latent = nodes.AetherSampler(model=patched, steps=8, **vars(task(nodes, vae, "AetherPlan", clip)))[0]
+        disparity = nodes.AetherSplit(latent=latent)[1]
+        return latent["samples"], nodes.AetherDepth(vae=vae, disparity=disparity)[1]
+
+    alike(work, on_host=True)
+
+
+def test_the_host_waits_for_none_of_aether_samplers_steps(gpu, nodes, clip):
+    """Beyond what a run of any length takes."""
+    with gpu:
+        model, vae = nodes.AetherMiniature().args
+        plan, waits = vars(task(nodes, vae, "AetherPlan", clip)), []
+        for steps in (2, 6, 14):
+            before = len(gpu.waits)
+            nodes.AetherSampler(model=model, steps=steps, **plan)
+            waits.append(gpu.waits[before:])
+    assert waits[1] == waits[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cache_method(alike, nodes, clip, ksampler, method):
+    settings = widgets(nodes.get("HeroMethod"), method)
+
+    def work(model, vae):
+        patched = nodes.HeroMethod(model=model, method=settings)[0]
+        return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), steps=14, sampler="ddim")]
+
+    alike(work)
