@@ -36,7 +36,7 @@ _ANSWERING = {
 _MOVES = {aten.to.device, aten.to.dtype, aten.to.dtype_layout, aten.to.other}
 
 _WHOLE = {torch.quantile}
-"""Functions that make tensors beside those given, on what torch's own code takes for their device: the CPU."""
+"""Functions that make tensors of their own, on what torch's own code takes for the device: the CPU."""
 
 
 class PretendTensor(Tensor):
@@ -194,7 +194,9 @@ class PretendGPU(TorchDispatchMode):
                 self.note_wait(func)
         if not here and not on_gpu:
             return func(*args, **{**kwargs, **_unpinned(kwargs)})
-        results = func(*tree_map(_lies, args), **{**tree_map(_lies, kwargs), **_unpinned(kwargs), **_cpu(asked)})
+        results = func(
+            *tree_map(_lies, args), **{**tree_map(_lies, kwargs), **_unpinned(kwargs), **_cpu(asked)}
+        )
         if not on_gpu:
             return results
         known = {id(tensor.lies): tensor for tensor in here}  # what was written in place

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ..pretend import DEVICE, PretendGPU, PretendTensor
+from .test_lora import beside_them, make_lora, on_the_weights
 from .test_methods import METHODS, widgets
 
 SIZE = {"width": 48, "height": 32}
@@ -129,3 +131,63 @@ def test_cache_method(alike, nodes, clip, ksampler, method):
         return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), steps=14, sampler="ddim")]
 
     alike(work)
+
+
+def test_cores_sampler_where_there_is_hardly_any_room(alike, nodes, clip, ksampler, monkeypatch):
+    """The two halves of a step come one by one."""
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "get_free_memory", room_of(1))
+
+    def work(model, vae):
+        patched = nodes.HeroPatch(model=model)[0]
+        return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler="ddim")]
+
+    alike(work, on_host=True)
+
+
+@pytest.mark.parametrize("room", [1, 1 << 40])
+@pytest.mark.parametrize("route", [on_the_weights, beside_them])
+def test_a_lora(alike, nodes, clip, ksampler, monkeypatch, route, room):
+    import comfy.model_management as management
+
+    monkeypatch.setattr(management, "get_free_memory", room_of(room))
+
+    def work(model, vae):
+        patched = nodes.HeroPatch(model=route(model, make_lora(model)))[0]
+        return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler="ddim")]
+
+    alike(work, on_host=room == 1)
+
+
+def test_a_long_clip_and_its_points(alike, nodes, clip, part):
+    world = part("aether.miniature")
+    film = torch.from_numpy(world.render(world.random_scene(5), 27, 32, 48, 12).rgb)
+
+    def work(model, vae):
+        made = nodes.AetherLongClip(model=model, vae=vae, video=film, frames="17", steps=2, **SIZE).args
+        return made[0], made[1], made[2], made[4]
+
+    alike(work)
+
+
+def test_the_analyzer(alike, nodes, clip):
+    def work(model, vae):
+        plan = vars(task(nodes, vae, "AetherPredict", clip))
+        picture, _, _, document = nodes.HeroAnalyzer(model=model, steps=8, guidance=1.0, **plan).args
+        numbers = json.loads(document)
+        return picture, torch.tensor(numbers["curvature"]), torch.tensor(numbers["cached"])
+
+    alike(work)
+
+
+def test_cores_cogvideox(gpu, nodes, core_model, ksampler):
+    import comfy.model_patcher
+
+    expected = ksampler(nodes.HeroPatch(model=core_model.model)[0], core_model.task)
+    base = core_model.model.model
+    with gpu:
+        model = comfy.model_patcher.ModelPatcher(base, DEVICE, torch.device("cpu"))
+        found = ksampler(nodes.HeroPatch(model=model)[0], core_model.task)
+        assert all(isinstance(weight, PretendTensor) for weight in base.diffusion_model.parameters())
+    torch.testing.assert_close(found, expected)
