@@ -52,6 +52,17 @@ def test_values_are_the_same_with_three_layers_of_other_widths_and_in_tiles(tiny
     assert_same(vae, latent)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_what_comes_out_is_not_rounded_to_the_vaes_dtype(tiny, dtype):
+    exact, latent = tiny.vae(), tiny.noise("latent", (1, 16, 5, 4, 6))
+    truth, rough = exact.decode(latent).sample, exact.to(dtype)
+    fine, coarse = lean(rough).decode(latent.to(dtype)).sample, rough.decode(latent.to(dtype)).sample
+    assert fine.dtype == torch.float32
+    assert len(fine.unique()) > 0.99 * fine.numel() > 2 * len(coarse.unique())
+    assert (fine - truth).norm() < (coarse.float() - truth).norm()
+
+
 def test_gradients_are_the_same(tiny):
     latents = [tiny.noise("latent", (1, 16, 3, 2, 2)).requires_grad_() for _ in range(2)]
     vae = tiny.vae()
