@@ -7,9 +7,8 @@ Every pointwise convolution keeps its whole input for the next frames, which onl
 than one frame read; those get their new frames into the old ones' place. And what norms give can be activated
 in place.
 
-What the decoder gives is float32 whatever it runs in: its last convolution is computed so. Rounded to bfloat16,
-depth has some 270 levels, which show as terraces in point clouds and graded pictures; so it has as many as
-there are pixels.
+What the decoder gives is float32 whatever it runs in: its last convolution is computed so. Rounded to
+bfloat16, depth has some 270 levels, which show as terraces in point clouds and graded pictures.
 
 At 480 x 720 x 41 in bfloat16 decoding takes 8.2 GB besides weights, before 15.8, and encoding 5.5, before
 6.6, by count (`python -m benchmarks.memory`).
@@ -74,9 +73,9 @@ class _SiLU(nn.SiLU):
 
 
 def make_lean(vae: AutoencoderKLCogVideoX) -> None:
-    """Let this VAE, and whatever shares its modules, need less memory without gradients, and decode to float32.
+    """Let this VAE, and whatever shares its modules, need less memory, and decode to float32.
 
-    With gradients it runs as before. Weights and their names stay.
+    That is without gradients; with them it runs as before. Weights and their names stay.
     """
     for module in vae.modules():
         if type(module) is CogVideoXSpatialNorm3D:

@@ -256,6 +256,9 @@ class _Stream:
     def wait_event(self, event: _Event) -> None:
         pass
 
+    def synchronize(self) -> None:
+        self.event.gpu.note_wait("stream")
+
     def record_event(self) -> _Event:
         return self.event()
 
