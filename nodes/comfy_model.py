@@ -8,6 +8,7 @@ converts on the way in and out by the LatentFormat here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +24,16 @@ import comfy.supported_models_base
 import torch
 
 from ..aether.errors import InputError
+from ..aether.memory import step_bytes
 from ..aether.model import AetherModel
 from ..aether.rotary import rotary_embeddings
 from ..aether.tasks import check_size
 
 KEY = "aether_hero"
 """Under which our wrappers, callbacks and attachments stand in ComfyUI's dictionaries."""
+
+_MARGIN, _HELD = 1.25, 4
+"""Of what a step takes by count; hidden states that HERO's presets keep beside it."""
 
 OUR_LOADERS = "Aether Loader or Aether Miniature"
 OUR_TASKS = "Aether Reconstruct, Aether Predict or Aether Plan"
@@ -145,6 +150,20 @@ class AetherBase(comfy.model_base.BaseModel):
         self.parts = parts
         self.diffusion_model = AetherTransformer(parts, dtype)
         comfy.model_management.archive_model_dtypes(self.diffusion_model)
+
+    def memory_required(self, input_shape: Sequence[int], cond_shapes: Any = None) -> float:
+        """Bytes that a pass takes besides the weights. Core's rule, where attention may keep its scores; else
+        it would ask for a third more than is needed, and leave as much of the weights on the host."""
+        management = comfy.model_management
+        if not (management.xformers_enabled() or management.pytorch_attention_flash_attention()):
+            return super().memory_required(input_shape, cond_shapes or {})
+        batch, _, frames, height, width = input_shape
+        config, element = self.parts.transformer.config, management.dtype_size(self.get_dtype_inference())
+        tokens = frames * (height // config.patch_size) * (width // config.patch_size)
+        tokens += self.parts.prompt_embeds.shape[1]
+        channels = config.num_attention_heads * config.attention_head_dim
+        held = _HELD * batch * tokens * channels * element
+        return _MARGIN * step_bytes(tokens, channels, batch, element) + held
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """The condition channels and the frame rate, from the CONDITIONING that a task node made."""

@@ -100,6 +100,18 @@ class AetherVAE(comfy.sd.VAE):
         )
         self.model_size()
 
+    def decode(self, samples_in: torch.Tensor, vae_options: dict[str, Any] | None = None) -> torch.Tensor:
+        """As core's; tile by tile where the device is too small for the whole, which Windows would answer by
+        swapping it to the host, at a crawl, and not by an error."""
+        if self.is_too_large(samples_in):
+            return _decode_tiled(self, samples_in)
+        return super().decode(samples_in, vae_options or {})
+
+    def is_too_large(self, latent: torch.Tensor) -> bool:
+        """Whether to decode the latent as a whole takes more memory than the device has."""
+        needed = self.memory_used_decode(latent.shape, self.vae_dtype)
+        return bool(needed > comfy.model_management.get_total_memory(self.device))
+
 
 def default_dtype(device: torch.device | None = None) -> torch.dtype:
     """What ComfyUI would run this VAE in."""
@@ -149,14 +161,24 @@ def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     As core's decoding, but not cut off at -1 and 1. Only where memory is short does it go tile by tile, and
     then it is cut off.
     """
+    if isinstance(vae, AetherVAE) and vae.is_too_large(latent):
+        return _raw(vae.decode(latent))
     try:
         with loaded(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype)):
             return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float().cpu()
     except Exception as error:
         comfy.model_management.raise_non_oom(error)
-        logging.warning("Aether: out of memory, decoding tile by tile")
-    tiled = vae.decode_tiled(latent, tile_x=_TILE, tile_y=_TILE, overlap=_TILE // 4)
-    return tiled.movedim(-1, 1).float().cpu() * 2 - 1
+    return _raw(_decode_tiled(vae, latent))
+
+
+def _decode_tiled(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
+    """(1, 16, T, h, w) to (1, F, H, W, 3) in [0, 1]."""
+    logging.warning("Aether: not enough memory, decoding tile by tile")
+    return vae.decode_tiled(latent, tile_x=_TILE, tile_y=_TILE, overlap=_TILE // 4)
+
+
+def _raw(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.movedim(-1, 1).float().cpu() * 2 - 1
 
 
 def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:

@@ -303,3 +303,28 @@ def test_preview_colors_are_fitted(part, clip):
     drawn = torch.einsum("chw,cd->dhw", latent, torch.tensor(factors)) + torch.tensor(bias)[:, None, None]
     colors = torch.nn.functional.avg_pool2d(clip[1:5].mean(dim=0).permute(2, 0, 1) * 2 - 1, 8)
     assert (drawn - colors).abs().max() < 1e-4
+
+
+def test_core_is_told_what_a_pass_takes(miniature, nodes, predicted, ksampler, monkeypatch):
+    """About what a run under HERO takes by count, and at Aether's size a quarter less than core's rule."""
+    import comfy.model_management as management
+
+    from benchmarks.memory import Peak
+
+    base = miniature.model.model
+    shape = [2, *predicted.latent["samples"].shape[1:]]
+    monkeypatch.setattr(management, "pytorch_attention_flash_attention", lambda: True)
+    told, patched = base.memory_required(shape), nodes.HeroPatch(model=miniature.model, preset="fast")[0]
+    with Peak() as peak:
+        ksampler(patched, predicted, steps=8)
+    # Latents, which are small beside the tokens of a wide model, are not in it.
+    assert 0.9 * peak.bytes < told < 1.5 * peak.bytes
+
+    class Aethers:
+        config = SimpleNamespace(patch_size=2, num_attention_heads=48, attention_head_dim=64)
+
+    parts = SimpleNamespace(transformer=Aethers, prompt_embeds=torch.empty(1, 226, 4096))
+    monkeypatch.setattr(base, "parts", parts)
+    monkeypatch.setattr(base, "get_dtype_inference", lambda: torch.bfloat16)
+    shape = [2, 56, 11, 60, 90]
+    assert 3.0e9 < base.memory_required(shape) < 0.76 * super(type(base), base).memory_required(shape)

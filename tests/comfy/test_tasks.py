@@ -382,6 +382,24 @@ def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeyp
     assert "encoding tile by tile" in caplog.text and "decoding tile by tile" in caplog.text
 
 
+@torch.inference_mode()
+def test_a_device_too_small_for_the_whole_decodes_in_tiles_at_once(nodes, our_vae, monkeypatch, caplog):
+    import comfy.model_management as management
+
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(1, 56, 1, 34, 33, generator=generator)
+    rgb, disparity, _ = nodes.AetherSplit(latent={"samples": latent}).args
+    whole, depth = our_vae.decode(rgb["samples"]), nodes.AetherDepth(vae=our_vae, disparity=disparity)[2]
+    needed = our_vae.memory_used_decode(rgb["samples"].shape, torch.float32)
+    monkeypatch.setattr(management, "get_total_memory", lambda device=None: needed - 1)
+    assert "decoding tile by tile" not in caplog.text
+    found, tiled = our_vae.decode(rgb["samples"]), our_vae.decode_tiled(rgb["samples"], 32, 32, 8)
+    assert torch.equal(found, tiled) and 0 < (found - whole).norm() / whole.norm() < 0.2
+    assert "decoding tile by tile" in caplog.text
+    found = nodes.AetherDepth(vae=our_vae, disparity=disparity)[2]
+    assert 0 < (found - depth).norm() / depth.norm() < 0.2
+
+
 def test_versions(part):
     compat = part("nodes.compat")
     assert [compat.is_supported(v) for v in ("0.33.0", "0.33.1", "0.40.0", "1.0.0", "0.33.0+local")] == [
