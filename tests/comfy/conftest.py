@@ -130,7 +130,12 @@ def miniature(nodes: Nodes) -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def core_model(pack: Any) -> SimpleNamespace:
-    """A small untrained CogVideoX as core's loader would make it, and a text to go with it."""
+    """A small untrained CogVideoX as core's loader would make it, and a text to go with it: one for all."""
+    return make_core_model()
+
+
+def make_core_model() -> SimpleNamespace:
+    """See the fixture of its name."""
     import comfy.model_base
     import comfy.model_patcher
     import comfy.supported_models

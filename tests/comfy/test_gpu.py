@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ..pretend import DEVICE, PretendGPU, PretendTensor
+from .conftest import make_core_model
 from .test_lora import beside_them, make_lora, on_the_weights
 from .test_methods import METHODS, widgets
 
@@ -181,9 +182,10 @@ def test_the_analyzer(alike, nodes, clip):
     alike(work)
 
 
-def test_cores_cogvideox(gpu, nodes, core_model, ksampler):
+def test_cores_cogvideox(gpu, nodes, ksampler):
     import comfy.model_patcher
 
+    core_model = make_core_model()
     expected = ksampler(nodes.HeroPatch(model=core_model.model)[0], core_model.task)
     base = core_model.model.model
     with gpu:
