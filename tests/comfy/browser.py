@@ -21,7 +21,7 @@ CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
 FLAGS = (
-    "--no-sandbox --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader --disable-quic "
+    "--no-sandbox --enable-unsafe-swiftshader --disable-gpu-compositing --disable-quic "
     "--no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ).split()
 READY = "() => !!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.HeroPatch)"
