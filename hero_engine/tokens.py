@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,23 +28,25 @@ def key_score(keys: Tensor) -> Tensor:
     return F.normalize(norms.mean(-1), dim=1).mean(0)
 
 
-def best_of_patches(score: Tensor, grid: tuple[int, int, int], side: int = 2) -> Tensor:
-    """Indices of the best token of every `side` x `side` tokens of a frame.
+def squares(grid: tuple[int, int, int], device: torch.device | str = "cpu", side: int = 2) -> Tensor:
+    """Tokens of every `side` x `side` square of a frame, as :func:`~hero_engine.patches.patch_members`.
 
     Args:
-        score: (tokens,), numbered frame by frame, row by row.
-        grid: (frames, rows, columns).
+        grid: (frames, rows, columns); tokens are numbered frame by frame, row by row.
     """
-    members = _squares(grid, side, score.device)
+    return patch_members(grid, (1, min(side, grid[1]), min(side, grid[2]))).to(device)
+
+
+def best_of_patches(score: Tensor, members: Tensor) -> Tensor:
+    """Indices of the best token of every patch.
+
+    Args:
+        score: (tokens,).
+        members: of :func:`squares`.
+    """
     # Absent tokens have the index -1, which is the one appended.
     padded = F.pad(score, (0, 1), value=-torch.inf)
     return members.gather(1, padded[members].argmax(1, keepdim=True)).squeeze(1)
-
-
-@lru_cache(maxsize=4)
-def _squares(grid: tuple[int, int, int], side: int, device: torch.device) -> Tensor:
-    """Kept, because every block asks for it in every cached step, and sending it to a device takes time."""
-    return patch_members(grid, (1, min(side, grid[1]), min(side, grid[2]))).to(device)
 
 
 class TokenQueue:
@@ -65,21 +65,21 @@ class TokenQueue:
         self._age = torch.zeros(tokens, device=device)
 
     def choose(
-        self, count: int, staleness: float, bonus: float = 0.0, grid: tuple[int, int, int] | None = None
+        self, count: int, staleness: float, bonus: float = 0.0, members: Tensor | None = None
     ) -> Tensor:
         """The `count` tokens most worth computing; counts them as computed.
 
         Args:
             staleness: weight of the number of times that a token was not chosen since it last was.
-            bonus: share of its score that the best token of each 2 x 2 gets on top, where a grid is given.
-            grid: (frames, rows, columns) of the tokens.
+            bonus: share of its score that the best token of each patch gets on top.
+            members: the patches, of :func:`squares`; without, there is no bonus.
 
         Returns:
             (count,) int64.
         """
         score = self.score + staleness * self._age
-        if grid is not None and bonus > 0:
-            best = best_of_patches(score, grid)
+        if members is not None and bonus > 0:
+            best = best_of_patches(score, members)
             # By its size, so that a bonus on a negative score is one too.
             score = score.index_add(0, best, bonus * score[best].abs())
         chosen = score.topk(count).indices

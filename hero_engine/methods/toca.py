@@ -13,7 +13,7 @@ from ..adapter import FEED_FORWARD, KEYS, MODULES, VALUES, Attend, BlockCall, Fo
 from ..baselines import DucaConfig, TocaConfig
 from ..optional import present
 from ..storage import held_bytes
-from ..tokens import TokenQueue, key_score, value_score
+from ..tokens import TokenQueue, key_score, squares, value_score
 from .base import Method, Moment, Step
 from .modules import CachedModules, FullModules, ModulesBranch
 
@@ -46,7 +46,8 @@ class TocaBranch(ModulesBranch):
 
     def __init__(self, method: Toca, call: ModelCall):
         super().__init__(method, order=0)
-        self._grid = call.shape.grid
+        # Sent to the device once: every block asks for it in every cached step.
+        self._squares = squares(call.shape.grid, call.device)
         self._text = call.shape.text_tokens
         # One seed for all branches: conditional and unconditional draw the same tokens.
         self._generator = torch.Generator(device=call.device).manual_seed(method.config.seed)
@@ -78,11 +79,11 @@ class TocaBranch(ModulesBranch):
         """The text tokens and the video tokens that the block computes on this cached step."""
         config = self.method.config
         chosen = []
-        for queue, grid in zip(self._queues[block], (None, self._grid), strict=True):
+        for queue, members in zip(self._queues[block], (None, self._squares), strict=True):
             if config.score == "random":
                 queue.score = torch.empty_like(queue.score).uniform_(generator=self._generator)
             count = config.fresh(len(queue.score))
-            chosen.append(queue.choose(count, config.staleness / config.interval, config.bonus, grid))
+            chosen.append(queue.choose(count, config.staleness / config.interval, config.bonus, members))
         return chosen[0], chosen[1]
 
 

@@ -31,7 +31,7 @@ from hero_engine.cost_cli import main
 from hero_engine.curvature import OutputPath, damping
 from hero_engine.features import TaylorFeature
 from hero_engine.schedule import ErrorSchedule, Reason, TaperedSchedule, step_ages
-from hero_engine.tokens import TokenQueue, best_of_patches
+from hero_engine.tokens import TokenQueue, best_of_patches, squares
 
 from .models import GRID, TEXT, denoise, inputs, relative, tiny_transformer
 from .module_oracle import NaiveToken, NaiveWorldCache, PerModule
@@ -599,8 +599,8 @@ def test_a_queue_by_hand():
 def test_the_best_of_each_2_by_2():
     score = torch.arange(2 * 3 * 3, dtype=torch.float32).roll(1)
     # Frames of 3 x 3: patches of 4, 2, 2 and 1 tokens.
-    assert best_of_patches(score, (2, 3, 3)).tolist() == [0, 5, 7, 8, 13, 14, 16, 17]
-    assert best_of_patches(score[:3], (1, 1, 3)).tolist() == [0, 2]
+    assert best_of_patches(score, squares((2, 3, 3))).tolist() == [0, 5, 7, 8, 13, 14, 16, 17]
+    assert best_of_patches(score[:3], squares((1, 1, 3))).tolist() == [0, 2]
 
 
 def test_a_path_by_hand():
