@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +17,7 @@ import torch
 
 from . import raymap as raymaps
 from .errors import InputError
-from .memory import in_small_tiles
+from .memory import decoding_bytes, encoding_bytes, exceeds, in_small_tiles
 from .model import AetherModel
 
 Result = TypeVar("Result")
@@ -69,11 +70,12 @@ def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | 
     Divided by the scaling factor where the VAE's ``invert_scale_latents`` is set: so the CogVideoX model that
     Aether was tuned from got its conditions, while its targets were multiplied.
 
-    Where memory runs out it is encoded in tiles, as in :func:`decode_pixels`.
+    Where memory is short it is encoded in tiles, as in :func:`decode_pixels`.
     """
     frames_first = (2.0 * clip - 1.0).permute(0, 3, 1, 2).contiguous()[None]
     pixels = frames_first.permute(0, 2, 1, 3, 4).to(model.vae.device, model.vae.dtype)
-    posterior = _tiled_at_need(model.vae, lambda vae: vae.encode(pixels).latent_dist, "encoding")
+    needed = encoding_bytes(model.vae, *pixels.shape[3:])
+    posterior = _tiled_at_need(model.vae, needed, lambda vae: vae.encode(pixels).latent_dist, "encoding")
     latent = posterior.sample(generator).to(model.device, model.dtype).permute(0, 2, 1, 3, 4)
     config = model.vae.config
     factor = 1 / config.scaling_factor if config.invert_scale_latents else config.scaling_factor
@@ -84,21 +86,23 @@ def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | 
 def decode_pixels(model: AetherModel, latent: torch.Tensor) -> torch.Tensor:
     """VAE decoding of one stream (B, T, 16, h, w) to (B, 3, F, H, W) in about [-1, 1].
 
-    Where memory runs out it is decoded in tiles of half the VAE's own size, which a warning says: results
-    change slightly, but the steps before are not lost.
+    Where the device has less memory than that takes, or it runs out, it is decoded in tiles of half the VAE's
+    own size, which a warning says: results change slightly, but the steps before are not lost.
     """
     vae = model.vae
     scaled = (1 / vae.config.scaling_factor * latent.permute(0, 2, 1, 3, 4)).to(vae.device, vae.dtype)
-    return _tiled_at_need(vae, lambda vae: vae.decode(scaled).sample, "decoding")
+    needed = decoding_bytes(vae, *(model.spatial_scale * side for side in scaled.shape[3:]))
+    return _tiled_at_need(vae, needed, lambda vae: vae.decode(scaled).sample, "decoding")
 
 
-def _tiled_at_need(vae: Any, work: Callable[[Any], Result], doing: str) -> Result:
+def _tiled_at_need(vae: Any, needed: int, work: Callable[[Any], Result], doing: str) -> Result:
     """What the VAE, or the VAE in small tiles, gives."""
-    try:
-        return work(vae)
-    except torch.cuda.OutOfMemoryError:
-        # What the failed try holds is freed only after this clause.
-        log.warning("out of memory: %s tile by tile", doing)
+    # Windows would not refuse what exceeds the device, but swap it to the host, at a crawl.
+    if not exceeds(vae.device, needed):
+        # What a failed try holds is freed only after this clause.
+        with suppress(torch.cuda.OutOfMemoryError):
+            return work(vae)
+    log.warning("not enough memory: %s tile by tile", doing)
     return work(in_small_tiles(vae))
 
 

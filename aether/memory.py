@@ -89,6 +89,11 @@ def _vae_bytes(values: float, vae: AutoencoderKLCogVideoX, height: int, width: i
     return round(values * vae.config.block_out_channels[0] * pixels * vae.dtype.itemsize)
 
 
+def exceeds(device: torch.device, count: int) -> bool:
+    """Whether so many bytes are more than a GPU has, used or free; of other devices nothing is known."""
+    return device.type == "cuda" and count > torch.cuda.get_device_properties(device).total_memory
+
+
 def step_bytes(tokens: int, width: int, batch: int, element_bytes: int) -> int:
     """Bytes, about, that a full step takes besides the weights, with attention that keeps no scores.
 

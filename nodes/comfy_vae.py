@@ -204,6 +204,7 @@ class _CoreEncoder:
     """Core's CogVideoX VAE where diffusers' is expected. Its posterior has no width: a sample is the mean."""
 
     config = _AETHER_VAE
+    use_tiling = False
     _tile: tuple[int, int] | None = None
 
     def __init__(self, vae: comfy.sd.VAE):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -116,10 +117,12 @@ class PretendGPU(TorchDispatchMode):
     Attributes:
         waits: what the host has waited for, one text for each time: an answer of the device, or a tensor on
             its way in either direction.
+        memory: bytes that it says it has.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.memory = 1 << 40
         self.waits: list[str] = []
         self._patches = contextlib.ExitStack()
 
@@ -139,6 +142,7 @@ class PretendGPU(TorchDispatchMode):
             "torch.cuda.Stream": stream,
             "torch.cuda.current_stream": stream,
             "torch.cuda.stream": lambda _: contextlib.nullcontext(),
+            "torch.cuda.get_device_properties": lambda *_: SimpleNamespace(total_memory=self.memory),
             "torch.cuda.synchronize": lambda *_: self.note_wait("synchronize"),
             "torch.Tensor.pin_memory": lambda tensor: tensor,
             "torch.Generator": Generator,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from aether.latents import decode
+from aether.latents import decode, decode_pixels, encode
+from aether.memory import decoding_bytes, enable_small_tiles, encoding_bytes
 from aether.model import AetherModel
 from aether.sampling import sample
 from aether.tasks import condition
@@ -55,3 +56,27 @@ def test_the_host_waits_for_no_step(tiny, gpu, ddim, skip, mode):
     with gpu, mode():
         run(there, tiny, "planning", lambda info: waits.append(len(gpu.waits)), guidance_skip=skip)
     assert len(waits) == STEPS and len(set(waits)) == 1, gpu.waits
+
+
+def test_on_a_device_too_small_for_the_whole_the_vae_works_in_tiles_at_once(tiny, gpu, caplog):
+    model = tiny.model(vae_config={"sample_height": 96, "sample_width": 160})
+    there, tiled = on(gpu, model), tiny.model(vae_config={"sample_height": 96, "sample_width": 160})
+    enable_small_tiles(tiled.vae)
+    clip, latent = tiny.noise("clip", (5, 64, 96, 3)), tiny.noise("latent", (1, 2, 16, 8, 12))
+
+    def encoded(model):
+        return encode(model, clip, torch.Generator().manual_seed(0))
+
+    with gpu:
+        gpu.memory = decoding_bytes(there.vae, 64, 96)
+        whole = decode_pixels(there, gpu.tensor(latent))
+        assert torch.equal(whole.lies, decode_pixels(model, latent)) and not caplog.records
+        gpu.memory -= 1
+        found = decode_pixels(there, gpu.tensor(latent))
+        gpu.memory = encoding_bytes(there.vae, 64, 96) - 1
+        conditions = encoded(there)
+    torch.testing.assert_close(found.lies, decode_pixels(tiled, latent))
+    torch.testing.assert_close(conditions.lies, encoded(tiled))
+    assert [record.message for record in caplog.records] == [
+        f"not enough memory: {doing} tile by tile" for doing in ("decoding", "encoding")
+    ]

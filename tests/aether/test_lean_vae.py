@@ -156,7 +156,7 @@ class TestOutOfMemory:
         before = {name: value for name, value in vars(model.vae).items() if "til" in name}
         with caplog.at_level(logging.WARNING):
             pixels = decode_pixels(model, latent)
-        assert "out of memory: decoding tile by tile" in caplog.text
+        assert "not enough memory: decoding tile by tile" in caplog.text
         assert {name: value for name, value in vars(model.vae).items() if "til" in name} == before
         tiled = tiny.vae(sample_height=32, sample_width=48)
         tiled.enable_tiling(16, 24)
@@ -169,7 +169,7 @@ class TestOutOfMemory:
         clip = tiny.noise("clip", (5, 64, 96, 3))
         with caplog.at_level(logging.WARNING):
             latent = encode(model, clip, torch.Generator().manual_seed(0))
-        assert "out of memory: encoding tile by tile" in caplog.text
+        assert "not enough memory: encoding tile by tile" in caplog.text
         assert not model.vae.use_tiling
         enable_small_tiles(model.vae)
         assert torch.equal(latent, encode(model, clip, torch.Generator().manual_seed(0)))
