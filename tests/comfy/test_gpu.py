@@ -123,6 +123,7 @@ def test_the_host_waits_for_none_of_aether_samplers_steps(gpu, nodes, clip):
     assert waits[1] == waits[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_cache_method(alike, nodes, clip, ksampler, method):
     settings = widgets(nodes.get("HeroMethod"), method)
@@ -134,6 +135,7 @@ def test_cache_method(alike, nodes, clip, ksampler, method):
     alike(work)
 
 
+@pytest.mark.slow
 def test_cores_sampler_where_there_is_hardly_any_room(alike, nodes, clip, ksampler, monkeypatch):
     """The two halves of a step come one by one."""
     import comfy.model_management as management
@@ -147,6 +149,7 @@ def test_cores_sampler_where_there_is_hardly_any_room(alike, nodes, clip, ksampl
     alike(work, on_host=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [1, 1 << 40])
 @pytest.mark.parametrize("route", [on_the_weights, beside_them])
 def test_a_lora(alike, nodes, clip, ksampler, monkeypatch, route, room):
@@ -161,6 +164,7 @@ def test_a_lora(alike, nodes, clip, ksampler, monkeypatch, route, room):
     alike(work, on_host=room == 1)
 
 
+@pytest.mark.slow
 def test_a_long_clip_and_its_points(alike, nodes, clip, part):
     world = part("aether.miniature")
     film = torch.from_numpy(world.render(world.random_scene(5), 27, 32, 48, 12).rgb)
@@ -172,6 +176,7 @@ def test_a_long_clip_and_its_points(alike, nodes, clip, part):
     alike(work)
 
 
+@pytest.mark.slow
 def test_the_analyzer(alike, nodes, clip):
     def work(model, vae):
         plan = vars(task(nodes, vae, "AetherPredict", clip))
@@ -182,6 +187,7 @@ def test_the_analyzer(alike, nodes, clip):
     alike(work)
 
 
+@pytest.mark.slow
 def test_cores_cogvideox(gpu, nodes, ksampler):
     import comfy.model_patcher
 
