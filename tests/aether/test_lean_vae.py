@@ -29,7 +29,7 @@ def assert_same(vae, latent):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 11])
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, pytest.param(11, marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_values_are_the_same(tiny, frames, dtype):
     assert_same(tiny.vae().to(dtype), tiny.noise("latent", (1, 16, frames, 4, 6)).to(dtype))

@@ -17,6 +17,10 @@ from .test_methods import METHODS, widgets
 SIZE = {"width": 48, "height": 32}
 
 
+def slow(value):
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def room_of(count):
     """How core asks for a device's memory, of which there are so many bytes."""
     return lambda device=None, torch_free_too=False: (count, count) if torch_free_too else count
@@ -75,7 +79,7 @@ def task(nodes, vae, name, clip):
     return SimpleNamespace(**dict(zip(("positive", "negative", "latent"), outputs, strict=True)))
 
 
-@pytest.mark.parametrize("name", ["AetherReconstruct", "AetherPredict", "AetherPlan"])
+@pytest.mark.parametrize("name", ["AetherPlan", slow("AetherReconstruct"), slow("AetherPredict")])
 def test_a_graph_with_aether_sampler(alike, nodes, clip, name):
     def work(model, vae):
         patched = nodes.HeroPatch(model=model)[0]
@@ -87,7 +91,7 @@ def test_a_graph_with_aether_sampler(alike, nodes, clip, name):
     alike(work)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "ddim", "heun"])
+@pytest.mark.parametrize("sampler", ["euler", slow("ddim"), slow("heun")])
 def test_a_graph_with_cores_sampler(alike, nodes, clip, ksampler, sampler):
     def work(model, vae):
         patched = nodes.HeroPatch(model=model)[0]
