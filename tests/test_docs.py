@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -12,6 +13,7 @@ def film_of(folder: Path) -> np.lib.npyio.NpzFile:
     return np.load(folder / "film" / "depth.npz")
 
 
+@pytest.mark.slow
 def test_the_library_page_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")

@@ -382,6 +382,7 @@ def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeyp
     assert "encoding tile by tile" in caplog.text and "decoding tile by tile" in caplog.text
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_device_too_small_for_the_whole_decodes_in_tiles_at_once(nodes, our_vae, monkeypatch, caplog):
     import comfy.model_management as management

@@ -33,6 +33,7 @@ def test_path_correlation_by_hand() -> None:
     assert np.isnan(world.path_correlation(path(0 * way), path(way)))
 
 
+@pytest.mark.slow
 def test_the_truth_scores_as_the_truth(clip, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the true latent for a result, only what the VAE loses is missing."""
     model = build()
@@ -49,6 +50,7 @@ def test_the_truth_scores_as_the_truth(clip, monkeypatch: pytest.MonkeyPatch) ->
     assert found["abs_rel"] < 0.06 and found["delta1"] > 0.95
 
 
+@pytest.mark.slow
 def test_command_prints_a_row_per_scene(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["world", "--scenes", "1", "--steps", "1"]) == 0
     out = capsys.readouterr().out
