@@ -28,6 +28,7 @@ from ..aether.memory import step_bytes
 from ..aether.model import AetherModel
 from ..aether.rotary import rotary_embeddings
 from ..aether.tasks import check_size
+from ..hero_engine.cogvideox import CogVideoXAdapter
 
 KEY = "aether_hero"
 """Under which our wrappers, callbacks and attachments stand in ComfyUI's dictionaries."""
@@ -157,13 +158,12 @@ class AetherBase(comfy.model_base.BaseModel):
         management = comfy.model_management
         if not (management.xformers_enabled() or management.pytorch_attention_flash_attention()):
             return super().memory_required(input_shape, cond_shapes or {})
-        batch, _, frames, height, width = input_shape
-        config, element = self.parts.transformer.config, management.dtype_size(self.get_dtype_inference())
-        tokens = frames * (height // config.patch_size) * (width // config.patch_size)
-        tokens += self.parts.prompt_embeds.shape[1]
-        channels = config.num_attention_heads * config.attention_head_dim
-        held = _HELD * batch * tokens * channels * element
-        return _MARGIN * step_bytes(tokens, channels, batch, element) + held
+        batch, _, *size = input_shape
+        adapter = CogVideoXAdapter(self.parts.transformer)
+        shape = adapter.shape(*size, self.parts.prompt_embeds.shape[1])
+        element = management.dtype_size(self.get_dtype_inference())
+        held = _HELD * batch * shape.tokens * shape.width * element
+        return _MARGIN * step_bytes(shape.tokens, shape.width, batch, element) + held
 
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """The condition channels and the frame rate, from the CONDITIONING that a task node made."""

@@ -161,24 +161,19 @@ def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     As core's decoding, but not cut off at -1 and 1. Only where memory is short does it go tile by tile, and
     then it is cut off.
     """
-    if isinstance(vae, AetherVAE) and vae.is_too_large(latent):
-        return _raw(vae.decode(latent))
-    try:
-        with loaded(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype)):
-            return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float().cpu()
-    except Exception as error:
-        comfy.model_management.raise_non_oom(error)
-    return _raw(_decode_tiled(vae, latent))
+    if not (isinstance(vae, AetherVAE) and vae.is_too_large(latent)):
+        try:
+            with loaded(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype)):
+                return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float().cpu()
+        except Exception as error:
+            comfy.model_management.raise_non_oom(error)
+    return _decode_tiled(vae, latent).movedim(-1, 1).float().cpu() * 2 - 1
 
 
 def _decode_tiled(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     """(1, 16, T, h, w) to (1, F, H, W, 3) in [0, 1]."""
     logging.warning("Aether: not enough memory, decoding tile by tile")
     return vae.decode_tiled(latent, tile_x=_TILE, tile_y=_TILE, overlap=_TILE // 4)
-
-
-def _raw(pictures: torch.Tensor) -> torch.Tensor:
-    return pictures.movedim(-1, 1).float().cpu() * 2 - 1
 
 
 def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:

@@ -15,10 +15,13 @@ from .test_lora import beside_them, make_lora, on_the_weights
 from .test_methods import METHODS, widgets
 
 SIZE = {"width": 48, "height": 32}
+MUCH, HARDLY_ANY = 1 << 40, 1
+"""Bytes of free memory. With hardly any, core keeps the transformer's layers on the host and brings them over
+one by one, the two halves of its samplers' steps come apart, and the VAE has to be loaded all the same."""
 
 
-def slow(value):
-    return pytest.param(value, marks=pytest.mark.slow)
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def room_of(count):
@@ -34,8 +37,8 @@ def gpu(pack, monkeypatch):
     for name, value in {
         "get_torch_device": lambda: DEVICE,
         "vram_state": management.VRAMState.NORMAL_VRAM,
-        "get_free_memory": room_of(1 << 40),
-        "get_total_memory": lambda device=None: 1 << 40,
+        "get_free_memory": room_of(MUCH),
+        "get_total_memory": lambda device=None: MUCH,
         "soft_empty_cache": lambda *_: None,
         "cuda_device_context": lambda _: contextlib.nullcontext(),
         "vae_dtype": lambda *_: torch.float32,
@@ -49,10 +52,11 @@ def gpu(pack, monkeypatch):
 
 @pytest.fixture
 def alike(gpu, nodes, monkeypatch):
-    """``alike(work)`` checks that ``work(model, vae)`` gives the same numbers on the CPU and on the GPU."""
+    """``alike(work, room)`` checks that ``work(model, vae)`` gives the same on the CPU and on the GPU."""
     import comfy.model_management as management
 
-    def check(work, on_host=False):
+    def check(work, room=MUCH):
+        monkeypatch.setattr(management, "get_free_memory", room_of(room))
         with monkeypatch.context() as cpu:
             cpu.setattr(management, "get_torch_device", lambda: torch.device("cpu"))
             expected = work(*nodes.AetherMiniature().args)
@@ -60,7 +64,7 @@ def alike(gpu, nodes, monkeypatch):
             model, vae = nodes.AetherMiniature().args
             found = work(model, vae)
             weight = model.model.diffusion_model.transformer.proj_out.weight
-            assert isinstance(weight, PretendTensor) is not on_host
+            assert isinstance(weight, PretendTensor) is (room == MUCH)
         assert len(found) == len(expected) > 0
         for one, other in zip(found, expected, strict=True):
             assert not isinstance(one, PretendTensor), "outputs belong to ComfyUI's intermediate device"
@@ -79,8 +83,16 @@ def task(nodes, vae, name, clip):
     return SimpleNamespace(**dict(zip(("positive", "negative", "latent"), outputs, strict=True)))
 
 
-@pytest.mark.parametrize("name", ["AetherPlan", slow("AetherReconstruct"), slow("AetherPredict")])
-def test_a_graph_with_aether_sampler(alike, nodes, clip, name):
+@pytest.mark.parametrize(
+    "name, room",
+    [
+        ("AetherPlan", MUCH),
+        ("AetherPlan", HARDLY_ANY),
+        slow("AetherReconstruct", MUCH),
+        slow("AetherPredict", MUCH),
+    ],
+)
+def test_a_graph_with_aether_sampler(alike, nodes, clip, name, room):
     def work(model, vae):
         patched = nodes.HeroPatch(model=model)[0]
         latent = nodes.AetherSampler(model=patched, steps=8, **vars(task(nodes, vae, name, clip)))[0]
@@ -88,31 +100,18 @@ def test_a_graph_with_aether_sampler(alike, nodes, clip, name):
         depth = nodes.AetherDepth(vae=vae, disparity=disparity)
         return latent["samples"], vae.decode(rgb["samples"]), depth[0], depth[1], raymap["raymap"]
 
-    alike(work)
+    alike(work, room)
 
 
-@pytest.mark.parametrize("sampler", ["euler", slow("ddim"), slow("heun")])
-def test_a_graph_with_cores_sampler(alike, nodes, clip, ksampler, sampler):
+@pytest.mark.parametrize(
+    "sampler, room", [("euler", MUCH), slow("ddim", MUCH), slow("heun", MUCH), slow("ddim", HARDLY_ANY)]
+)
+def test_a_graph_with_cores_sampler(alike, nodes, clip, ksampler, sampler, room):
     def work(model, vae):
         patched = nodes.HeroPatch(model=model)[0]
         return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler=sampler)]
 
-    alike(work)
-
-
-def test_where_there_is_hardly_any_room(alike, nodes, clip, monkeypatch):
-    """Core keeps the transformer's layers on the host and brings them over one by one; the VAE has none."""
-    import comfy.model_management as management
-
-    monkeypatch.setattr(management, "get_free_memory", room_of(1))
-
-    def work(model, vae):
-        patched = nodes.HeroPatch(model=model)[0]
-        latent = nodes.AetherSampler(model=patched, steps=8, **vars(task(nodes, vae, "AetherPlan", clip)))[0]
-        disparity = nodes.AetherSplit(latent=latent)[1]
-        return latent["samples"], nodes.AetherDepth(vae=vae, disparity=disparity)[1]
-
-    alike(work, on_host=True)
+    alike(work, room)
 
 
 def test_the_host_waits_for_none_of_aether_samplers_steps(gpu, nodes, clip):
@@ -140,32 +139,14 @@ def test_cache_method(alike, nodes, clip, ksampler, method):
 
 
 @pytest.mark.slow
-def test_cores_sampler_where_there_is_hardly_any_room(alike, nodes, clip, ksampler, monkeypatch):
-    """The two halves of a step come one by one."""
-    import comfy.model_management as management
-
-    monkeypatch.setattr(management, "get_free_memory", room_of(1))
-
-    def work(model, vae):
-        patched = nodes.HeroPatch(model=model)[0]
-        return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler="ddim")]
-
-    alike(work, on_host=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("room", [1, 1 << 40])
+@pytest.mark.parametrize("room", [MUCH, HARDLY_ANY])
 @pytest.mark.parametrize("route", [on_the_weights, beside_them])
-def test_a_lora(alike, nodes, clip, ksampler, monkeypatch, route, room):
-    import comfy.model_management as management
-
-    monkeypatch.setattr(management, "get_free_memory", room_of(room))
-
+def test_a_lora(alike, nodes, clip, ksampler, route, room):
     def work(model, vae):
         patched = nodes.HeroPatch(model=route(model, make_lora(model)))[0]
         return [ksampler(patched, task(nodes, vae, "AetherPredict", clip), sampler="ddim")]
 
-    alike(work, on_host=room == 1)
+    alike(work, room)
 
 
 @pytest.mark.slow

@@ -310,6 +310,7 @@ def test_core_is_told_what_a_pass_takes(miniature, nodes, predicted, ksampler, m
     import comfy.model_management as management
 
     from benchmarks.memory import Peak
+    from benchmarks.sizes import SIZES, build_model
 
     base = miniature.model.model
     shape = [2, *predicted.latent["samples"].shape[1:]]
@@ -320,10 +321,8 @@ def test_core_is_told_what_a_pass_takes(miniature, nodes, predicted, ksampler, m
     # Latents, which are small beside the tokens of a wide model, are not in it.
     assert 0.9 * peak.bytes < told < 1.5 * peak.bytes
 
-    class Aethers:
-        config = SimpleNamespace(patch_size=2, num_attention_heads=48, attention_head_dim=64)
-
-    parts = SimpleNamespace(transformer=Aethers, prompt_embeds=torch.empty(1, 226, 4096))
+    aethers = build_model(SIZES["aether"], torch.device("meta"))
+    parts = SimpleNamespace(transformer=aethers, prompt_embeds=torch.empty(1, 226, 4096))
     monkeypatch.setattr(base, "parts", parts)
     monkeypatch.setattr(base, "get_dtype_inference", lambda: torch.bfloat16)
     shape = [2, 56, 11, 60, 90]
