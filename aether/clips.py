@@ -7,8 +7,8 @@ streamed: only the part that is used is decoded, and each frame is resized as it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import InputError, reading
+from .files import number_order
 from .geometry import finite_array
 from .model import FRAMES
 from .tasks import FPS
@@ -133,7 +134,8 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     path = existing_path(path, name)
     pictures = Pictures(None, name)
     frames = [
-        pictures.add(frame_picture(frame, 1, path, name), str(path)) for frame, _ in decode_video(path, name)
+        pictures.add(frame_picture(frame, 1, path, name), str(path))
+        for _, frame, _ in decode_video(path, name)
     ]
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
@@ -287,12 +289,13 @@ def count_frames(times: Sequence[float], gap: float) -> int:
 
 def rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> list[str]:
     """How the source was retimed, a frame every ``gap`` seconds being one of ``fps`` a second."""
-    stride = round(gap * source_fps)
+    stride, repeats = round(gap * source_fps), len(indices) - len(set(indices))
     if abs(gap * source_fps - stride) > 1e-6:
-        repeats = len(indices) - len(set(indices))
         text = f"{source_fps:.4g} frames a second were taken as {fps} by the nearest in time"
         return [f"{text}, {repeats} of them twice or more" if repeats else f"{text}, so gaps are uneven"]
     notes = [] if stride == 1 else [f"every {_ordinal(stride)} of {source_fps:.4g} frames a second was taken"]
+    if repeats:
+        notes.append(f"the source lacks frames: {repeats} are repeats of their neighbor")
     speed = gap * fps
     if abs(speed - 1) > 0.005:
         change = f"{abs(speed - 1):.0%} {'faster' if speed > 1 else 'slower'}"
@@ -333,19 +336,11 @@ def _read_folder(
 
 def picture_files(path: Path, name: str) -> list[Path]:
     """A folder's pictures in the order of their numbers."""
-    files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=_number_order)
+    files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=lambda file: number_order(file.name))
     files = [f for f in files if not f.name.startswith(".")]
     if len(files) < 2:
         raise InputError(name, f"the folder {path} holds {len(files)} pictures; at least 2 are needed")
     return files
-
-
-def _number_order(file: Path) -> list[Any]:
-    """Sort key under which frame2 comes before frame10."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d+)", file.name.lower())
-    ]
 
 
 def _read_video(
@@ -373,8 +368,8 @@ def _read_video(
 def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float]], float | None]:
     """(key, seconds) of the first frames in the order they are shown, and the video's length in seconds.
 
-    Read from the packets, without decoding. The key is the time stamp, or the frame's number in streams
-    without. Length is None where all was read.
+    Read from the packets, without decoding. The key is the one of :func:`decode_video`. Length is None where
+    all was read.
     """
     enough = most / min(FPS) * (1 + RATE_TOLERANCE) + 1
     keys: list[int | None] = []
@@ -396,7 +391,15 @@ def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float
         if None in keys:
             rate = float(stream.guessed_rate or stream.average_rate or 25)
             return [(i, i / rate) for i in range(len(keys))], duration
-    return [(key, key * tick) for key in sorted(set(keys))], duration
+        keys = sorted(set(keys))
+        if not _says_when_shown(container, stream):
+            return [(i, key * tick) for i, key in enumerate(keys)], duration
+    return [(key, key * tick) for key in keys], duration
+
+
+def _says_when_shown(container: Any, stream: Any) -> bool:
+    """Whether time stamps are those of showing. AVI has those of decoding, where B-frames have another order."""
+    return not (container.format.name == "avi" and stream.codec_context.has_b_frames)
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -422,8 +425,7 @@ def _decode_wanted(
     pixels: dict[int, np.ndarray] = {}
     seen: set[int] = set()
     last = max(wanted)
-    for number, (frame, aspect) in enumerate(decode_video(path, name)):
-        key = number if frame.pts is None else frame.pts
+    for key, frame, aspect in decode_video(path, name):
         seen.add(key)
         if key in wanted:
             pixels[wanted[key]] = pictures.add(frame_picture(frame, aspect, path, name), str(path))
@@ -433,19 +435,27 @@ def _decode_wanted(
     return pixels, seen
 
 
-def decode_video(path: Path, name: str) -> Iterator[tuple[Any, float]]:
-    """Frames in the order they are shown, up to the first that fails to decode, and their pixels' aspect."""
-    from av.error import FFmpegError
+def decode_video(path: Path, name: str) -> Iterator[tuple[int, Any, float]]:
+    """(key, frame, its pixels' aspect) in the order they are shown; what fails to decode is left out.
 
+    The key is the frame's time stamp, or its number in files that do not say when a frame is shown.
+    """
     with _open_video(path, name) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         aspect = float(stream.sample_aspect_ratio or 1)
-        try:
-            for frame in container.decode(stream):
-                yield frame, aspect
-        except FFmpegError:
-            return
+        stamped = _says_when_shown(container, stream)
+        for number, frame in enumerate(_frames(container, stream)):
+            yield frame.pts if stamped and frame.pts is not None else number, frame, aspect
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    from av.error import FFmpegError
+
+    for packet in _packets(container, stream):
+        # A packet that is damaged takes no more with it than what was predicted from it.
+        with suppress(FFmpegError):
+            yield from packet.decode()
 
 
 def _open_video(path: Path, name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -74,3 +75,9 @@ def _put_in_place(folder: Path, target: Path) -> None:
 
 def _beside(target: Path, ending: str) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{ending}")
+
+
+def number_order(name: str) -> list[tuple[int, int, str]]:
+    """Sort key of file names under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

@@ -296,7 +296,7 @@ class _Video:
         self.keys, self.times = [key for key, _ in stamps], [seconds for _, seconds in stamps]
 
     def first_size(self) -> tuple[int, int]:
-        for frame, aspect in decode_video(self.path, self.name):
+        for _, frame, aspect in decode_video(self.path, self.name):
             return frame_picture(frame, aspect, self.path, self.name).size[::-1]
         raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
 
@@ -310,10 +310,9 @@ class _Video:
         start."""
         left = iter(wanted)
         index, picture, missing = next(left, None), None, 0
-        for number, (frame, aspect) in enumerate(decode_video(self.path, self.name)):
+        for key, frame, aspect in decode_video(self.path, self.name):
             if index is None:
                 return
-            key = number if frame.pts is None else frame.pts
             if key < self.keys[index]:
                 continue
             fresh = frame_picture(frame, aspect, self.path, self.name)

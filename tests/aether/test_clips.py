@@ -118,6 +118,13 @@ def test_holes_do_not_change_the_rate():
     assert clips.frame_rate(times) == pytest.approx(30)
 
 
+def test_frames_repeated_over_holes_are_said():
+    times = [i / 24 for i in range(60) if not 10 <= i < 14]
+    plan = plan_frames(times)
+    assert len(plan.indices) - len(set(plan.indices)) == 4
+    assert plan.notes[0] == "the source lacks frames: 4 are repeats of their neighbor"
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -125,6 +132,7 @@ def test_holes_do_not_change_the_rate():
         ("clip.mkv", {}),
         ("clip.mov", {"pix_fmt": "yuv422p"}),
         ("clip.avi", {"codec": "mpeg4"}),
+        ("frames_out_of_order.avi", {}),
         ("clip.webm", {"codec": "libvpx-vp9"}),
         ("clip.gif", {"codec": "gif", "pix_fmt": "rgb8"}),
         ("clip.mkv", {"codec": "ffv1", "pix_fmt": "gray16le"}),
@@ -139,6 +147,32 @@ def test_formats(tmp_path, name, options):
         10 if name.endswith("gif") else 1 if name.endswith("avi") else 0
     )  # rgb8 has 4 to 8 levels a channel
     assert np.abs(np.array(numbers(clip)) - np.arange(41)).max() <= coarse
+
+
+def damage(source, target, number):
+    """Copy a video, with one packet's content overwritten."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copy = written.add_stream_from_template(stream)
+        for n, packet in enumerate(read.demux(stream)):
+            if packet.size:
+                if n == number:
+                    broken = av.Packet(bytes(packet.size))
+                    broken.pts, broken.dts, broken.time_base = packet.pts, packet.dts, packet.time_base
+                    packet = broken
+                packet.stream = copy
+                written.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mp4", "mpeg4"), ("a.avi", "mjpeg")])
+def test_a_damaged_packet_does_not_end_the_clip(tmp_path, name, codec):
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    whole = write(tmp_path / name, greys(60), 10, codec=codec, pix_fmt=pix_fmt)
+    clip = read_clip(damage(whole, tmp_path / f"damaged_{name}", 8))
+    assert clip.real_frames == 41 and "part of the file is damaged" in clip.notes[0]
+    found = numbers(clip)
+    assert 40 <= found[-1] <= 42 and np.diff(found).min() >= 0
 
 
 def test_only_the_beginning_is_decoded_and_each_frame_is_resized(tmp_path, monkeypatch):
