@@ -81,13 +81,15 @@ class ModelAdapter(Protocol):
 
     Attributes:
         model, blocks: the model, and its blocks in order.
-        compiled: whether it was given wrapped by ``torch.compile``.
+        given: the model, or what ``torch.compile`` has made of it.
+        entry: the method of the model that a step goes through (see :class:`~hero_engine.install.Wrapped`).
         noise: the noise schedule that it is sampled with, where it was told.
     """
 
     model: nn.Module
     blocks: list[nn.Module]
-    compiled: bool
+    given: nn.Module
+    entry: str
     noise: NoiseSchedule | None
 
     def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:

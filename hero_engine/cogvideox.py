@@ -15,7 +15,7 @@ from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, F
 from .errors import ConfigError
 from .flops import ModelShape
 from .host import TimestepReader
-from .install import watched
+from .install import CALLS, watched
 from .joint_attention import JointAttention
 from .noise import NoiseSchedule
 
@@ -44,7 +44,8 @@ class CogVideoXAdapter:
                 "CogVideoXTransformer3DModel (of a pipeline, pass pipeline.transformer)",
             )
         self.model: Any = model  # Any, like its blocks: their names are diffusers'
-        self.compiled = model is not transformer
+        self.given: nn.Module = transformer
+        self.entry = CALLS
         self.blocks: list[Any] = list(model.transformer_blocks)
         self._signature = inspect.signature(type(model).forward)
         self.noise: NoiseSchedule | None = None

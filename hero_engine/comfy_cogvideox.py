@@ -36,7 +36,9 @@ class ComfyCogVideoXAdapter:
 
     def __init__(self, transformer: Any):
         self.model: Any = transformer  # Any, like its blocks: their names are ComfyUI's
-        self.compiled = False
+        self.given: nn.Module = transformer
+        # Within the wrappers of core's DIFFUSION_MODEL, which may leave a step out (EasyCache).
+        self.entry = "_forward"
         self.blocks: list[Any] = list(transformer.blocks)
         self._attend: Attend | None = None
         self._routed = 0

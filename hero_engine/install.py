@@ -1,9 +1,8 @@
-"""Putting functions around the forwards of modules, and taking them off again."""
+"""Putting functions around the calls of modules, and taking them off again."""
 
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,13 +10,19 @@ from torch import nn
 
 from .errors import ConfigError
 
-# (original forward, positional arguments, keyword arguments) -> result
+# (original call, positional arguments, keyword arguments) -> result
 Wrapper = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
+CALLS = "_compiled_call_impl"
+"""Where a torch module keeps what is called in its stead."""
 
-class WrappedForward:
-    """Stands in for a module's ``forward``, or for another method of it; the module, its name and its
-    parameters stay as they are.
+
+class Wrapped:
+    """Stands around the calls of a module; the module, its ``forward``, name and parameters stay as they are.
+
+    It takes the place that ``module.compile()`` has, in front of ``forward`` and its hooks: accelerate and
+    diffusers put hooks on ``forward`` and take them off again while they offload, and would take whatever is
+    on top of them along. A copy of the module has no wrapper: what a run has cached belongs to one model.
 
     Args:
         module: the module.
@@ -26,7 +31,7 @@ class WrappedForward:
         keep_compiled: what to do with a module compiled in place (``module.compile()``). True: stand around
             the compiled call, which goes on running compiled. False: it runs uncompiled meanwhile, for
             wrappers that reach inside it; a compiled call would bake one step's path in.
-        method: what to stand in for.
+        method: what to stand in for, if not calls as such.
     """
 
     def __init__(
@@ -35,21 +40,17 @@ class WrappedForward:
         wrapper: Wrapper,
         owner: Any,
         keep_compiled: bool = False,
-        method: str = "forward",
+        method: str = CALLS,
     ):
-        # Libraries look at the signature of `forward` to see what a model takes.
-        functools.update_wrapper(self, getattr(module, method))
         self.owner: Any | None = owner
-        self._module = module
         self._wrapper: Wrapper | None = wrapper
-        self._compiled_call = module._compiled_call_impl if method == "forward" else None
-        compiled = self._compiled_call is not None
-        self._place = "_compiled_call_impl" if compiled and keep_compiled else method
-        self._had_own = self._place in vars(module)
-        self._original = getattr(module, self._place)
-        if compiled:
-            module._compiled_call_impl = None
-        setattr(module, self._place, self)
+        self._method = method
+        # In a module of torch.compile(), attributes set as usual go to the module within.
+        self._attributes = vars(module)
+        self._before = self._attributes.get(method)
+        compiled = self._before if keep_compiled else None
+        self._original = compiled or getattr(module, "_call_impl" if method == CALLS else method)
+        self._attributes[method] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._wrapper is None:
@@ -57,31 +58,26 @@ class WrappedForward:
         return self._wrapper(self._original, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A copy of the module has its original forward: what a run has cached belongs to one model."""
         return copy.deepcopy(self._original, memo)
 
     def remove(self) -> None:
-        """Put the original forward back.
+        """Put back what was there before.
 
         Where somebody has wrapped the module again meanwhile, theirs stays and this one only passes through.
         """
         self._wrapper = self.owner = None
-        module = vars(self._module)
-        ours = module.get(self._place) is self
-        if self._compiled_call is not None and self._place == "forward":
-            self._module._compiled_call_impl = self._compiled_call
-        if not ours:
+        if self._attributes.get(self._method) is not self:
             return
-        if self._had_own:
-            setattr(self._module, self._place, self._original)
+        if self._before is None:
+            del self._attributes[self._method]
         else:
-            delattr(self._module, self._place)
+            self._attributes[self._method] = self._before
 
 
-def without_replicas(module: nn.Module, owner: Any) -> WrappedForward:
+def without_replicas(module: nn.Module, owner: Any) -> Wrapped:
     """Refuse the copies that ``torch.nn.DataParallel`` makes, until the wrapper is removed.
 
-    They take over a module's attributes as they are: wrapped forwards would run the original's weights, and
+    They take over a module's attributes as they are: wrapped modules would run the original's weights, and
     all copies at once would write to what the one run has cached.
     """
 
@@ -92,16 +88,16 @@ def without_replicas(module: nn.Module, owner: Any) -> WrappedForward:
             "Give every device a process of its own, or take HERO off",
         )
 
-    return WrappedForward(module, refuse, owner, method="_replicate_for_data_parallel")
+    return Wrapped(module, refuse, owner, method="_replicate_for_data_parallel")
 
 
 def installed_owner(module: nn.Module) -> Any | None:
     """The owner of the wrapper on a module, or None."""
-    forward = vars(module).get("forward")
-    return forward.owner if isinstance(forward, WrappedForward) else None
+    wrappers = (value for value in vars(module).values() if isinstance(value, Wrapped))
+    return next((wrapper.owner for wrapper in wrappers if wrapper.owner is not None), None)
 
 
-def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> WrappedForward:
+def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> Wrapped:
     """Show `see` everything that a module returns, until the wrapper is removed."""
 
     def wrapper(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -109,4 +105,4 @@ def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> Wrappe
         see(result)
         return result
 
-    return WrappedForward(module, wrapper, owner)
+    return Wrapped(module, wrapper, owner)

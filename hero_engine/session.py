@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
-from .adapter import ModelAdapter
+from .adapter import Forward, ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
 from .errors import ConfigError
-from .install import WrappedForward, installed_owner, without_replicas
+from .install import Wrapped, Wrapper, installed_owner, without_replicas
 from .noise import NoiseSchedule
 from .run import HeroRun
 from .settings import MethodConfig
@@ -24,23 +26,36 @@ class _Installation:
 
     def __init__(self, adapter: ModelAdapter, config: MethodConfig, steps: int | None):
         self.run = HeroRun(adapter, config, steps)
-        forward_model = self.run.forward_model
-        if adapter.compiled:
-            # Traced, it would bake one step's path in, or be compiled anew at every step.
-            forward_model = torch.compiler.disable(forward_model)
         keep_compiled = not self.run.method.inside_blocks
         with ExitStack() as undo:
             undo.callback(self.run.close)
             undo.enter_context(self.run.attach())
-            undo.callback(WrappedForward(adapter.model, forward_model, self).remove)
+            undo.callback(
+                Wrapped(adapter.model, _untraced(self.run.forward_model), self, method=adapter.entry).remove
+            )
+            if adapter.given is not adapter.model:
+                uncompiled = functools.partial(_uncompiled, adapter.model)
+                undo.callback(Wrapped(adapter.given, uncompiled, self).remove)
             undo.callback(without_replicas(adapter.model, self).remove)
             for number, block in enumerate(adapter.blocks):
-                wrapper = functools.partial(self.run.forward_block, number)
-                undo.callback(WrappedForward(block, wrapper, self, keep_compiled).remove)
+                wrapper = _untraced(functools.partial(self.run.forward_block, number))
+                undo.callback(Wrapped(block, wrapper, self, keep_compiled).remove)
             self._undo = undo.pop_all()
 
     def remove(self) -> None:
         self._undo.close()
+
+
+def _untraced(wrapper: Wrapper) -> Wrapper:
+    """The same where somebody has compiled what calls it: traced, it would bake one step's path in, or be
+    compiled anew at every step."""
+    traced = "torch._dynamo" in sys.modules  # else nothing has been compiled, and importing it takes seconds
+    return torch.compiler.disable(wrapper) if traced else wrapper
+
+
+def _uncompiled(model: nn.Module, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Stands around a model compiled whole, which runs as it was before: no graph holds a run's choices."""
+    return model(*args, **kwargs)
 
 
 def _adapter_for(transformer: Any, config: Any, scheduler: Any) -> ModelAdapter:

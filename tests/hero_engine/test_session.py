@@ -323,17 +323,30 @@ def test_an_unknown_attention_processor_is_refused_for_cached_kv():
 
 def test_a_wrapper_put_on_top_meanwhile_survives(model, truth):
     run = apply_hero(model, HeroConfig(), STEPS)
-    inner, calls = model.forward, []
+    inner, calls = vars(model)["_compiled_call_impl"], []
 
     def outer(*args, **kwargs):
         calls.append(1)
         return inner(*args, **kwargs)
 
-    model.forward = outer
-    run_owner = inner.owner
-    run_owner.remove()
+    vars(model)["_compiled_call_impl"] = outer
+    inner.owner.remove()
     assert torch.equal(denoise(model, steps=STEPS), truth) and len(calls) == STEPS
     assert run.cached_bytes == 0
+    del vars(model)["_compiled_call_impl"]
+
+
+def test_a_forward_replaced_meanwhile_is_what_hero_runs_on(model, truth):
+    forward, calls = model.forward, []
+
+    def replaced(*args, **kwargs):
+        calls.append(1)
+        return forward(*args, **kwargs)
+
+    with hero_session(model, HeroConfig(interval=1), STEPS) as run:
+        model.forward = replaced
+        assert torch.equal(denoise(model, steps=STEPS), truth) and len(calls) == STEPS
+        assert len(run.report.records) == STEPS
     del model.forward
 
 

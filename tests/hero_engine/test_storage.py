@@ -153,20 +153,23 @@ def test_on_a_gpu_the_host_gives_back_what_it_got():
 
 
 class Memory:
-    """Raises OutOfMemoryError in block 2 of chosen forwards; sees how many caches are alive then."""
+    """Raises OutOfMemoryError in block 1 of chosen forwards; sees how many caches are alive then."""
 
     def __init__(self, *forwards, times=1):
         self.left = dict.fromkeys(forwards, times)
         gc.collect()  # those of earlier tests that caught errors
         self.caches: list[int] = []
-        self._forward = -1
+        self._forward, self._attempts = -1, 0
         self._hooks = [
             MODEL.register_forward_pre_hook(self._count),
-            MODEL.transformer_blocks[2].register_forward_pre_hook(self._fail),
+            MODEL.transformer_blocks[1].register_forward_pre_hook(self._fail),
         ]
 
     def _count(self, *_):
-        self._forward += 1
+        if self._attempts == 1:  # the second attempt at a forward that failed
+            self._attempts = 2
+        else:
+            self._forward, self._attempts = self._forward + 1, 0
 
     def _fail(self, *_):
         if self._forward not in self.left:
@@ -174,6 +177,7 @@ class Memory:
         self.caches.append(sum(type(thing) is BranchCache for thing in gc.get_objects()))
         if self.left[self._forward]:
             self.left[self._forward] -= 1
+            self._attempts += 1
             raise torch.OutOfMemoryError("injected")
 
     def __enter__(self):
@@ -239,13 +243,15 @@ def test_the_failed_attempt_is_not_kept_alive():
     def remember(block, args, kwargs):
         kept.append(weakref.ref(kwargs["hidden_states"]))
 
+    def look_back(*_):
+        if kept:
+            kept.append(kept[0]())
+
     first = MODEL.transformer_blocks[1].register_forward_pre_hook(remember, with_kwargs=True)
     gc.disable()
     try:
         with Memory(0), hero_session(MODEL, HeroConfig(), STEPS):
-            second = MODEL.transformer_blocks[0].register_forward_pre_hook(
-                lambda *_: kept and kept.append(kept[0]())
-            )
+            second = MODEL.transformer_blocks[0].register_forward_pre_hook(look_back)
             denoise(MODEL, steps=1)
             second.remove()
     finally:

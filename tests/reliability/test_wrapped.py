@@ -5,11 +5,13 @@ A run is right where it equals HERO on the plain model with the same numbers in 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 
 import pytest
 import torch
+from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline
 
 from hero_engine import ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
 from hero_engine.session import current_run
@@ -73,6 +75,82 @@ def test_offloaded_groups_come_and_go(config):
         onload_device=torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1
     )
     assert torch.equal(accelerated(model, config), expected)
+
+
+class Stream:
+    """A stream of a GPU, where everything happens at once."""
+
+    def synchronize(self):
+        pass
+
+
+class Streams:
+    """What diffusers asks of a device that has streams."""
+
+    Stream = Stream
+
+    def __init__(self, device):
+        pass
+
+    def stream(self, stream):
+        return contextlib.nullcontext()
+
+    def current_stream(self):
+        return Stream()
+
+
+def offload_with_streams(model, monkeypatch):
+    """As on a GPU: in the first call diffusers learns the order of the blocks by hooks that it takes off then."""
+    offloading = importlib.import_module("diffusers.hooks.group_offloading")
+    if not hasattr(offloading, "TorchDeviceBackend"):
+        pytest.skip("this diffusers asks CUDA itself for streams")
+    monkeypatch.setattr(offloading, "TorchDeviceBackend", Streams)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda tensor: True)
+    config = offloading.GroupOffloadingConfig(
+        onload_device=torch.device("cpu"),
+        offload_device=torch.device("cpu"),
+        offload_type=offloading.GroupOffloadingType.BLOCK_LEVEL,
+        non_blocking=False,
+        record_stream=False,
+        low_cpu_mem_usage=False,
+        num_blocks_per_group=1,
+        stream=Stream(),
+    )
+    offloading._apply_group_offloading(model, config)
+
+
+@every_config
+def test_hooks_that_go_in_the_first_call_leave_hero_on(config, monkeypatch):
+    model = tiny_transformer(4)
+    expected = accelerated(model, config)
+    offload_with_streams(model, monkeypatch)
+    for _ in range(2):
+        assert torch.equal(accelerated(model, config), expected)
+
+
+@pytest.mark.parametrize("offload_first", [True, False])
+def test_pipelines_that_offload_the_model_after_every_run(offload_first):
+    """diffusers takes its hooks off and puts them on again at the end of each call of a pipeline."""
+    model = tiny_transformer(4)
+    plain, expected = denoise(model, steps=STEPS), accelerated(model, HeroConfig())
+    pipe = CogVideoXPipeline(
+        tokenizer=None, text_encoder=None, vae=None, transformer=model, scheduler=CogVideoXDDIMScheduler()
+    )
+    pipe.model_cpu_offload_seq = "transformer"
+    if offload_first:
+        pipe.enable_model_cpu_offload(device="cpu")
+    run = apply_hero(model, HeroConfig(), STEPS)
+    if not offload_first:
+        pipe.enable_model_cpu_offload(device="cpu")
+    for number in range(1, 4):
+        assert torch.equal(denoise(model, steps=STEPS), expected)
+        assert len(run.reports) == number
+        pipe.maybe_free_model_hooks()
+    assert current_run(model) is run
+    remove_hero(model)
+    assert current_run(model) is None and run.cached_bytes == 0
+    assert torch.equal(denoise(model, steps=STEPS), plain)
 
 
 @every_config
