@@ -36,6 +36,8 @@ def count_or_share(field: str, value: Any, what: str, low: int = 1) -> int | flo
         raise ConfigError(field, f"{value!r} is neither a count of {what} (int) nor a share of them (float)")
     if isinstance(value, Integral):
         return integer(field, value, low)
+    if value == low == 0:
+        return 0
     return real(field, value, 0.0, 1.0, open_low=True)
 
 

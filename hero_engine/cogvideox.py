@@ -55,20 +55,27 @@ class CogVideoXAdapter:
         """See :class:`~hero_engine.adapter.ModelAdapter`."""
         asked = self._signature.bind(self.model, *args, **kwargs).arguments
         latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
+        adapters = self._adapters(asked.get("attention_kwargs"))
         return ModelCall(
             timestep=self._timesteps.read(timestep),
             shape=self.shape(latent.shape[1], latent.shape[3], latent.shape[4], text.shape[1]),
             batch=latent.shape[0],
             device=latent.device,
-            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self._adapters()),
+            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), adapters),
         )
 
-    def _adapters(self) -> tuple[Hashable, ...]:
-        """The LoRA adapters at work and their scales; they change what the blocks compute."""
+    def _adapters(self, attention_kwargs: dict[str, Any] | None) -> tuple[Hashable, ...]:
+        """The adapters of peft at work and their strengths; they change what the blocks compute."""
         if not getattr(self.model, "peft_config", None):
             return ()
-        layer = next(module for module in self.model.modules() if hasattr(module, "lora_A"))
-        return (layer.disable_adapters, tuple(layer.active_adapters), tuple(sorted(layer.scaling.items())))
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        layers = [module for module in self.model.modules() if isinstance(module, BaseTunerLayer)]
+        strengths = {
+            (layer.disable_adapters, tuple(layer.active_adapters), tuple(sorted(_scaling(layer).items())))
+            for layer in layers
+        }
+        return frozenset(strengths), (attention_kwargs or {}).get("scale")
 
     def shape(self, frames: int, rows: int, columns: int, text_tokens: int) -> ModelShape:
         """Dimensions of a call with a latent of so many frames, rows and columns."""
@@ -211,3 +218,8 @@ def _part(block: Any, kind: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
 
 def _shown(see: See, number: int, kind: str, read: Callable[[Any], Tensor]) -> Callable[[Any], None]:
     return lambda output: see(number, kind, read(output))
+
+
+def _scaling(layer: Any) -> dict[str, float]:
+    """Strength of each adapter of a layer, for the kinds that have one."""
+    return getattr(layer, "scaling", {})

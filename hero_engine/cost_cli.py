@@ -25,8 +25,11 @@ def count_or_share(text: str) -> int | float:
 
 def ratio(text: str) -> float:
     """``"0.1667"`` or ``"1/6"``."""
-    numerator, _, denominator = text.partition("/")
-    return float(numerator) / (float(denominator) if denominator else 1)
+    numerator, slash, denominator = text.partition("/")
+    try:
+        return float(numerator) / float(denominator) if slash else float(numerator)
+    except ZeroDivisionError:
+        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -80,13 +80,10 @@ class JointAttention:
         else:
             from diffusers.models.attention_dispatch import dispatch_attention_fn
 
+            # diffusers 0.35 knows of no parallelism.
+            parallel = {"parallel_config": self._parallel_config} if self._parallel_config else {}
             out = dispatch_attention_fn(
-                query,
-                key,
-                value,
-                attn_mask=mask,
-                backend=self._attention_backend,
-                parallel_config=self._parallel_config,
+                query, key, value, attn_mask=mask, backend=self._attention_backend, **parallel
             )
         return out.flatten(2)
 

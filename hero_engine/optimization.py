@@ -67,8 +67,9 @@ def optimize(
             mapping gives arguments of ``torch.compile``, such as ``{"mode": "max-autotune-no-cudagraphs"}``.
             Methods that reach inside the blocks (FORA, TaylorSeer, ToCa, DuCa, HERO with
             ``context="cached_kv"``) run them uncompiled. Before torch 2.5 every block is a variant.
-        device, dtype: where and in what the model will run, if its weights are elsewhere now (offloading) or
-            stored otherwise (8 bits). Only the choice of attention asks for them.
+        device, dtype: where and in what the model will run, if its weights are elsewhere now or stored
+            otherwise (diffusers' own group offloading and layerwise casting are known). Only the choice of
+            attention asks for them.
 
     Returns:
         an :class:`Optimization`, which is a context manager.
@@ -82,11 +83,10 @@ def optimize(
         raise ConfigError("transformer", "HERO is on it; optimize first, then begin the session")
     arguments = _compile_arguments(compile)
     attentions = [block.attn1 for block in adapter.blocks]
-    weight = next(adapter.model.parameters())
     backend = choose_backend(
         attention,
-        torch.device(device or weight.device),
-        dtype or weight.dtype,
+        torch.device(device or adapter.model.device),
+        dtype or adapter.model.dtype,
         adapter.model.config.attention_head_dim,
     )
     with ExitStack() as undo:

@@ -196,8 +196,10 @@ class RunReport:
         counts = f"{self.full_steps} full / {self.cached_steps} cached steps"
         if self.half_steps:
             counts += f", {self.half_steps} of them with one branch left out"
+        miscounted = [self._miscounted()] if self._miscounted() else []
         if self.nothing_reused:
-            return f"{self.config.name}: {counts}. Nothing was reused: {self._why_nothing()}."
+            nothing = f"{self.config.name}: {counts}. Nothing was reused: {self._why_nothing()}."
+            return "\n".join([nothing, *miscounted])
         where = {"model": "", "float8": " in float8", "host": " on the host"}[self.config.storage]
         lines = [
             f"{self.config.name}: {counts}, {self.measured_speedup:.2f}x measured in the model "
@@ -210,7 +212,15 @@ class RunReport:
             lines.append(
                 f"Memory ran out: the caches were freed, {self.memory_failures} forwards computed without."
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *miscounted])
+
+    def _miscounted(self) -> str:
+        """What to say where another number of steps ran than the settings were told."""
+        told = self.counts.planned_steps
+        counted = isinstance(self.config.warmup, float) or self.config.cooldown
+        if told is None or told == self.steps or not counted:
+            return ""
+        return f"{self.steps} steps ran, of {told} that were told: warm-up and cool-down are those of {told}."
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

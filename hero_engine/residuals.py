@@ -229,21 +229,25 @@ class FittedForecast(Forecast):
         self._slope.put(slope)
 
     def _fit(self, target: Tensor) -> None:
-        regressors = [store.read() for store in (self._slope, self._earlier) if store.filled]
+        # In float32, where squares of small slopes are not lost.
+        dtype, target = target.dtype, target.float()
+        regressors = [store.read().float() for store in (self._slope, self._earlier) if store.filled]
         # Row 0 holds products with u, row 1 with v; columns: u, v, target.
         moments = torch.zeros(2, 3, device=target.device)
         for i, left in enumerate(regressors):
             for j, right in enumerate([*regressors, target]):
                 column = j if j < len(regressors) else 2
-                moments[i, column] = (left * right).sum(dtype=torch.float32)
+                moments[i, column] = (left * right).sum()
         kept = moments if self._moments is None else self.memory * self._moments + (1 - self.memory) * moments
         self._moments = kept
-        gram = kept[:, :2] + torch.eye(2, device=target.device) * (self.ridge * kept[0, 0] + 1e-30)
+        gram = kept[:, :2] + torch.eye(2, device=target.device) * (self.ridge * kept[0, 0])
         # Cramer's rule: a 2x2 solve without a host synchronisation.
         determinant = gram[0, 0] * gram[1, 1] - gram[0, 1] * gram[1, 0]
         a = (kept[0, 2] * gram[1, 1] - gram[0, 1] * kept[1, 2]) / determinant
         b = (gram[0, 0] * kept[1, 2] - gram[1, 0] * kept[0, 2]) / determinant
-        self._weights = torch.stack([a, b]).to(target.dtype)
+        # Without change there is nothing to fit, and nothing to forecast.
+        fitted = torch.stack([a, b])
+        self._weights = torch.where(determinant > 0, fitted, 0.0).to(dtype)
 
 
 FORECASTS: dict[str, type[Forecast]] = {

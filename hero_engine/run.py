@@ -45,8 +45,10 @@ class _Held:
 class HeroRun:
     """The state of a method on one model. Made by ``hero_session`` and ``apply_hero``.
 
-    Steps are told apart by their timestep, which falls from step to step; when it rises, a new pass has begun
-    and everything starts afresh. Several calls at one timestep are the branches of a step (conditional and
+    Steps are told apart by their timestep, which falls from step to step. Where it rises, or where the first
+    step is asked for again with another latent, a new pass has begun and everything starts afresh. (A pass
+    that is stopped, and one from a lower timestep after it, as of video to video, look like one: call
+    :meth:`reset` between them.) Several calls at one timestep are the branches of a step (conditional and
     unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
     name given with :meth:`branch` and their order under that name (samplers of higher order ask twice at one
     timestep). The branches of a step are full or cached together. A branch may sit steps out, as guidance of
@@ -87,6 +89,7 @@ class HeroRun:
         self._rates: list[LateScalar] = []
         self._current: Step | None = None
         self._in_pass = False
+        self._first: Tensor | None = None
 
     @property
     def report(self) -> RunReport:
@@ -156,9 +159,12 @@ class HeroRun:
             raise ConfigError("weights", f"{parts} cannot be those of equal parts of a batch of {call.batch}")
         signature = call.signature, self._branch_adapters
         call = replace(call, signature=signature, weights=self._branch_weights)
+        latent = self._adapter.read_latent(args, kwargs)
+        if self._begins_anew(call, latent):
+            self.reset()
         self._enter_step(call.timestep)
         if not self._in_pass:
-            self._in_pass = True
+            self._in_pass, self._first = True, latent.clone()
             self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
         name = self._name_call()
         watch = Stopwatch(call.device)
@@ -190,8 +196,9 @@ class HeroRun:
             result = step.forward(original, args, kwargs)
             self._record(step, *record)
         except BaseException:
-            # Half-written features must never be reused.
-            self._branches.pop(record[0], None)
+            # Half-written features must never be reused, nor what other branches have of a run that may have
+            # ended here.
+            self._branches.clear()
             raise
         finally:
             self._current = None
@@ -220,18 +227,35 @@ class HeroRun:
         for report in self.reports:
             report.settle()
 
+    def _begins_anew(self, call: ModelCall, latent: Tensor) -> bool:
+        """Whether the first step is asked for again, with another latent: the pass was stopped in it."""
+        if self._first is None or self._branch_name is not None or call.timestep != self._timestep:
+            return False
+        return latent.shape != self._first.shape or not torch.equal(latent, self._first)
+
     def _enter_step(self, timestep: float) -> None:
         if timestep > self._timestep:
             self.reset()
         if timestep == self._timestep:
             return
-        self._timestep = timestep
+        self._timestep, self._first = timestep, None
         self._calls.clear()
         self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
         self._rates = []
         age = 0 if self._planned.full else self._moment.age + 1
         self._moment = Moment(self._moment.number + 1, age)
         self._full_steps += self._planned.full
+        if self._planned.full:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        """Free branches that have missed the last two full steps: their caches no longer count.
+
+        A host may ask for both halves in one batch, and for one after the other when memory gets short.
+        """
+        idle = [name for name, held in self._branches.items() if held.full < self._full_steps - 2]
+        for name in idle:
+            del self._branches[name]
 
     def _name_call(self) -> str:
         """The branch of this call."""

@@ -68,6 +68,10 @@ def _adapter_for(transformer: Any, config: Any, scheduler: Any) -> ModelAdapter:
         if is_comfy_cogvideox(transformer)
         else CogVideoXAdapter(transformer)
     )
+    if getattr(adapter.model, "is_cache_enabled", False):
+        raise ConfigError(
+            "transformer", "diffusers' own cache is on it; call disable_cache() on it, or leave HERO off"
+        )
     adapter.noise = None if scheduler is None else NoiseSchedule.of(scheduler)
     return adapter
 
@@ -78,14 +82,15 @@ def hero_session(
 ) -> Iterator[HeroRun]:
     """Accelerate a transformer with HERO, or another method, for the time of a ``with`` block.
 
-    Whatever ends the block, an interrupt included, the model gets its own forwards back and everything
+    Whatever ends the block, an interrupt included, the model is called as before again and everything
     cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
 
     Args:
         transformer: diffusers' ``CogVideoXTransformer3DModel``, or ComfyUI's own class of that name.
         config: the settings: a :class:`~hero_engine.HeroConfig`, or those of another of ``METHODS``.
-        steps: number of denoising steps; needed where ``config.warmup`` is a share, and by methods that
-            look at the end of the run.
+        steps: number of denoising steps that really run, of video-to-video ``int(steps * strength)``; needed
+            where ``config.warmup`` is a share, for a ``config.cooldown``, and by methods that look at the end
+            of the run. Told more, a run has no cool-down; told fewer, it begins early.
         scheduler: the pipeline's scheduler, or a :class:`~hero_engine.NoiseSchedule`; needed by HERO with
             ``feedback``, as most presets have it.
 

@@ -16,7 +16,7 @@ BAD = {
     "threshold": [-0.1, NAN, INF, 2e6, "0", None, True],
     "patch": [(1, 2), (1, 2, 3, 4), (0, 2, 3), (1, 2, 65), (1.0, 2, 3), "123", None, 6, (1, 2, None)],
     "warmup": [0, -1, 0.0, 1.2, NAN, INF, "4", None, True],
-    "cooldown": [-1, -0.1, 0.0, 2.0, NAN, "2", None, True],
+    "cooldown": [-1, -0.1, 2.0, NAN, "2", None, True],
     "seed": [-1, 2**63, 0.5, NAN, "0", None, True],
     "context": ["all", "", None, 1, "Selected"],
     "forecast": ["taylor", None, 2],

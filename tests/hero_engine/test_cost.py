@@ -64,6 +64,12 @@ def test_bad_arguments_name_the_field(arguments, field, capsys):
     assert f"error: {field}: " in capsys.readouterr().err
 
 
+def test_a_ratio_that_divides_by_zero(capsys):
+    with pytest.raises(SystemExit):
+        main(["--ratio", "1/0"])
+    assert "--ratio: '1/0' divides by zero" in capsys.readouterr().err
+
+
 def test_linear_flops_are_those_of_the_modules():
     model = tiny_transformer(blocks=3)
     shape = CogVideoXAdapter(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape

@@ -6,6 +6,7 @@ from torch import nn
 
 from hero_engine import ConfigError, ForaConfig, HeroConfig, hero_session, optimize
 from hero_engine import backends as backends_module
+from hero_engine import optimization as optimization_module
 from hero_engine.backends import BACKENDS, choose_backend, trouble_with
 from hero_engine.joint_attention import JointAttention
 
@@ -256,3 +257,50 @@ def test_a_backend_is_tried_before_it_is_trusted(monkeypatch, fault):
 def test_backends_for_half_precision_refuse_float32():
     trouble = trouble_with("flash", torch.device("cuda"), torch.float32, 64)
     assert trouble == "it takes float16 or bfloat16, not float32"
+
+
+@pytest.fixture
+def chosen_for(monkeypatch):
+    """Where and in what the attention was chosen to run."""
+    found = []
+
+    def choose(attention, device, dtype, width):
+        found.append((device, dtype))
+        return "sdpa"
+
+    monkeypatch.setattr(optimization_module, "choose_backend", choose)
+    return found
+
+
+def test_attention_is_chosen_for_where_offloaded_blocks_run(chosen_for):
+    model = tiny_transformer(2)
+    cuda = torch.device("cuda")
+    model.enable_group_offload(onload_device=cuda, offload_type="block_level", num_blocks_per_group=1)
+    optimize(model).remove()
+    optimize(model, device="cpu").remove()
+    assert [device.type for device, _ in chosen_for] == ["cuda", "cpu"]
+
+
+def test_attention_is_chosen_for_what_float8_weights_are_computed_in(chosen_for):
+    model = tiny_transformer(2)
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16)
+    optimize(model).remove()
+    optimize(model, dtype=torch.float16).remove()
+    assert [dtype for _, dtype in chosen_for] == [torch.bfloat16, torch.float16]
+
+
+def test_parallelism_is_not_named_where_there_is_none(monkeypatch):
+    """diffusers 0.35's function does not take it."""
+    dispatch = pytest.importorskip("diffusers.models.attention_dispatch")
+    given = []
+
+    def old(query, key, value, attn_mask=None, *, backend=None, **more):
+        given.append((backend, more))
+        return value
+
+    monkeypatch.setattr(dispatch, "dispatch_attention_fn", old)
+    tokens, attention = torch.zeros(1, 3, 2, 4), JointAttention("flash")
+    attention.attend(tokens, tokens, tokens, None)
+    attention._parallel_config = "ring"
+    attention.attend(tokens, tokens, tokens, None)
+    assert given == [("flash", {}), ("flash", {"parallel_config": "ring"})]

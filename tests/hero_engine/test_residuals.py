@@ -132,3 +132,18 @@ def test_parts_of_a_fused_projection_do_not_keep_the_whole_alive():
     held = store.refresh(0, torch.empty(0, dtype=torch.int64), *torch.empty(2, 1, 0, 2, 3))
     assert all(tensor.untyped_storage().nbytes() == tensor.numel() * 4 for tensor in held)
     assert store.bytes == 2 * 30 * 4
+
+
+@pytest.mark.parametrize(
+    "dtype, slope",
+    [(torch.float32, 0.0), (torch.float16, 0.0), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)],
+)
+def test_a_fitted_forecast_of_little_change_is_a_number(dtype, slope):
+    fitted, still = FittedForecast(), torch.zeros(1, 64, 32, dtype=dtype)
+    generator = torch.Generator().manual_seed(0)
+    base, change = torch.randn(2, 1, 64, 32, generator=generator)
+    for number, time in enumerate((900, 800, 700, 600)):
+        fitted.observe(still, (0.1 * base + slope * number * change).to(dtype), time)
+    found = fitted.add_to(still.clone(), 500).float()
+    expected = 0.1 * base + 4 * slope * change
+    assert (found - expected).norm() < 0.1 * expected.norm()

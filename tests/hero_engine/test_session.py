@@ -446,3 +446,59 @@ def test_compiled_models_run_right():
         assert relative(denoise(model, steps=6), accelerated) < 1e-5
     assert run.report.cached_steps == 2
     assert relative(denoise(model, steps=6), truth) < 1e-5
+
+
+def steps_of(model, times, seed, batch=1):
+    """The first forwards of a run of its own latent."""
+    call = inputs(seed=seed, batch=batch)
+    with torch.no_grad():
+        return [model(**call, timestep=torch.tensor([time]).expand(batch))[0] for time in times]
+
+
+def test_a_run_stopped_in_its_first_step_leaves_nothing_to_the_next(model):
+    config, times = HeroConfig(warmup=2), (900, 800, 700, 600)
+    with hero_session(model, config):
+        fresh = steps_of(model, times, seed=1)
+    with hero_session(model, config) as run:
+        steps_of(model, times[:1], seed=0)
+        after = steps_of(model, times, seed=1)
+    assert len(run.reports) == 2 and len(run.report.records) == len(times)
+    assert all(map(torch.equal, after, fresh))
+
+
+def test_runs_of_one_step_do_not_pile_up(model):
+    with hero_session(model, HeroConfig()) as run:
+        held = set()
+        for seed in range(3):
+            steps_of(model, [900], seed)
+            held.add(run.cached_bytes)
+    assert len(held) == 1 and len(run.reports) == 3
+
+
+def test_two_calls_of_one_latent_are_two_branches(model):
+    with hero_session(model, HeroConfig()) as run:
+        steps_of(model, [900, 900, 800, 800], seed=0)
+    assert len(run.reports) == 1
+    assert [record.branch for record in run.report.records] == ["call 1", "call 2"] * 2
+
+
+def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
+    """ComfyUI calls both halves in one batch, and one by one where memory gets short."""
+    with hero_session(model, HeroConfig(interval=2, warmup=2)) as run:
+        with run.branch("a b"):
+            steps_of(model, [990, 980, 970], seed=0, batch=2)
+        together = run.cached_bytes
+        held = []
+        for time in range(960, 900, -10):
+            for name in "ab":
+                with run.branch(name):
+                    steps_of(model, [time], seed=0)
+            held.append(run.cached_bytes)
+    assert max(held) == 2 * together and held[-1] == together
+
+
+def test_steps_that_were_not_told_are_said(model):
+    for told, said in ((STEPS, False), (STEPS + 10, True)):
+        with hero_session(model, HeroConfig(warmup=0.2, cooldown=1), told) as run:
+            denoise(model, steps=STEPS)
+        assert (f"{STEPS} steps ran, of {told} that were told" in run.report.summary()) is said

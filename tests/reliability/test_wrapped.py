@@ -12,11 +12,12 @@ import importlib
 import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline
+from diffusers.hooks import FirstBlockCacheConfig
 
 from hero_engine import ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
 from hero_engine.session import current_run
 
-from ..hero_engine.models import denoise, relative, tiny_transformer
+from ..hero_engine.models import denoise, inputs, relative, tiny_transformer
 
 STEPS = 8
 CONFIGS = [HeroConfig(), HeroConfig(context="cached_kv", forecast="fitted")]
@@ -100,7 +101,7 @@ class Streams:
 
 
 def offload_with_streams(model, monkeypatch):
-    """As on a GPU: in the first call diffusers learns the order of the blocks by hooks that it takes off then."""
+    """As on a GPU: in the first call diffusers learns the blocks' order by hooks that it takes off then."""
     offloading = importlib.import_module("diffusers.hooks.group_offloading")
     if not hasattr(offloading, "TorchDeviceBackend"):
         pytest.skip("this diffusers asks CUDA itself for streams")
@@ -218,3 +219,72 @@ def test_autocast_computes_in_its_dtype(config):
         with hero_session(model, HeroConfig(interval=1), STEPS):
             assert torch.equal(denoise(model, steps=STEPS), full)
     assert 0 < relative(result, expected) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["LoKrConfig", "LoHaConfig"])
+def test_other_adapters_than_lora(kind):
+    peft = pytest.importorskip("peft")
+    model = tiny_transformer(4)
+    model.add_adapter(getattr(peft, kind)(r=2, target_modules=["to_q"]), "style")
+    assert torch.isfinite(accelerated(model, HeroConfig())).all()
+
+
+def reasons_where(change):
+    """Of four steps; `change`, called before the third and fourth, returns what they are given."""
+    peft = pytest.importorskip("peft")
+    model = tiny_transformer(2)
+    for name, part in (("first", "to_q"), ("second", "ff.net.2")):
+        config = peft.LoraConfig(r=2, target_modules=[part], init_lora_weights=False)
+        model.add_adapter(config, name)
+    model.set_adapters(["first", "second"], [1.0, 1.0])
+    with hero_session(model, HeroConfig(tau=1, interval=10, warmup=1)) as run, torch.no_grad():
+        for time, given in ((900, {}), (800, {}), (700, None), (600, None)):
+            given = change(model) if given is None else given
+            model(**inputs(), timestep=torch.tensor([time]), **given)
+    return [record.reason.value for record in run.report.records]
+
+
+def test_any_layers_adapter_that_changes_drops_what_was_cached():
+    def weaken(model):
+        model.set_adapters(["first", "second"], [1.0, 0.0])
+        return {}
+
+    assert reasons_where(weaken) == ["warm-up", "cached", "nothing cached", "cached"]
+    scaled = reasons_where(lambda model: {"attention_kwargs": {"scale": 0.1}})
+    assert scaled == ["warm-up", "cached", "nothing cached", "cached"]
+
+
+def test_diffusers_own_cache_is_refused():
+    model = tiny_transformer(2)
+    model.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(ConfigError, match="^transformer: diffusers' own cache is on it"):
+        apply_hero(model, HeroConfig())
+    model.disable_cache()
+    assert accelerated(model, HeroConfig(tau=1)).isfinite().all()
+
+
+@pytest.mark.slow
+@every_config
+def test_a_model_compiled_whole_without_breaks_runs_uncompiled(config):
+    model = tiny_transformer(4)
+    expected = accelerated(model, config)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.equal(accelerated(compiled, config), expected)
+    plain = denoise(model, steps=2)
+    assert relative(denoise(compiled, steps=2), plain) < 1e-6
+
+
+@pytest.mark.slow
+def test_blocks_that_somebody_compiles_around_hero_run_under_it():
+    """As nodes for ComfyUI do: for the time of a call, compiled modules stand in for blocks."""
+    model = tiny_transformer(4)
+    expected = accelerated(model, HeroConfig())
+    compiled = [torch.compile(block, backend="eager") for block in model.transformer_blocks]
+    blocks = list(model.transformer_blocks)
+    with hero_session(model, HeroConfig(), STEPS) as run:
+        for number, block in enumerate(compiled):
+            model.transformer_blocks[number] = block
+        assert torch.equal(denoise(model, steps=STEPS), expected)
+    assert run.report.cached_steps > 0
+    for number, block in enumerate(blocks):
+        model.transformer_blocks[number] = block
