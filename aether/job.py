@@ -346,6 +346,9 @@ class _Watch:
         self._last = now
 
     def _now(self) -> float:
-        if self._device.type != "cpu":
-            getattr(torch, self._device.type).synchronize()
+        kind = self._device.type
+        if kind == "mps":  # takes no device: there is one
+            torch.mps.synchronize()
+        elif kind != "cpu":
+            getattr(torch, kind).synchronize(self._device)
         return time.perf_counter()

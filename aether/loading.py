@@ -68,7 +68,7 @@ _ROOT_PATTERNS = (
 _TRANSFORMER_PATTERNS = ("transformer/*.json", "transformer/*.safetensors")
 _SCHEDULER_PATTERNS = ("scheduler/*.json",)
 _VAE_PATTERNS = ("vae/*.json", "vae/*.safetensors")
-_TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors", "tokenizer/*")
+_TEXT_PATTERNS = ("text_encoder/*.json", "text_encoder/*.safetensors")
 _SOURCE_PATTERNS = _ROOT_PATTERNS + _TRANSFORMER_PATTERNS + _SCHEDULER_PATTERNS + _VAE_PATTERNS
 
 
@@ -97,8 +97,8 @@ def load(
         vae: folder (its own, or a pipeline's), .safetensors file or repository; by default the source's own.
         prompt: the empty prompt's embedding, (1, tokens, width): a tensor, or a small .safetensors file (see
             :func:`save_prompt_embeds`); by default the source's null_prompt.safetensors.
-        text_encoder: folder or repository with text_encoder/ and tokenizer/ (T5), from which the embedding is
-            computed where there is none. The result is kept in ``cache_dir``, so that it is done once.
+        text_encoder: folder or repository with text_encoder/ (T5), from which the embedding is computed, on
+            the CPU, where there is none. The result is kept in ``cache_dir``, so that it is done once.
         scheduler: "dpm" as in the reference (adds fresh noise each step), or "ddim" (deterministic).
         device, dtype: where the model goes and in what; bfloat16, float16 or float32.
         float8, offload: keep the transformer's large weights in float8, or its blocks in the host's memory
@@ -124,15 +124,17 @@ def load(
 
     say("transformer")
     transformer = load_transformer(root, device="cpu" if offload else device, dtype=dtype)
-    if float8:
-        keep_in_float8(transformer, dtype)
-    if offload:
-        offload_blocks(transformer, device)
     vae_source = vae or (root / "vae" if (root / "vae").is_dir() else base)
     if vae_source is None:
         raise InputError(
             "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
         )
+    # Before offloading, which fills the host's memory.
+    embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, say)
+    if float8:
+        keep_in_float8(transformer, dtype)
+    if offload:
+        offload_blocks(transformer, device)
     vae_root = resolve(vae_source, "vae", cache, _VAE_PATTERNS, say)
     say("vae")
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
@@ -146,7 +148,6 @@ def load(
     if slicing:
         autoencoder.enable_slicing()
 
-    embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, device, say)
     return AetherModel(
         transformer=transformer,
         vae=autoencoder,
@@ -387,11 +388,11 @@ def _build(cls, config, names, field, where, device, dtype):
     return module.to(device).eval().requires_grad_(False)
 
 
-def find_prompt(prompt, text_encoder, root, base, config, cache, device, say) -> torch.Tensor:
+def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.Tensor:
     """The embedding given, else the source's file, else the one kept from before, else computed.
 
     Args:
-        prompt, text_encoder, cache, device, say: as for :func:`load` (cache: cache_dir, say: progress).
+        prompt, text_encoder, cache, say: as for :func:`load` (cache: cache_dir, say: progress).
         root: the source's folder. base: repository to fall back on, or None. config: the transformer's.
     """
     if isinstance(prompt, torch.Tensor):
@@ -413,7 +414,7 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, device, say) ->
         return load_prompt_embeds(kept)
     folder = resolve(encoder, "text_encoder", cache, _TEXT_PATTERNS, say)
     say("text encoder: the empty prompt, once")
-    embeds = encode_null_prompt(folder, config.max_text_seq_length, device=device)
+    embeds = encode_null_prompt(folder, config.max_text_seq_length)
     save_prompt_embeds(kept, embeds)
     return load_prompt_embeds(kept)
 

@@ -39,42 +39,45 @@ def save_prompt_embeds(path: str | Path, embeds: torch.Tensor) -> None:
 
 @torch.no_grad()
 def encode_null_prompt(
-    folder: str | Path,
-    tokens: int = 226,
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    folder: str | Path, tokens: int = 226, *, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """The T5 encoder's embedding of the empty prompt, (1, tokens, width).
+    """The T5 encoder's embedding of the empty prompt, (1, tokens, width), computed on the CPU.
+
+    T5-XXL takes its size on disk, 10 GB for CogVideoX's: a block is in ``dtype`` while it runs, and then
+    gone. (With transformers 4, which loads everything in float32, 19 GB.)
 
     Args:
-        folder: holds text_encoder/ and tokenizer/.
+        folder: holds text_encoder/.
         tokens: length that the prompt is padded to.
-        dtype: of the encoder. float32, as in the reference, needs 19 GB for T5-XXL; bfloat16 half.
+        dtype: what is computed in; float32 as in the reference.
 
     Raises:
         InputError: field "text_encoder".
     """
     field = "text_encoder"
-    folder = existing(folder, field)
-    for part in ("text_encoder", "tokenizer"):
-        if not (folder / part).is_dir():
-            raise InputError(field, f"{folder} has no folder {part}/; give the folder of the whole pipeline")
-    if not any((folder / "text_encoder").glob("*.safetensors")):
-        raise InputError(field, f"{folder / 'text_encoder'} holds no .safetensors file; download it again")
+    folder = existing(folder, field) / "text_encoder"
+    if not folder.is_dir():
+        raise InputError(field, f"{folder.parent} has no folder text_encoder/; give the pipeline's folder")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(field, f"{folder} holds no .safetensors file; download it again")
     try:
-        from transformers import AutoTokenizer, T5EncoderModel
+        from transformers import T5EncoderModel
     except ImportError as error:
-        raise ImportError("the T5 encoder needs `pip install transformers sentencepiece`") from error
+        raise ImportError("the T5 encoder needs `pip install transformers`") from error
 
-    options = {"local_files_only": True, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", **options)
-    encoder = T5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True, **options)
-    encoder = encoder.to(device, dtype).eval()
-    ids = tokenizer(
-        "", padding="max_length", max_length=tokens, truncation=True, return_tensors="pt"
-    ).input_ids
-    return encoder(ids.to(device))[0]
+    encoder = T5EncoderModel.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, trust_remote_code=False
+    ).eval()
+    stack = encoder.encoder
+    encoder.shared.to(dtype)
+    stack.final_layer_norm.to(dtype)
+    for block in stack.block:
+        block.register_forward_pre_hook(lambda block, _: block.to(dtype) and None)
+        block.register_forward_hook(lambda block, *_: block.to("meta") and None)
+    # What a T5 tokenizer makes of an empty text: its end, and padding.
+    ids = torch.full((1, tokens), encoder.config.pad_token_id)
+    ids[0, 0] = encoder.config.eos_token_id
+    return encoder(ids)[0]
 
 
 def check_prompt_embeds(embeds: torch.Tensor, where: object) -> torch.Tensor:

@@ -10,6 +10,7 @@ workspaces, the allocator's rounding) is not seen. Attention is counted as a ker
 from __future__ import annotations
 
 import argparse
+import gc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -167,6 +168,8 @@ def whole_run(model: AetherModel, size: Size) -> None:
 
 def measured(size: Size, device: torch.device, way: dict[str, bool]) -> int:
     """Bytes of the device that a whole run takes at most, its weights included."""
+    # Hooks of diffusers hold the model before this one in cycles.
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     whole_run(build_whole(size, device, **way), size)

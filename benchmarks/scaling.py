@@ -57,7 +57,8 @@ def table(named: dict[str, Contender], size: Size, times: dict[Setting, dict[str
         first = times[base][name]
         for setting, measured in times.items():
             own = measured[name]
-            cells = [name, setting.frames, setting.steps, sum(own.full) * setting.steps // len(own.full)]
+            full = sum(own.full) * setting.steps // len(own.full)
+            cells = [own.marked(name), setting.frames, setting.steps, full]
             if setting == base:
                 cells += ["1", "1", "", "1", ""]
             else:
@@ -76,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     size, device = prepare(arguments)
     named = choose(arguments.only, {})
     times = {
-        setting: race(named, setting.of(size), setting.steps, arguments.rounds, 1, device)
+        setting: race(named, setting.of(size), setting.steps, arguments.rounds, 1, device, peaks=False)
         for setting in settings(size.grid[0], arguments.steps)
     }
     head = f"{machine(device)}; {size}; {arguments.rounds} round(s)"

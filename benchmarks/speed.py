@@ -41,7 +41,8 @@ class Times:
         full: of each step, whether it was a full one.
         clock, cpu: its seconds by the clock and of this thread.
         cached_bytes: held by caches, None where that is not known.
-        peak_bytes: of the device's memory, None on the CPU.
+        peak_bytes: of the device's memory, None where it is not measured.
+        memory_failures: steps that were full because there was no memory for the caches.
     """
 
     full: list[bool] = field(default_factory=list)
@@ -49,6 +50,12 @@ class Times:
     cpu: list[float] = field(default_factory=list)
     cached_bytes: int | None = None
     peak_bytes: int | None = None
+    memory_failures: int = 0
+
+    def marked(self, name: str) -> str:
+        """The contender's name, and whether memory ran out: its times are then not the method's."""
+        failures = self.memory_failures
+        return f"{name} (out of memory in {failures} step(s))" if failures else name
 
     def median(self, seconds: list[float], full: bool) -> float | None:
         """Median of the full or of the cached steps; None where there are none."""
@@ -84,9 +91,21 @@ def take_step(attached: Attached, run: Denoising, number: int) -> None:
 
 @torch.no_grad()
 def race(
-    named: dict[str, Contender], size: Size, steps: int, rounds: int, rehearsal: int, device: torch.device
+    named: dict[str, Contender],
+    size: Size,
+    steps: int,
+    rounds: int,
+    rehearsal: int,
+    device: torch.device,
+    *,
+    peaks: bool = True,
 ) -> dict[str, Times]:
-    """Measure all contenders side by side."""
+    """Measure all contenders side by side.
+
+    Args:
+        rehearsal: steps that are taken before, untimed.
+        peaks: on a GPU, measure each one's peak of memory too, in steps of its own.
+    """
     now, times = stopwatch(device), {name: Times() for name in named}
     model = build_model(size, device)
     for _ in range(rounds):
@@ -109,7 +128,8 @@ def race(
             for name, (attached, _) in runs.items():
                 if attached.run is not None:
                     times[name].cached_bytes = attached.run.report.bytes_cached
-    if device.type == "cuda":
+                    times[name].memory_failures += attached.run.report.memory_failures
+    if peaks and device.type == "cuda":
         for name, contender in named.items():
             times[name].peak_bytes = peak_memory(model, contender, size, steps, device)
     return times
@@ -180,7 +200,7 @@ def table(named: dict[str, Contender], times: dict[str, Times], size: Size, step
             )
         full_seconds = own.median(own.clock, True)
         cells = [
-            name,
+            own.marked(name),
             f"{full:g}",
             _text(full_seconds, "{:.3f} s"),
             _text(own.median(own.clock, False), "{:.4f} s"),

@@ -76,7 +76,7 @@ def _linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
 
 def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.Tensor:
     if prompt is None:
-        return find_prompt(None, None, transformer, None, config, None, "cpu", progress)
+        return find_prompt(None, None, transformer, None, config, None, progress)
     if len(read_header(prompt, "prompt")) == 1:
         return load_prompt_embeds(prompt)
     progress("text encoder: the empty prompt, once")

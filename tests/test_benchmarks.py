@@ -1,8 +1,14 @@
 """The benchmarks run, count full steps and FLOPs, and write their tables."""
 
+import contextlib
+import gc
+import weakref
+from types import SimpleNamespace
+
 import pytest
 
-from benchmarks import guidance, memory, scaling
+from benchmarks import guidance, memory, scaling, speed
+from benchmarks.contenders import Attached, Contender
 from benchmarks.sizes import SIZES, build_model
 from benchmarks.speed import Times, main
 from evaluation.compare.meter import shared_copy
@@ -33,6 +39,61 @@ def test_a_shared_copy_holds_the_same_weights():
 def test_unknown_contenders_are_named():
     with pytest.raises(SystemExit, match="^error: --only: 'HERO slow' is not one of untouched, optimized"):
         main(["--only", "HERO slow"])
+
+
+def contender(memory_failures: int = 0) -> Contender:
+    """Runs the model as it is, and says how often memory ran out for its caches."""
+    report = SimpleNamespace(bytes_cached=0, memory_failures=memory_failures)
+
+    @contextlib.contextmanager
+    def attach(model, steps):
+        yield Attached(lambda: True, SimpleNamespace(report=report))
+
+    return Contender(attach)
+
+
+def test_a_method_whose_caches_found_no_memory_is_marked():
+    import torch
+
+    named = {"untouched": contender(), "cached": contender(memory_failures=3)}
+    size = SIZES["tiny"].with_blocks(1)
+    times = speed.race(named, size, 3, 2, 1, torch.device("cpu"))
+    names = [row[0] for row in rows_of(speed.table(named, times, size, 3, 1e12))]
+    assert names == ["untouched", "cached (out of memory in 6 step(s))"]
+    rows = rows_of(scaling.table(named, size, {scaling.Setting(5, 3): times}))
+    assert [row[0] for row in rows] == names
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """One that is the CPU; benchmarks take it for a GPU."""
+    import torch
+
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for name in ("build_model", "Denoising"):
+        made = getattr(speed, name)
+        monkeypatch.setattr(speed, name, lambda *given, made=made: made(*given[:-1], cpu))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return cuda
+
+
+@pytest.mark.parametrize("options, peak", [({}, 7), ({"peaks": False}, None)])
+def test_peaks_take_steps_of_their_own_only_where_they_are_shown(gpu, monkeypatch, options, peak):
+    monkeypatch.setattr(speed, "peak_memory", lambda *_: 7)
+    times = speed.race({"untouched": contender()}, SIZES["tiny"].with_blocks(1), 1, 1, 0, gpu, **options)
+    assert times["untouched"].peak_bytes == peak
+
+
+def test_scaling_shows_no_peaks_and_measures_none(monkeypatch, capsys):
+    asked = []
+
+    def race(named, *_, peaks=True):
+        asked.append(peaks)
+        return {name: Times([True], [1.0], [1.0]) for name in named}
+
+    monkeypatch.setattr(scaling, "race", race)
+    scaling.main(["--device", "cpu", "--size", "tiny", "--only", "FORA"])
+    assert asked == [False] * 5 and len(rows_of(capsys.readouterr().out)) == 10
 
 
 @pytest.mark.slow
@@ -101,6 +162,35 @@ def test_memory_measures_on_a_gpu_only(capsys):
     with pytest.raises(SystemExit):
         memory.main(["--measure"])
     assert "--measure: there is no GPU here" in capsys.readouterr().err
+
+
+def test_the_model_before_is_gone_when_the_next_is_measured(monkeypatch):
+    import torch
+
+    class Held:
+        def __init__(self):
+            self.itself = self
+
+    before = []
+
+    def build(*_):
+        held = Held()
+        before.append(weakref.ref(held))
+        return held
+
+    monkeypatch.setattr(memory, "build_whole", build)
+    monkeypatch.setattr(memory, "whole_run", lambda *_: None)
+    gone = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: gone.append([held() is None for held in before]))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5)
+    gc.disable()
+    try:
+        for _ in range(2):
+            assert memory.measured(SIZES["tiny"], torch.device("cuda"), {}) == 5
+    finally:
+        gc.enable()
+    assert gone == [[], [True]]
 
 
 @pytest.mark.parametrize("way", ["bfloat16", "float8, offload"])

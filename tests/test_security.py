@@ -21,7 +21,6 @@ FOR_DEVELOPERS = {"scripts/mutations.py"}
 
 EXCEPTIONS = {
     ("aether/hub.py", "huggingface_hub"): "models by name are fetched there, over HTTPS, safetensors only",
-    ("aether/prompt.py", "from_pretrained without safetensors"): "a tokenizer has no weights",
     ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, --workers of them",
     ("benchmarks/contenders.py", "importlib"): "looks whether a package is there",
     ("hero_engine/optimization.py", "compile"): "an argument of that name, for torch.compile",

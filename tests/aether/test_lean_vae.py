@@ -3,10 +3,13 @@
 import copy
 import io
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.functional import conv3d
 
+from aether import lean_vae
 from aether.latents import decode_pixels, encode
 from aether.lean_vae import make_lean
 from aether.loading import load_vae
@@ -129,6 +132,60 @@ def test_what_a_step_takes_is_foretold():
         counted = step_peak(size)
     shape = size.shape
     assert step_bytes(shape.tokens, shape.width, 2, 2) == pytest.approx(counted, rel=0.03)
+
+
+class TestUnfolding:
+    """torch would convolve in half precision without cuDNN, which is asked by name then."""
+
+    @pytest.mark.parametrize(
+        "device, dtype, torch_version, cudnn, unfolds",
+        [
+            ("cuda", torch.bfloat16, "2.9.0+cu128", 91002, True),
+            ("cuda", torch.float16, "2.11.0", 90800, True),
+            ("cuda", torch.bfloat16, "2.11.0", 91499, True),
+            ("cuda", torch.bfloat16, "2.11.0", 91500, False),
+            ("cuda", torch.bfloat16, "2.9.1", 90701, False),
+            ("cuda", torch.bfloat16, "2.8.0", 91002, False),
+            ("cuda", torch.bfloat16, "2.11.0", None, False),
+            ("cuda", torch.float32, "2.11.0", 91002, False),
+            ("cpu", torch.bfloat16, "2.11.0", 91002, False),
+        ],
+    )
+    def test_when(self, monkeypatch, device, dtype, torch_version, cudnn, unfolds):
+        monkeypatch.setattr(torch, "__version__", type(torch.__version__)(torch_version))
+        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: cudnn)
+        assert lean_vae._would_unfold(SimpleNamespace(device=torch.device(device), dtype=dtype)) is unfolds
+
+    @torch.no_grad()
+    def test_cudnn_gives_the_same_values(self, tiny, monkeypatch):
+        vae, calls = lean(tiny.vae().to(torch.bfloat16)), []
+        latent, clip = (
+            tiny.noise(name, (1, *shape)).to(torch.bfloat16)
+            for name, shape in (("latent", (16, 3, 4, 6)), ("clip", (3, 9, 32, 48)))
+        )
+
+        def convolve(given, weight, padding, stride, dilation, groups, benchmark, deterministic, allow_tf32):
+            calls.append((benchmark, deterministic, allow_tf32))
+            return conv3d(given, weight, None, stride, padding, dilation, groups)
+
+        def results():
+            return vae.encode(clip).latent_dist.parameters, vae.decode(latent).sample
+
+        expected = results()
+        monkeypatch.setattr(lean_vae, "_would_unfold", lambda padded: padded.dtype != torch.float32)
+        monkeypatch.setattr(torch, "cudnn_convolution", convolve)
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+        for one, other in zip(results(), expected, strict=True):
+            # The bias is added to what was rounded before.
+            tolerance = 32 * torch.finfo(torch.bfloat16).eps * other.float().std().item()
+            torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+        cudnn = torch.backends.cudnn
+        assert set(calls) == {(True, cudnn.deterministic, cudnn.allow_tf32)} and len(calls) > 30
+
+    def test_what_cudnn_is_asked_with_is_what_it_takes(self):
+        schema = torch.ops.aten.cudnn_convolution.default._schema
+        taken = "padding stride dilation groups benchmark deterministic allow_tf32"
+        assert [argument.name for argument in schema.arguments[2:]] == taken.split()
 
 
 class TestOutOfMemory:

@@ -1,5 +1,6 @@
 """Loading: what comes in whole, and how everything else is refused."""
 
+import argparse
 import json
 import pickle
 import shutil
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aether import InputError, hub, loading
+from aether import InputError, cli, hub, loading
 from aether.loading import infer_config, load, load_transformer, load_vae, make_scheduler
 from aether.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
 from aether.sampling import sample
@@ -358,7 +359,7 @@ def test_the_embedding_is_computed_once(copied, tmp_path, model, monkeypatch):
     (copied / "text_encoder").mkdir()
     calls = []
 
-    def encode(folder, tokens, device):
+    def encode(folder, tokens):
         calls.append((folder, tokens))
         return model.prompt_embeds
 
@@ -370,26 +371,93 @@ def test_the_embedding_is_computed_once(copied, tmp_path, model, monkeypatch):
 
 def test_a_text_encoder_that_is_not_there(saved, tmp_path):
     refused(encode_null_prompt, saved, field="text_encoder", match="no folder text_encoder/")
-    for part in ("text_encoder", "tokenizer"):
-        (tmp_path / part).mkdir()
+    (tmp_path / "text_encoder").mkdir()
     refused(encode_null_prompt, tmp_path, field="text_encoder", match="no .safetensors file")
 
 
-@pytest.mark.slow
-def test_the_t5_encoder_gives_the_embedding_of_the_padded_empty_prompt(tmp_path):
+def test_the_embedding_is_computed_before_blocks_fill_the_hosts_memory(copied, model, tmp_path, monkeypatch):
+    (copied / "null_prompt.safetensors").unlink()
+    (copied / "text_encoder").mkdir()
+    order = []
+    monkeypatch.setattr(loading, "encode_null_prompt", lambda *_: order.append("T5") or model.prompt_embeds)
+    monkeypatch.setattr(loading, "keep_in_float8", lambda *_: order.append("float8"))
+    monkeypatch.setattr(loading, "offload_blocks", lambda *_: order.append("offload"))
+    load(copied, cache_dir=tmp_path / "cache", float8=True, offload=True, **FLOAT)
+    assert order == ["T5", "float8", "offload"]
+
+
+@pytest.fixture
+def t5(tmp_path):
+    """Saves a small T5 encoder in a dtype, and gives back the folder and the encoder in float32."""
     transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, "<unk>"))
-    words.post_processor = tokenizers.processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(tmp_path / "tokenizer")
-    config = transformers.T5Config(vocab_size=3, d_model=16, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    encoder = transformers.T5EncoderModel(config).eval()
-    encoder.save_pretrained(tmp_path / "text_encoder")
-    with torch.no_grad():
-        expected = encoder(torch.tensor([[1, 0, 0, 0, 0, 0]]))[0]
-    torch.testing.assert_close(encode_null_prompt(tmp_path, 6), expected)
+
+    def save(dtype, layers):
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 3, "d_model": 16, "d_kv": 4, "d_ff": 8, "num_heads": 2}
+        config = transformers.T5Config(**sizes, num_layers=layers)
+        encoder = transformers.T5EncoderModel(config).eval().to(dtype)
+        encoder.save_pretrained(tmp_path / "text_encoder")
+        return tmp_path, encoder.float()
+
+    return save
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept, layers", [(torch.float32, 1), (torch.bfloat16, 2)])
+@torch.no_grad()
+def test_the_t5_encoder_gives_the_embedding_of_the_padded_empty_prompt(t5, kept, layers):
+    folder, encoder = t5(kept, layers)
+    expected = encoder(torch.tensor([[1, 0, 0, 0, 0, 0]]))[0]
+    embeds = encode_null_prompt(folder, 6)
+    assert embeds.dtype == torch.float32 and torch.equal(embeds, expected)
+    rough = encode_null_prompt(folder, 6, dtype=torch.bfloat16)
+    assert rough.dtype == torch.bfloat16 and not torch.equal(rough, expected)
+    torch.testing.assert_close(rough.float(), expected, rtol=0, atol=0.05)
+
+
+@pytest.mark.slow
+def test_a_block_of_the_t5_encoder_is_whole_only_while_it_runs(t5, monkeypatch):
+    from transformers import T5EncoderModel
+
+    folder, _ = t5(torch.bfloat16, 2)
+    read, loaded, kept, seen = T5EncoderModel.from_pretrained, [], [], []
+
+    def places():
+        return [
+            {(str(weight.device), weight.dtype) for weight in block.parameters()}
+            for block in loaded[0].encoder.block
+        ]
+
+    def reading(*arguments, **options):
+        loaded.append(read(*arguments, **options))
+        kept.extend(places())
+        for block in loaded[0].encoder.block:
+            block.layer[0].register_forward_hook(lambda *_: seen.append(places()))
+        return loaded[0]
+
+    monkeypatch.setattr(T5EncoderModel, "from_pretrained", reading)
+    encode_null_prompt(folder, 6)
+    whole, gone = {("cpu", torch.float32)}, {("meta", torch.float32)}
+    assert seen == [[whole, kept[1]], [gone, whole]] and places() == [gone, gone]
+
+
+# The command line's choice of a device
+
+
+def asked(**changes):
+    chosen = {"model": "miniature", "device": "auto", "dtype": "auto", "scheduler": "ddim", "offload": False}
+    return argparse.Namespace(**chosen | changes)
+
+
+def test_a_device_found_by_itself_is_tried_too(monkeypatch):
+    """A GPU that torch sees may still be of no use to it."""
+    monkeypatch.setattr(cli, "_auto_device", lambda: "toaster")
+    refused(cli._load, asked(), cli.Console(True), field="device", match="toaster.*cannot be used here")
+
+
+def test_blocks_are_offloaded_from_a_device_found_by_itself(monkeypatch):
+    monkeypatch.setattr(cli, "_auto_device", lambda: "cpu")
+    assert cli._load(asked(offload=True), cli.Console(True)).device == torch.device("cpu")
 
 
 # Repositories by name
