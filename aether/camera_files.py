@@ -16,6 +16,10 @@ glb        camera to world, glTF: y up, the camera looks along -z     principal 
 
 All keep the unit of length. Intrinsics are in pixels with the middle of the top left pixel at (0.5, 0.5),
 which is COLMAP's and nerfstudio's convention too.
+
+COLMAP's and nerfstudio's pictures make a path in the order of the numbers in their file names. The poses of
+TUM and GLB have times: where these are uneven, the path is sampled at even ones, straight between its poses,
+so that it keeps its pace.
 """
 
 from __future__ import annotations
@@ -32,12 +36,15 @@ from . import camera_glb
 from .arrays import read_npy, read_npz
 from .errors import InputError, reading
 from .export import cameras_json, check_rate
-from .files import new_folder, write_file
+from .files import new_folder, number_order, write_file
 from .geometry import FLIP, Cameras, cameras_from_fov, finite_array, from_quaternions, to_quaternions
+from .trajectory import MOST_FRAMES
 
 Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 """Our world (y down) to nerfstudio's (z up): what its COLMAP converter applies too."""
 _PICTURE_NAME = "frame_{:05d}.png"
+_SAMPLE_RATE = 24.0
+"""Samples a second, at least, of a path whose times are uneven: Aether's highest rate."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,9 @@ def read_cameras(path: str | Path, lens: Lens | None = None) -> CameraFile:
     Takes what :func:`write_cameras` writes; an earlier run's folder or its cameras.json; a nerfstudio or
     instant-ngp transforms.json; a COLMAP text model's folder; a GLB with a camera, such as Blender exports;
     and poses alone, (F, 4, 4) or (F, 3, 4) camera to world, OpenCV axes: .npy, or .npz and .json with
-    ``poses`` and, where known, ``intrinsics`` (F, 3, 3), ``height``, ``width`` and ``fps``.
+    ``poses`` and, where known, ``intrinsics`` (F, 3, 3), ``height``, ``width`` and ``fps``. Without a size
+    the principal point counts as the middle. A path of uneven times has as many cameras as it takes to sample
+    it evenly, 10,000 at most. The notes say so.
 
     Args:
         lens: for files without one.
@@ -187,8 +196,20 @@ def _from_arrays(found: Mapping[str, Any], lens: Lens) -> CameraFile:
     if found.get("intrinsics") is None:
         return CameraFile(lens.cameras(poses), fps, [lens.note])
     intrinsics = np.broadcast_to(_floats(found["intrinsics"], "intrinsics"), (len(poses), 3, 3))
-    height, width = (int(found.get(name, getattr(lens, name))) for name in ("height", "width"))
-    return CameraFile(Cameras(poses, intrinsics, height, width), fps)
+    size, notes = _size(found, finite_array(intrinsics, "intrinsics", (None, 3, 3))[0])
+    return CameraFile(Cameras(poses, intrinsics, **size), fps, notes)
+
+
+def _size(found: Mapping[str, Any], first: np.ndarray) -> tuple[dict[str, int], list[str]]:
+    """Height and width, where missing by the first frame's intrinsics, and what to say of that."""
+    middle = {"height": first[1, 2], "width": first[0, 2]}
+    missing = [side for side in middle if found.get(side) is None]
+    names = " and ".join(missing)
+    if any(middle[side] <= 0 for side in missing):
+        raise InputError("intrinsics", f"have no positive principal point to tell {names} by; add {names}")
+    size = {side: round(2 * middle[side]) if side in missing else int(found[side]) for side in middle}
+    taken = f"{size['width']} x {size['height']} was taken, with the principal point in the middle"
+    return size, [f"the file has no {names}: {taken}"] if missing else []
 
 
 def _floats(value: Any, name: str) -> np.ndarray:
@@ -242,8 +263,13 @@ def _read_text(path: Path, lens: Lens) -> CameraFile:
     if table.ndim != 2 or table.shape[1] != 8:
         raise InputError("poses", f"{path.name} is no TUM trajectory: time tx ty tz qx qy qz qw in each line")
     table = finite_array(table, "poses", (None, 8))
-    poses = from_quaternions(table[:, 4:], table[:, 1:4])
-    return CameraFile(lens.cameras(poses), _rate(table[:, 0]), [lens.note])
+    own, places, turns = table[:, 0], table[:, 1:4], table[:, 4:]
+    poses = from_quaternions(turns, places)
+    times, notes = _even(own)
+    if times is not own:
+        turns, places = camera_glb.turns_at(times, own, turns), camera_glb.places_at(times, own, places)
+        poses = from_quaternions(turns, places)
+    return CameraFile(lens.cameras(poses), _rate(times), [lens.note, *notes])
 
 
 def _read_colmap(folder: Path) -> CameraFile:
@@ -258,7 +284,8 @@ def _read_colmap(folder: Path) -> CameraFile:
         lenses[row[0]] = int(row[2]), int(row[3]), [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
     # Every picture has two lines; the second holds points, may be empty, and is left out.
     lines = [line for line in _text(folder / "images.txt").splitlines() if not line.startswith("#")][::2]
-    pictures = sorted((line.split(maxsplit=9) for line in lines if line.strip()), key=lambda row: row[9])
+    rows = (line.split(maxsplit=9) for line in lines if line.strip())
+    pictures = sorted(rows, key=lambda row: number_order(row[9]))
     if not pictures:
         raise InputError("images.txt", "has no pictures")
     sizes = {lenses[row[8]][:2] for row in pictures}
@@ -323,7 +350,7 @@ def _nerfstudio(cameras: Cameras, fps: float) -> bytes:
 
 
 def _read_nerfstudio(document: dict[str, Any], lens: Lens) -> CameraFile:
-    frames = document["frames"]
+    frames = _in_order(document["frames"])
     matrices = _square(_floats([frame["transform_matrix"] for frame in frames], "transform_matrix"))
     applied = np.eye(4)
     applied[:3] = _floats(document.get("applied_transform", applied[:3]), "applied_transform")
@@ -340,6 +367,16 @@ def _read_nerfstudio(document: dict[str, Any], lens: Lens) -> CameraFile:
     bent = any(one.get(name) for one in settings for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
     notes = ["lens distortion was left out"] if bent else []
     return CameraFile(Cameras(poses, intrinsics, height, width), fps, notes)
+
+
+def _in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By the numbers in their file names, or as they come where one has none.
+
+    nerfstudio sorts by name too: its COLMAP converter writes frames in the order of COLMAP's table.
+    """
+    if not all(isinstance(frame.get("file_path"), str) for frame in frames):
+        return frames
+    return sorted(frames, key=lambda frame: number_order(frame["file_path"]))
 
 
 def _nerfstudio_lens(one: dict[str, Any], height: int, width: int) -> np.ndarray:
@@ -360,13 +397,35 @@ def _nerfstudio_lens(one: dict[str, Any], height: int, width: int) -> np.ndarray
 
 def _read_glb(path: Path, lens: Lens) -> CameraFile:
     found = camera_glb.decode(path.read_bytes())
-    if "intrinsics" in found.ours and len(found.ours["intrinsics"]) == len(found.poses):
-        return _from_arrays(found.ours | {"poses": found.poses}, lens)
+    times, notes = _even(found.times)
+    poses = found.poses_at(times)
+    if not notes and "intrinsics" in found.ours and len(found.ours["intrinsics"]) == len(poses):
+        return _from_arrays(found.ours | {"poses": poses}, lens)
     aspect = found.aspect or lens.width / lens.height
     fov_x = 2 * np.arctan(np.tan(found.fov_y / 2) * aspect)
     width = max(1, round(lens.height * aspect))
-    cameras = cameras_from_fov(found.poses, fov_x, found.fov_y, lens.height, width)
-    return CameraFile(cameras, _rate(found.times))
+    cameras = cameras_from_fov(poses, fov_x, found.fov_y, lens.height, width)
+    return CameraFile(cameras, _rate(times), notes)
+
+
+# --- Times ------------------------------------------------------------------------------------------------
+
+
+def _even(times: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Even times to sample a path at, and what to say of it; the path's own where they are even, or do not
+    rise."""
+    steps = np.diff(times)
+    if (steps <= 0).any():
+        return times, ["the file's times do not rise: its poses were taken in order, at even gaps"]
+    if len(steps) < 2 or _rate(times):
+        return times, []
+    length = float(times[-1] - times[0])
+    count = round(min(length / min(float(np.median(steps)), 1 / _SAMPLE_RATE), MOST_FRAMES - 1))
+    note = (
+        f"the file's times are uneven: the path was sampled {count / length:.4g} times a second, "
+        "straight between its poses"
+    )
+    return np.linspace(times[0], times[-1], count + 1), [note]
 
 
 def _rate(times: np.ndarray) -> float | None:

@@ -5,6 +5,7 @@ glTF: y up, the camera looks along its -z. Times are in seconds, a key per frame
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +15,24 @@ from .errors import InputError
 from .geometry import Cameras, finite_array, from_quaternions, to_gltf, to_quaternions
 from .glb import Binary, read_floats, unpack
 
+_SAME_KEY = 1e-4  # seconds; exporters round the same moment differently from track to track
+
 
 @dataclass(frozen=True)
 class AnimatedCamera:
     """What was read.
 
     Attributes:
-        poses: (F, 4, 4) camera to world, OpenCV axes.
-        times: (F,) seconds.
+        times: (F,) rising seconds at which its place or its turn has a key.
+        poses_at: times (N,) to poses (N, 4, 4), camera to world, OpenCV axes; before the first key and after
+            the last it stands still.
         fov_y: full vertical angle of view in radians.
         aspect: width / height, where the file says it.
         ours: "width", "height", "fps" and "intrinsics" (F, 3, 3), where :func:`encode` wrote the file.
     """
 
-    poses: np.ndarray
     times: np.ndarray
+    poses_at: Callable[[np.ndarray], np.ndarray]
     fov_y: float
     aspect: float | None
     ours: dict[str, Any]
@@ -99,13 +103,17 @@ def decode(data: bytes) -> AnimatedCamera:
     while line[-1] in parents and len(line) <= len(nodes):
         line.append(parents[line[-1]])
     tracks = _tracks(document, binary)
-    times = max((keys for (node, _), (keys, _) in tracks.items() if node in line), key=len, default=None)
-    if times is None:
-        raise InputError("file", "the GLB's camera does not move: there is no animation of it")
-    world = np.eye(4)
-    for node in reversed(line):
-        world = world @ _local(nodes[node], node, tracks, times)
-    world[:, :3, :3] /= np.linalg.norm(world[:, :3, :3], axis=1, keepdims=True)  # a scene's scale
+    keys = [keys for (node, _), (keys, _) in tracks.items() if node in line and len(keys) > 1]
+    if not keys:
+        raise InputError("file", "the GLB's camera does not move: no animation of it has two keys or more")
+
+    def poses_at(times: np.ndarray) -> np.ndarray:
+        world = np.eye(4)
+        for node in reversed(line):
+            world = world @ _local(nodes[node], node, tracks, times)
+        world[:, :3, :3] /= np.linalg.norm(world[:, :3, :3], axis=1, keepdims=True)  # a scene's scale
+        return to_gltf(world)
+
     camera = document["cameras"][nodes[number]["camera"]]
     if camera.get("type") != "perspective":
         raise InputError("file", "the GLB's camera is orthographic; make it a perspective one")
@@ -113,7 +121,7 @@ def decode(data: bytes) -> AnimatedCamera:
     if not 0 < lens["yfov"] < np.pi:
         raise InputError("yfov", f"{lens['yfov']:g} must be between 0 and pi")
     ours = camera.get("extras", {}).get("aether", {})
-    return AnimatedCamera(to_gltf(world), times, lens["yfov"], lens.get("aspectRatio"), ours)
+    return AnimatedCamera(_merged(keys), poses_at, lens["yfov"], lens.get("aspectRatio"), ours)
 
 
 def _tracks(document: dict[str, Any], binary: bytes) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
@@ -131,6 +139,13 @@ def _tracks(document: dict[str, Any], binary: bytes) -> dict[tuple[int, str], tu
     return tracks
 
 
+def _merged(tracks: list[np.ndarray]) -> np.ndarray:
+    """The times of all tracks, rising; those of two tracks that differ by rounding are one."""
+    times = np.unique(np.concatenate(tracks))
+    same = min(_SAME_KEY, *(np.diff(keys).min() / 2 for keys in tracks))  # never two keys of one track
+    return times[np.diff(times, prepend=-np.inf) > same]
+
+
 def _values(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
     values = read_floats(document, binary, number)
     return finite_array(values.astype(np.float64), "poses", (None, None))
@@ -138,19 +153,25 @@ def _values(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
 
 def _local(node: dict[str, Any], number: int, tracks: dict, times: np.ndarray) -> np.ndarray:
     """A node's matrix at each time."""
-    from scipy.spatial.transform import Rotation, Slerp
-
     if "matrix" in node:
         return np.reshape(node["matrix"], (4, 4)).T
     still = np.array([0.0]), np.array([node.get("rotation", (0.0, 0, 0, 1))])
-    keys, turns = tracks.get((number, "rotation"), still)
-    if len(keys) == 1:
-        quaternions = np.repeat(turns, len(times), axis=0)
-    else:
-        quaternions = Slerp(keys, Rotation.from_quat(turns))(np.clip(times, keys[0], keys[-1])).as_quat()
+    quaternions = turns_at(times, *tracks.get((number, "rotation"), still))
     still = np.array([0.0]), np.array([node.get("translation", (0.0, 0, 0))])
-    keys, places = tracks.get((number, "translation"), still)
-    positions = np.stack([np.interp(times, keys, places[:, axis]) for axis in range(3)], axis=1)
-    matrices = from_quaternions(quaternions, positions)
+    matrices = from_quaternions(quaternions, places_at(times, *tracks.get((number, "translation"), still)))
     matrices[:, :3, :3] *= node.get("scale", (1.0, 1, 1))
     return matrices
+
+
+def turns_at(times: np.ndarray, keys: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """Quaternions (N, 4) at times, by Slerp between those of rising keys; the first and last one go on."""
+    from scipy.spatial.transform import Rotation, Slerp
+
+    if len(keys) == 1:
+        return np.repeat(turns, len(times), axis=0)
+    return Slerp(keys, Rotation.from_quat(turns))(np.clip(times, keys[0], keys[-1])).as_quat()
+
+
+def places_at(times: np.ndarray, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Positions (N, 3) at times, straight between those of rising keys; the first and last one go on."""
+    return np.stack([np.interp(times, keys, places[:, axis]) for axis in range(3)], axis=1)

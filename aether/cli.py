@@ -176,7 +176,8 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "--camera",
         metavar="MOVE[:AMOUNT]|FILE",
         help="camera path to follow: a move such as orbit-left:0.5 or dolly-in, of the clip's length, or a "
-        "file: cameras.json, transforms.json, .glb, .npz, TUM .txt",
+        "file: cameras.json, transforms.json, COLMAP's images.txt, TUM .txt, .glb, .npz, .npy; or a folder "
+        "that holds one of the first three",
     )
 
     hero = command.add_argument_group("HERO", "Options after the first override the preset.")
@@ -398,8 +399,10 @@ def _executor(arguments: argparse.Namespace) -> Executor | None:
     """Ray's workers where they are asked for."""
     if arguments.workers is None and arguments.ray is None:
         return None
-    for option in ("compile", "offload"):
-        if getattr(arguments, option):
+    attention = arguments.attention != "sdpa"  # it would be chosen for this process's device
+    given = {"attention": attention, "compile": arguments.compile, "offload": arguments.offload}
+    for option in given:
+        if given[option]:
             raise InputError(option, "cannot be used with --workers, which are sent the model as it is")
     from .ray_windows import RayWindows
 
@@ -630,7 +633,7 @@ def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
 
     float8 = arguments.dtype == "float8"
     computed = "auto" if float8 else arguments.dtype
-    device = _auto_device() if arguments.device == "auto" else check_device(arguments.device, "try auto")
+    device = check_device(_auto_device() if arguments.device == "auto" else arguments.device, "try auto")
     if arguments.model == "miniature":
         from .miniature import build
 

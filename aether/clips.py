@@ -32,6 +32,7 @@ _PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "PPM", "AVIF", 
 LEFT_OUT = "are left out"
 """How the note of a clip ends that is longer than what is used of it."""
 _BT709 = 1  # FFmpeg's number for it
+_HDR = (16, 18)  # FFmpeg's numbers of the transfer curves PQ and HLG
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg draws any text file as a video
 
 
@@ -133,10 +134,7 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     """
     path = existing_path(path, name)
     pictures = Pictures(None, name)
-    frames = [
-        pictures.add(frame_picture(frame, 1, path, name), str(path))
-        for _, frame, _ in decode_video(path, name)
-    ]
+    frames = [pictures.add_frame(frame, 1, path) for _, frame, _ in decode_video(path, name)]
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
     return np.stack(frames)
@@ -336,8 +334,8 @@ def _read_folder(
 
 def picture_files(path: Path, name: str) -> list[Path]:
     """A folder's pictures in the order of their numbers."""
-    files = sorted((f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES), key=lambda file: number_order(file.name))
-    files = [f for f in files if not f.name.startswith(".")]
+    files = [f for f in path.iterdir() if f.suffix.lower() in PICTURE_SUFFIXES and not f.name.startswith(".")]
+    files.sort(key=lambda file: number_order(file.name))
     if len(files) < 2:
         raise InputError(name, f"the folder {path} holds {len(files)} pictures; at least 2 are needed")
     return files
@@ -398,7 +396,8 @@ def time_stamps(path: Path, most: int, name: str) -> tuple[list[tuple[int, float
 
 
 def _says_when_shown(container: Any, stream: Any) -> bool:
-    """Whether time stamps are those of showing. AVI has those of decoding, where B-frames have another order."""
+    """Whether stamps are the times of showing. AVI has those of decoding, where B-frames come in another
+    order."""
     return not (container.format.name == "avi" and stream.codec_context.has_b_frames)
 
 
@@ -428,7 +427,7 @@ def _decode_wanted(
     for key, frame, aspect in decode_video(path, name):
         seen.add(key)
         if key in wanted:
-            pixels[wanted[key]] = pictures.add(frame_picture(frame, aspect, path, name), str(path))
+            pixels[wanted[key]] = pictures.add_frame(frame, aspect, path)
         # A few frames on, in case the order is not strict.
         if len(pixels) == len(wanted) or (key > last and len(seen) > len(wanted) + 64):
             break
@@ -496,6 +495,16 @@ def frame_picture(frame: Any, aspect: float, path: Path, name: str) -> Image:
     return picture.rotate(frame.rotation, expand=True) if frame.rotation % 90 == 0 else picture
 
 
+def hdr_notes(frame: Any) -> list[str]:
+    """What is to be said of a decoded frame's colors."""
+    if getattr(frame, "color_trc", None) not in _HDR:  # PyAV before 15 does not tell
+        return []
+    return [
+        "its colors are HDR (HLG/PQ), taken without tone mapping: convert the clip to SDR first if they look "
+        "flat"
+    ]
+
+
 def open_picture(path: Path, name: str) -> Image:
     """A file's picture as RGB or RGBA, upright.
 
@@ -538,6 +547,7 @@ class Pictures:
         self.name = name
         self.first: tuple[int, int] | None = None
         self.had_alpha = False
+        self.hdr: list[str] = []
 
     def add(self, picture: Image, origin: str) -> np.ndarray:
         """(height, width, 3) uint8."""
@@ -550,9 +560,14 @@ class Pictures:
         self.first = self.first or height_width
         return np.asarray(_fill(self._opaque(picture), *(self.size or height_width)))
 
+    def add_frame(self, frame: Any, aspect: float, path: Path) -> np.ndarray:
+        """The same for a decoded frame, see :func:`frame_picture`."""
+        self.hdr = self.hdr or hdr_notes(frame)
+        return self.add(frame_picture(frame, aspect, path, self.name), str(path))
+
     def notes(self) -> list[str]:
         notes = ["transparent parts were put on black"] if self.had_alpha else []
-        return notes + (crop_notes(*self.first, *self.size) if self.size else [])
+        return notes + self.hdr + (crop_notes(*self.first, *self.size) if self.size else [])
 
     def _opaque(self, picture: Image) -> Image:
         from PIL import Image

@@ -116,9 +116,11 @@ def check_out_dir(out_dir: str | Path, *, overwrite: bool = False, marks: Sequen
 
     Raises:
         InputError: it exists and ``overwrite`` is not set, or it holds something other than an earlier run;
-            nothing can be written where it is to be.
+            nothing can be written where it is to be; it is the root of a drive.
     """
     out_dir = Path(out_dir).resolve()
+    if not out_dir.name:
+        raise InputError("out", f"{out_dir} exists and is a whole drive; give a folder in it")
     _check_writable(next(folder for folder in out_dir.parents if folder.exists()))
     if not out_dir.exists():
         return out_dir

@@ -25,6 +25,7 @@ from .clips import (
     frame_gap,
     frame_picture,
     frame_rate,
+    hdr_notes,
     length_notes,
     open_picture,
     picture_files,
@@ -297,6 +298,7 @@ class _Video:
 
     def first_size(self) -> tuple[int, int]:
         for _, frame, aspect in decode_video(self.path, self.name):
+            self.notes = hdr_notes(frame)  # packets do not tell
             return frame_picture(frame, aspect, self.path, self.name).size[::-1]
         raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,100 @@ def test_a_glb_from_elsewhere(tmp_path):
     assert (found.cameras.height, found.cameras.width) == (480, 960)
 
 
+def timed(tmp_path: Path, format: str, times: list[float]) -> Path:
+    """A camera that moves along x to 0, 4, 5, ... and turns to the right by 40 degrees from pose to pose."""
+    frames = np.arange(len(times))
+    places = np.stack([frames + 3.0 * (frames > 0), 0 * frames, 0 * frames], axis=1)
+    sign = {"tum": 1, "glb": -1}[format]  # of a turn to the right about y, down or up
+    turns = Rotation.from_euler("y", sign * 40 * frames[:, None], degrees=True).as_quat()
+    if format == "tum":
+        table = np.concatenate([np.array(times)[:, None], places, turns], axis=1)
+        return put(tmp_path, "a.txt", "\n".join(" ".join(map(str, row)) for row in table))
+    keys = np.array(times)[:, None]
+    return put(tmp_path, "a.glb", moving_glb(keys, places, keys, turns))
+
+
+def moving_glb(*tracks: np.ndarray) -> bytes:
+    """One camera: times and places, times and turns."""
+    paths = ("translation", "rotation")
+    animation = {
+        "samplers": [{"input": 2 * n, "output": 2 * n + 1} for n in range(2)],
+        "channels": [{"sampler": n, "target": {"node": 0, "path": paths[n]}} for n in range(2)],
+    }
+    camera = {"type": "perspective", "perspective": {"yfov": 0.6}}
+    return glb_of({"cameras": [camera], "nodes": [{"camera": 0}], "animations": [animation]}, *tracks)
+
+
+@pytest.mark.parametrize("format", ["tum", "glb"])
+def test_uneven_times_are_sampled_at_even_ones(tmp_path, format):
+    found = read_cameras(timed(tmp_path, format, [0, 1, 5]))
+    poses = found.cameras.poses
+    assert found.fps == pytest.approx(24) and len(poses) == 121
+    # Half a second into the first second, then at 2.5 of 1 to 5.
+    np.testing.assert_allclose(poses[[12, 60, 120], 0, 3], [2, 4.375, 5], atol=1e-6)
+    angles = np.degrees(np.arctan2(poses[:, 0, 2], poses[:, 2, 2]))
+    np.testing.assert_allclose(angles[[12, 60, 120]], [20, 55, 80], atol=1e-4)
+    said = "the file's times are uneven: the path was sampled 24 times a second, straight between its poses"
+    assert found.notes[-1] == said
+
+    jitter = read_cameras(timed(tmp_path, format, [0, 0.011, 0.019, 0.03, 0.04]))
+    assert jitter.fps == pytest.approx(100) and len(jitter.cameras) == 5
+    assert len(read_cameras(timed(tmp_path, format, [0, 1, 1e5])).cameras) == trajectory.MOST_FRAMES
+    even = read_cameras(timed(tmp_path, format, [1, 3, 5]))
+    assert even.fps == pytest.approx(0.5) and len(even.cameras) == 3
+    assert not any("uneven" in note for note in even.notes)
+
+
+@pytest.mark.parametrize("times", [[0, 1, 1], [5, 1, 0]])
+def test_times_that_do_not_rise_leave_the_order(tmp_path, times):
+    found = read_cameras(timed(tmp_path, "tum", times))
+    np.testing.assert_allclose(found.cameras.poses[:, 0, 3], [0, 4, 5])
+    assert found.fps is None and "do not rise" in found.notes[-1]
+
+
+def test_a_glb_lasts_as_long_as_any_track(tmp_path):
+    places = np.array([[0.0, 0, 0], [4, 0, 0]])
+    turns = Rotation.from_euler("y", [[0], [-5], [-10]], degrees=True).as_quat()
+    keys = np.array([[0.0], [0.1], [0.2]])
+    file = put(tmp_path, "a.glb", moving_glb(np.array([[0.0], [4]]), places, keys, turns))
+    found = read_cameras(file)
+    assert found.fps == pytest.approx(24)
+    np.testing.assert_allclose(found.cameras.poses[:, 0, 3], np.linspace(0, 4, 97), atol=1e-6)
+    # The same moments, differently rounded.
+    file = put(tmp_path, "a.glb", moving_glb(keys[[0, 2]] + 4e-5, places, keys, turns))
+    assert len(read_cameras(file).cameras) == 3 and read_cameras(file).fps == pytest.approx(10, rel=1e-3)
+
+
+def test_pictures_in_the_order_of_their_numbers(tmp_path):
+    """1, 2, ..., 12: not 1, 10, 11, 12, 2, nor the order in the file."""
+    path = random_path(2).select(slice(12))
+    images = write_cameras(tmp_path / "x", path, 12, "colmap") / "images.txt"
+    images.write_text(re.sub(r"frame_0*", "", images.read_text()))
+    np.testing.assert_allclose(read_cameras(images).cameras.poses, path.poses, atol=1e-9)
+
+    document = json.loads(write_cameras(tmp_path / "x", path, 12, "nerfstudio").read_text())
+    for number, frame in enumerate(document["frames"], 1):
+        frame["file_path"] = f"images/{number}.png"
+    document["frames"].reverse()
+    file = put(tmp_path, "a.json", document)
+    np.testing.assert_allclose(read_cameras(file).cameras.poses, path.poses, atol=1e-9)
+    del document["frames"][3]["file_path"]
+    np.testing.assert_allclose(
+        read_cameras(put(tmp_path, "a.json", document)).cameras.poses, path.poses[::-1], atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("missing", [["height", "width"], ["width"]])
+def test_a_missing_size_is_told_by_the_principal_point(tmp_path, missing):
+    lens = [[1600, 0, 960], [0, 1600, 540.2], [0, 0, 1]]
+    content = {"poses": STILL.tolist(), "intrinsics": lens, "height": 1080, "width": 1920}
+    found = read_cameras(put(tmp_path, "a.json", {k: v for k, v in content.items() if k not in missing}))
+    assert (found.cameras.height, found.cameras.width) == (1080, 1920)
+    (note,) = found.notes
+    assert note.startswith(f"the file has no {' and '.join(missing)}: 1920 x 1080 was taken")
+    assert read_cameras(put(tmp_path, "a.json", content)).notes == []
+
+
 def test_poses_alone(tmp_path):
     path = random_path(1)
     np.save(tmp_path / "a.npy", path.poses[:, :3])
@@ -258,6 +353,7 @@ def nerfstudio(**settings: object) -> dict:
         ("a.json", {"poses": [[1, 2], [3]]}, "poses", "not of one shape"),
         ("a.json", '{"poses": [[[NaN,0,0,0],[0,1,0,0],[0,0,1,0]]]}', "poses", "NaN"),
         ("a.json", {"poses": STILL.tolist(), "intrinsics": [[0] * 3] * 3}, "intrinsics", "positive"),
+        ("a.json", {"poses": STILL.tolist(), "intrinsics": np.eye(3).tolist()}, "intrinsics", "add height"),
         ("a.json", nerfstudio(camera_angle_x=0), "camera_angle_x", "between 0 and pi"),
         ("a.json", nerfstudio(fl_x=0), "intrinsics", "positive"),
         ("a.json", nerfstudio(fl_x=500, w=0), "width", "from 1 to"),
@@ -269,6 +365,7 @@ def nerfstudio(**settings: object) -> dict:
         ("a.glb", blender_like(yfov=0), "yfov", "between 0 and pi"),
         ("a.glb", glb_of({"nodes": []}), "file", "no camera"),
         ("a.glb", glb_of({"nodes": [{"camera": 0}]}), "file", "does not move"),
+        ("a.glb", moving_glb(*[np.eye(1, n) for n in (1, 3, 1, 4)]), "file", "does not move"),
         ("a.png", b"", "file", "not one of"),
         ("images.txt", "", "file", "cannot be read"),
     ],

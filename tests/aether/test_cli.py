@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from aether import cli, job, trajectory
-from aether.camera_files import write_cameras
+from aether.camera_files import SUFFIXES, write_cameras
 from aether.export import write_video
 from aether.loading import save_prompt_embeds
 from aether.metrics import psnr
@@ -251,6 +251,8 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("seed", "reconstruct synthetic --seed -1"),
         ("device", "reconstruct synthetic --device nonsense"),
         ("attention", "reconstruct synthetic --device cpu --attention flash"),
+        ("attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention cudnn"),
+        ("attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention auto"),
         ("source", "reconstruct synthetic --model {tmp}/nowhere"),
         ("transformer", "reconstruct synthetic --model {tmp}"),
         ("preset", "reconstruct synthetic --hero fastest"),
@@ -278,6 +280,13 @@ def test_bad_input_names_its_field_and_leaves_nothing(field, arguments, tmp_path
     assert run(*arguments.format(tmp=tmp_path).split(), out=tmp_path / "deep" / "out") == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {field}: ")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_help_names_every_camera_file(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--help"])
+    words = capsys.readouterr().out.partition("HERO:")[0].rpartition("--camera ")[2]
+    assert all(name in words for name in (*SUFFIXES, "COLMAP", "folder"))
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,17 @@ import pytest
 from PIL import Image
 
 import aether.clips as clips
-from aether.clips import check_frames, fit, fit_frames, plan_frames, read_clip, read_image
+from aether.clips import check_frames, fit, fit_frames, hdr_notes, plan_frames, read_clip, read_image
 from aether.errors import InputError
+from aether.long_clips import open_clip
 
 av = pytest.importorskip("av")
 
 
 def write(
-    path, frames, rate, codec="libx264", pix_fmt="yuv420p", source_format="rgb24", aspect=None, times=None
-):
+    path, frames, rate, codec="libx264", pix_fmt="yuv420p", source_format="rgb24", aspect=None, times=None,
+    curve=None,
+):  # fmt: skip
     """(F, H, W, C) uint8 frames into a video; ``times`` in milliseconds makes the rate variable."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
@@ -28,6 +30,8 @@ def write(
             stream.codec_context.sample_aspect_ratio = aspect
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
+        if curve:
+            stream.codec_context.color_trc = curve
         for number, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=source_format)
             if times:
@@ -214,6 +218,15 @@ def test_alpha_is_put_on_black_and_said(tmp_path):
     assert not any(
         "transparent" in n for n in read_clip(write(tmp_path / "o.mov", pixels, 10, **options)).notes
     )
+
+
+@pytest.mark.skipif(not hasattr(av.VideoFrame, "color_trc"), reason="this PyAV does not tell the curve")
+@pytest.mark.parametrize("curve, hdr", [(1, False), (16, True), (18, True)])
+def test_hdr_is_said(tmp_path, curve, hdr):
+    path = write(tmp_path / "phone.mp4", greys(20), 10, curve=curve)
+    for notes in (read_clip(path).notes, open_clip(path, size=(32, 48)).notes):
+        assert sum("HDR (HLG/PQ)" in note for note in notes) == hdr
+    assert hdr_notes(object()) == []  # a frame of a PyAV before 15
 
 
 def test_rotation_is_undone(tmp_path):

@@ -184,6 +184,12 @@ def test_a_place_that_cannot_be_written_to_is_seen_before_a_run(tmp_path, place)
     assert everything(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_whole_drive_is_no_place_for_a_run(tmp_path, overwrite):
+    with pytest.raises(InputError, match="^out: .* is a whole drive; give a folder in it"):
+        check_out_dir(tmp_path.anchor, overwrite=overwrite)
+
+
 def test_overwrite_replaces_an_earlier_run(tmp_path, run):
     write_run(tmp_path / "out", *run, 12, extras={"old.txt": b"old"})
     assert check_out_dir(tmp_path / "out", overwrite=True) == (tmp_path / "out").resolve()
