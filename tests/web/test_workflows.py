@@ -117,6 +117,14 @@ def test_runs_on_the_miniature_with_the_loader_beside_it(name: str):
     assert "AetherWorldModel/AetherV1" in notes and "THUDM/CogVideoX-5b-I2V" in notes
 
 
+@every_workflow
+def test_notes_say_the_same_by_name_and_ask_for_nothing_unused(name: str):
+    for node in of_type(WORKFLOWS[name], "MarkdownNote"):
+        (text,) = node["widgets_values"]
+        assert node["widgets_values_named"] == {"text": text}
+        assert "tokenizer" not in text and "text_encoder/" not in text  # 9 GB that the loader does without
+
+
 def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
     x, y = node["pos"]
     if node.get("flags", {}).get("collapsed"):
