@@ -23,10 +23,10 @@ rest is the model's answer to that noise. The smaller one where the branches' we
 LEAST_WEIGHT = 0.5
 """In the guided answer, of a call that makes good what a step owes. The weights of a step's calls add up to
 1, so that of one or two there is always one that has it."""
-LAST_NOISY_STEPS = 3.5
-"""Steps to go, from which on nothing is made good any more with a sampler that adds noise: steps are weighed
-as those of first order, and Aether's sampler, of second order, gives the last but two and the last but one
--0.9 and 1.8 times that weight."""
+LAST_STEPS = 3.5
+"""Steps to go, from which on nothing is made good any more with a sampler that adds noise or is multistep:
+steps are weighed as those of first order, and Aether's sampler, of second order, gives the last but two and
+the last but one -0.9 and 1.8 times that weight."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Feedback:
             return None
         length = times[now.number - 1] - now.timestep
         # What the last step says is the result.
-        if now.timestep < length * (LAST_NOISY_STEPS if self._noise.stochastic else 1.0):
+        if now.timestep < length * (LAST_STEPS if self._noise.stochastic or self._noise.multistep else 1.0):
             return None
         # As long a step as the last: schedules of few steps are even, those of many nearly so.
         weight = self._noise.weight(now.timestep, now.timestep - length)

@@ -18,6 +18,7 @@ class NoiseSchedule:
     Args:
         alphas_cumprod: (T,) the signal's share of the variance at timesteps 0 to T - 1, in [0, 1], falling.
         stochastic: whether the sampler puts fresh noise in at every step.
+        multistep: whether it goes by the answers of earlier steps as well.
 
     Raises:
         ConfigError: another shape, numbers out of range or rising (field ``"scheduler"``).
@@ -25,6 +26,7 @@ class NoiseSchedule:
 
     alphas_cumprod: tuple[float, ...]
     stochastic: bool = False
+    multistep: bool = False
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.alphas_cumprod)
@@ -42,7 +44,8 @@ class NoiseSchedule:
 
         Args:
             scheduler: CogVideoXDPMScheduler (fresh noise at every step), CogVideoXDDIMScheduler, or another
-                with ``alphas_cumprod`` that predicts v.
+                with ``alphas_cumprod`` that predicts v. Those with a ``solver_order`` above 1 are taken as
+                multistep.
 
         Raises:
             ConfigError: it has no such table, or predicts something else (field ``"scheduler"``).
@@ -59,7 +62,8 @@ class NoiseSchedule:
             )
         algorithm = str(getattr(scheduler.config, "algorithm_type", ""))
         stochastic = type(scheduler).__name__ == "CogVideoXDPMScheduler" or algorithm.startswith("sde")
-        return cls(tuple(alphas.tolist()), stochastic)
+        multistep = getattr(scheduler.config, "solver_order", 1) > 1
+        return cls(tuple(alphas.tolist()), stochastic, multistep)
 
     def levels(self, timestep: float) -> tuple[float, float]:
         """Factors (signal, noise) in a latent at a timestep, of which fractions are interpolated."""

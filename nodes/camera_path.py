@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ NO_FILE = "none"
 OUTPUT_FOLDER = "aether"
 """The folder of ComfyUI's output folder that cameras are saved in, and offered from."""
 _PICTURE = (480, 320)
+_DATE = re.compile("%date:([^%]*)%")
 _NOT_PORTABLE = re.compile(
     r'[<>:"|?*]|[^./][. ]+/|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(/|$)', re.IGNORECASE
 )
@@ -390,12 +392,25 @@ def load3d_camera(path: Cameras, frame: int, distance: float) -> dict[str, Any]:
     }
 
 
+def _written_date(template: re.Match[str]) -> str:
+    """%date:yyyy-MM-dd%, which the canvas only fills in for core's own nodes."""
+    now = datetime.now()
+    parts = {"y": now.year, "M": now.month, "d": now.day, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def number(unit: re.Match[str]) -> str:
+        digits = str(parts[unit[0][0]]).zfill(len(unit[0]))
+        return digits[-len(unit[0]) :] if unit[0][0] == "y" else digits
+
+    return re.sub(r"yyyy|yy|([dMhms])\1?", number, template[1])
+
+
 def output_stem(prefix: str, root: Path) -> Path:
     """Where a file with this prefix goes, numbered as core numbers pictures.
 
     Raises:
         InputError: an empty name, one that not every system can have, or one outside the output folder.
     """
+    prefix = _DATE.sub(_written_date, prefix)
     name = Path(prefix.replace("\\", "/")).name
     if prefix.rstrip().endswith(("/", "\\")) or not name.strip(". ") or not prefix.isprintable():
         raise InputError("filename_prefix", f"{prefix!r} has no file name at its end")

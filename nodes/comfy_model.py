@@ -79,9 +79,32 @@ class AetherTransformer(torch.nn.Module):
         self._form = SimpleNamespace(transformer=ConfigOnly(model.transformer.config))
 
     def forward(
-        self, x: torch.Tensor, timesteps: torch.Tensor, fps: float = 12, **kwargs: Any
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor | None = None,
+        transformer_options: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
-        """(B, 96, T, h, w) to (B, 56, T, h, w). Other arguments of core's (text, control) do not apply."""
+        """(B, 96, T, h, w) to (B, 56, T, h, w), inside other nodes' wrappers of a ``diffusion_model``."""
+        options = transformer_options or {}
+        wrappers = comfy.patcher_extension.get_all_wrappers(
+            comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options
+        )
+        executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        # In core's order: wrappers look for the options at the end.
+        return executor.execute(x, timesteps, context, options, **kwargs)
+
+    def _forward(
+        self,
+        x: torch.Tensor,
+        timesteps: torch.Tensor,
+        context: torch.Tensor | None,
+        transformer_options: dict[str, Any],
+        fps: float = 12,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Other arguments of core's (text, control) do not apply."""
         batch, _, frames, height, width = x.shape
         form = SimpleNamespace(transformer=self._form.transformer, device=x.device)
         output = self.transformer(

@@ -102,10 +102,28 @@ class AetherVAE(comfy.sd.VAE):
 
     def decode(self, samples_in: torch.Tensor, vae_options: dict[str, Any] | None = None) -> torch.Tensor:
         """As core's; tile by tile where the device is too small for the whole, which Windows would answer by
-        swapping it to the host, at a crawl, and not by an error."""
+        swapping it to the host, at a crawl, and not by an error.
+
+        Raises:
+            InputError: a unified latent, or another with more or fewer channels than a picture's.
+        """
+        self._check_channels(samples_in)
         if self.is_too_large(samples_in):
             return _decode_tiled(self, samples_in)
         return super().decode(samples_in, vae_options or {})
+
+    def decode_tiled(self, samples: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As core's. Raises: as :meth:`decode`."""
+        self._check_channels(samples)
+        return super().decode_tiled(samples, *args, **kwargs)
+
+    def _check_channels(self, latent: torch.Tensor) -> None:
+        if latent.shape[1] != self.latent_channels:
+            raise InputError(
+                "samples",
+                f"have {latent.shape[1]} channels, a video's latent {self.latent_channels}: put Aether Split "
+                "between the sampler and VAE Decode, and decode its rgb or disparity",
+            )
 
     def is_too_large(self, latent: torch.Tensor) -> bool:
         """Whether to decode the latent as a whole takes more memory than the device has."""

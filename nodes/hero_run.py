@@ -3,16 +3,20 @@ it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.ldm.cogvideo.model
 import comfy.patcher_extension
 import comfy.samplers
 import torch
+from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ..aether.errors import InputError
-from ..hero_engine import HeroRun, MethodConfig, NoiseSchedule, hero_session
+from ..hero_engine import HeroRun, MethodConfig, hero_session
+from . import core_samplers
 from .comfy_model import KEY, OUR_LOADERS, AetherBase, kind_of
 from .hero_reports import ReportBox
 
@@ -101,12 +105,18 @@ class _Session:
                 "is split over several devices, and what HERO caches belongs to one: bypass HERO or MultiGPU "
                 "CFG Split",
             )
+        if len(sigmas) < 2:
+            return executor(noise, latent, sampler, sigmas, *args, **kwargs)  # no step at all
         transformer = transformer_of(guider.model_patcher)
-        steps = len(sigmas) - 1
-        schedule = None
-        if getattr(self._config, "feedback", 0):
-            schedule = _noise_of(guider.model_patcher, sampler)
-        with hero_session(transformer, self._config, steps, schedule) as run:
+        config, schedule = self._config, None
+        if getattr(config, "feedback", 0):
+            schedule = core_samplers.noise_of(guider.model_patcher, sampler, sigmas)
+            if schedule is None:
+                config = replace(config, feedback=0.0)
+        _leave_uncompiled(guider.model_options)
+        with hero_session(
+            transformer, config, core_samplers.timesteps(sampler, len(sigmas) - 1), schedule
+        ) as run:
             # Core has made a copy of the options for this run.
             comfy.patcher_extension.add_wrapper_with_key(
                 _CALL, KEY, _name_branches(run, guider), guider.model_options, is_model_options=True
@@ -117,26 +127,12 @@ class _Session:
         return output
 
 
-def _noise_of(model: Any, sampler: Any) -> NoiseSchedule:
-    """The noise of a MODEL, as a sampler takes it away: Aether Sampler's, or one of core's, which say by
-    their names whether they put fresh noise in.
-
-    Raises:
-        InputError: field "feedback", where timesteps are no places in a table of noise.
-    """
-    if scheduler := getattr(sampler, "scheduler", None):
-        return NoiseSchedule.of(scheduler)
-    name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
-    stochastic = any(part in name for part in ("ancestral", "sde", "ddpm", "lcm"))
-    sampling = model.get_model_object("model_sampling")
-    sigmas = getattr(sampling, "sigmas", None)
-    if sigmas is None or float(sampling.timestep(sigmas[-1])) != len(sigmas) - 1:
-        raise InputError(
-            "feedback",
-            "goes by the noise schedule that the model was trained with, and another ModelSampling is on "
-            "this MODEL: choose the preset custom and set feedback to 0, or bypass that node",
-        )
-    return NoiseSchedule(tuple((1 / (1 + sigmas.double() ** 2)).tolist()), stochastic)
+def _leave_uncompiled(options: dict[str, Any]) -> None:
+    """Core's compiling nodes put compiled modules in the place of the model's for each call. HERO's choices
+    would be traced, and compiled anew at every step."""
+    wrappers = options.get("transformer_options", {}).get("wrappers", {}).get(_CALL, {})
+    if wrappers.pop(COMPILE_KEY, None):
+        logging.warning("Aether: under HERO the model runs uncompiled")
 
 
 def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
@@ -161,7 +157,8 @@ def _weights(guider: Any, options: dict[str, Any]) -> tuple[float, ...] | None:
     """What each part of a batch weighs in core's guided answer; None where something else than a scale makes
     that answer, or a part of the picture has a prompt of its own."""
     kinds = options.get("cond_or_uncond", ())
-    plain = type(guider) is comfy.samplers.CFGGuider and "sampler_cfg_function" not in guider.model_options
+    changed = any(f"sampler_{name}cfg_function" in guider.model_options for name in ("", "pre_", "post_"))
+    plain = type(guider) is comfy.samplers.CFGGuider and not changed
     if not plain or not kinds or len(set(kinds)) < len(kinds):
         return None
     return tuple(1 - guider.cfg if kind == _UNCONDITIONAL else guider.cfg for kind in kinds)

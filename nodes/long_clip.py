@@ -165,6 +165,10 @@ class AetherLongClip(io.ComfyNode):
 
 def _stride_problem(frames: str | None, stride: int | None) -> str | None:
     """Linked values are not known yet and come as None."""
+    if frames is not None and frames not in (AUTO, *map(str, FRAMES)):
+        return f"frames: {frames!r} is not one of {AUTO}, {', '.join(map(str, FRAMES))}"
+    if stride is not None and stride < 0:
+        return f"stride: {stride} is out of range; use 0 or more"
     if not stride or frames in (None, AUTO) or stride < int(frames):
         return None
     return f"stride: {stride} leaves no overlap between windows of {frames} frames; give less, or 0"

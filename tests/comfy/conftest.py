@@ -201,11 +201,10 @@ def hero_left() -> Callable[[Any], list[str]]:
     earlier = _caches()
 
     def left(model: Any) -> list[str]:
-        # Core's LoRAs beside the weights leave a module its own forward as an attribute.
         modules = [
             name
             for name, module in model.model.diffusion_model.transformer.named_modules()
-            if getattr(module.forward, "__func__", None) is not type(module).forward
+            if any(type(value).__name__ == "Wrapped" for value in vars(module).values())
         ]
         new = [cache for cache in _caches() if not any(cache is other for other in earlier)]
         return modules + [type(cache).__name__ for cache in new]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,16 @@ def test_smoothing_takes_the_unrest_out_of_a_hand(folders, nodes):
     bends = [np.abs(np.diff(value["cameras"].poses, 2, axis=0)).mean() for value in (hand, smooth)]
     assert bends[1] < 0.2 * bends[0]
     assert smooth["fps"] == 24 and picture.shape == (1, 320, 480, 3)
+
+
+def test_dates_in_names_are_written_as_the_canvas_does_for_cores_nodes(folders, nodes):
+    value = nodes.AetherCamera(preset="orbit left", frames=17).args[0]
+    days = [date.today()]
+    prefix = "shots/%date:yyyy-MM-dd%/%date:yyMd%"
+    name = nodes.AetherSaveCameras(cameras=value, format="json", filename_prefix=prefix).args[0]
+    days.append(date.today())  # it may have become midnight
+    written = [f"shots/{day:%Y-%m-%d}/{day:%y}{day.month}{day.day}_00001_" for day in days]
+    assert any(name.replace("\\", "/").startswith(start) for start in written)
 
 
 @pytest.mark.parametrize("format", FORMATS)

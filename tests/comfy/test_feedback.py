@@ -24,15 +24,44 @@ def told(part, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "sampler, stochastic", [("euler", False), ("ddim", False), ("euler_ancestral", True), ("dpmpp_sde", True)]
+    "sampler, scheduler, multistep",
+    [
+        ("euler", "normal", False),
+        ("ddim", "sgm_uniform", False),
+        ("dpmpp_2m", "sgm_uniform", True),
+    ],
 )
-def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, stochastic):
+def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, scheduler, multistep):
     patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
-    assert torch.isfinite(ksampler(patched, predicted, steps=4, sampler=sampler)).all()
-    assert [noise.stochastic for noise in told] == [stochastic]
+    result = ksampler(patched, predicted, steps=4, sampler=sampler, scheduler=scheduler)
+    assert torch.isfinite(result).all()
+    assert [(noise.stochastic, noise.multistep) for noise in told] == [(False, multistep)]
     table = miniature.model.model.parts.scheduler
     # Core keeps a little signal at the last timestep.
     assert told[0].alphas_cumprod == pytest.approx(table.alphas_cumprod.tolist(), abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    "sampler, scheduler, timesteps",
+    [
+        ("dpmpp_2m", "normal", 4),  # ends in a step of no length
+        ("dpm_2", "sgm_uniform", 7),  # asks in the middle of a step
+        ("seeds_3", "sgm_uniform", 10),
+        ("heun", "sgm_uniform", 4),
+        ("euler_cfg_pp", "sgm_uniform", 4),
+        ("euler_ancestral", "sgm_uniform", 4),
+    ],
+)
+def test_other_samplers_go_without(
+    nodes, part, miniature, predicted, ksampler, told, sampler, scheduler, timesteps
+):
+    with_it = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    result = ksampler(with_it, predicted, steps=4, sampler=sampler, scheduler=scheduler)
+    report = part("nodes.hero_reports").box_of(with_it).find(result)
+    assert report.counts.planned_steps == report.steps == timesteps
+    without = nodes.HeroPatch(model=miniature.model, **CACHING, feedback=0.0)[0]
+    assert torch.equal(result, ksampler(without, predicted, steps=4, sampler=sampler, scheduler=scheduler))
+    assert told == [None, None]
 
 
 @pytest.mark.parametrize("scheduler, stochastic", [("dpm", True), ("ddim", False)])
@@ -108,9 +137,17 @@ def test_halves_that_do_not_fit_together_weigh_what_they_do_in_one_batch(
     assert float((apart - together).norm() / together.norm()) < 1e-4
 
 
-def test_where_a_function_guides_nothing_is_told(nodes, miniature, predicted, ksampler, weighed):
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda model: model.set_model_sampler_cfg_function(lambda args: args["cond"]),
+        lambda model: model.set_model_sampler_post_cfg_function(lambda args: args["denoised"]),
+        lambda model: model.set_model_sampler_pre_cfg_function(lambda args: args["conds_out"]),
+    ],
+)
+def test_where_a_function_guides_nothing_is_told(nodes, miniature, predicted, ksampler, weighed, put):
     model = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
-    model.set_model_sampler_cfg_function(lambda args: args["cond"])
+    put(model)
     ksampler(model, predicted, steps=4)
     assert weighed == [None] * 4
 

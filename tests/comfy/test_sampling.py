@@ -327,3 +327,72 @@ def test_core_is_told_what_a_pass_takes(miniature, nodes, predicted, ksampler, m
     monkeypatch.setattr(base, "get_dtype_inference", lambda: torch.bfloat16)
     shape = [2, 56, 11, 60, 90]
     assert 3.0e9 < base.memory_required(shape) < 0.76 * super(type(base), base).memory_required(shape)
+
+
+@pytest.mark.parametrize("which", ["miniature", "core"])
+def test_no_steps_at_all(nodes, miniature, core_model, predicted, which):
+    """SplitSigmas at step 0 leaves one sigma, with which core does nothing."""
+    import comfy.sample
+    import comfy.samplers
+
+    model, task = (core_model.model, core_model.task) if which == "core" else (miniature.model, predicted)
+    patched = nodes.HeroPatch(model=model, **CACHING)[0]
+    latent = task.latent["samples"]
+    sampler = comfy.samplers.sampler_object("euler")
+    results = [
+        comfy.sample.sample_custom(
+            each, torch.zeros_like(latent), 3.0, sampler, torch.ones(1), task.positive, task.negative, latent,
+            disable_pbar=True,
+        )
+        for each in (model, patched)
+    ]  # fmt: skip
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("which", ["miniature", "core"])
+@pytest.mark.parametrize("hero_first", [True, False])
+def test_cores_easycache_and_hero_together(
+    nodes, part, miniature, core_model, predicted, ksampler, which, hero_first
+):
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    model, task = (core_model.model, core_model.task) if which == "core" else (miniature.model, predicted)
+
+    def hero(model):
+        return nodes.HeroPatch(model=model, **CACHING)[0]
+
+    def easy(model):
+        return EasyCacheNode.execute(model, 0.3, 0.15, 0.95, False).args[0]
+
+    both = easy(hero(model)) if hero_first else hero(easy(model))
+    samples = ksampler(both, task, steps=16)
+    assert torch.isfinite(samples).all()
+    report = part("nodes.hero_reports").box_of(both).find(samples)
+    assert 0 < report.steps < 16  # EasyCache has left steps out
+    plain = ksampler(model, task, steps=2)
+    assert torch.equal(plain, ksampler(model, task, steps=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["miniature", "core"])
+@pytest.mark.parametrize("keys", [None, "blocks"])
+def test_compiled_models_run_uncompiled_under_hero(
+    nodes, miniature, core_model, predicted, ksampler, caplog, which, keys
+):
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    model, task = (core_model.model, core_model.task) if which == "core" else (miniature.model, predicted)
+    expected = ksampler(nodes.HeroPatch(model=model, **CACHING)[0], task)
+    compiled = model.clone()
+    path = "blocks" if which == "core" else "transformer.transformer_blocks"
+    blocks = [f"diffusion_model.{path}.{number}" for number in range(2)] if keys else None
+    set_torch_compile_wrapper(model=compiled, backend="eager", keys=blocks)
+    patched = nodes.HeroPatch(model=compiled, **CACHING)[0]
+    assert torch.equal(ksampler(patched, task), expected)
+    assert "under HERO the model runs uncompiled" in caplog.text
+
+
+def test_the_unified_latent_cannot_be_decoded_as_a_video(miniature, predicted):
+    for decode in (miniature.vae.decode, miniature.vae.decode_tiled):
+        with pytest.raises(ValueError, match="^samples: have 56 channels.* put Aether Split"):
+            decode(predicted.latent["samples"])
