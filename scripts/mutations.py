@@ -47,9 +47,16 @@ MUTATIONS = (
     Mutation(
         "state kept across runs",
         "hero_engine/run.py",
-        "if call.timestep > self._timestep or not self._in_pass:",
-        "if not self._in_pass:",
+        "        if timestep > self._timestep:\n            self.reset()\n",
+        "",
         (f"{SESSION}::test_a_second_pass_in_one_session_equals_the_first",),
+    ),
+    Mutation(
+        "a run goes on from one that was stopped in its first step",
+        "hero_engine/run.py",
+        "return latent.shape != self._first.shape or not torch.equal(latent, self._first)",
+        "return False",
+        (f"{SESSION}::test_a_run_stopped_in_its_first_step_leaves_nothing_to_the_next",),
     ),
     Mutation(
         "a reset keeps the schedule",
