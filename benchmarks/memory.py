@@ -182,16 +182,17 @@ def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:
     if way.get("float8"):
         keep_in_float8(transformer, size.dtype)
     on_device = weight_bytes(transformer)
+    resting = on_device
     if way.get("offload"):
-        blocks = transformer.transformer_blocks
-        # One that runs and one that comes.
-        on_device -= weight_bytes(*blocks[2:])
+        first, _, *others = transformer.transformer_blocks
+        # One that runs and one that comes. What comes in a cached step, and is left out, stays until it runs.
+        on_device -= weight_bytes(*others)
+        resting = weight_bytes(first)
     shape = size.shape
     values = size.batch, size.dtype.itemsize
     cached = predict(PRESETS[PRESET], shape, 50, *values).cached_bytes
     step = step_bytes(shape.tokens, shape.width, *values) + cached
     decoding = decoding_bytes(vae, *size.clip[1:])
-    resting = 0 if way.get("offload") else on_device
     return {
         "weights": on_device + weight_bytes(vae),
         "step": step,
