@@ -164,7 +164,7 @@ def _json(cameras: Cameras, fps: float) -> bytes:
 
 
 def _read_json(path: Path, lens: Lens) -> CameraFile:
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = json.loads(_text(path))
     if isinstance(document, list):
         document = {"poses": document}
     frames = document.get("frames") if isinstance(document, dict) else None
@@ -196,20 +196,22 @@ def _from_arrays(found: Mapping[str, Any], lens: Lens) -> CameraFile:
     if found.get("intrinsics") is None:
         return CameraFile(lens.cameras(poses), fps, [lens.note])
     intrinsics = np.broadcast_to(_floats(found["intrinsics"], "intrinsics"), (len(poses), 3, 3))
-    size, notes = _size(found, finite_array(intrinsics, "intrinsics", (None, 3, 3))[0])
-    return CameraFile(Cameras(poses, intrinsics, **size), fps, notes)
+    first = finite_array(intrinsics, "intrinsics", (None, 3, 3))[0]
+    height, width, notes = _size(found, first, ("height", "width"))
+    return CameraFile(Cameras(poses, intrinsics, height, width), fps, notes)
 
 
-def _size(found: Mapping[str, Any], first: np.ndarray) -> tuple[dict[str, int], list[str]]:
-    """Height and width, where missing by the first frame's intrinsics, and what to say of that."""
-    middle = {"height": first[1, 2], "width": first[0, 2]}
+def _size(found: Mapping[str, Any], first: np.ndarray, sides: tuple[str, str]) -> tuple[int, int, list[str]]:
+    """Height and width, as ``found`` calls the two ``sides``, where missing by the first frame's intrinsics;
+    and what to say of that."""
+    middle = dict(zip(sides, first[[1, 0], 2], strict=True))
     missing = [side for side in middle if found.get(side) is None]
     names = " and ".join(missing)
     if any(middle[side] <= 0 for side in missing):
         raise InputError("intrinsics", f"have no positive principal point to tell {names} by; add {names}")
-    size = {side: round(2 * middle[side]) if side in missing else int(found[side]) for side in middle}
-    taken = f"{size['width']} x {size['height']} was taken, with the principal point in the middle"
-    return size, [f"the file has no {names}: {taken}"] if missing else []
+    height, width = (round(2 * middle[side]) if side in missing else int(found[side]) for side in sides)
+    taken = f"{width} x {height} was taken, with the principal point in the middle"
+    return height, width, [f"the file has no {names}: {taken}"] if missing else []
 
 
 def _floats(value: Any, name: str) -> np.ndarray:
@@ -256,10 +258,7 @@ def _colmap(cameras: Cameras, fps: float) -> dict[str, str]:
 def _read_text(path: Path, lens: Lens) -> CameraFile:
     if path.name in ("images.txt", "cameras.txt", "points3D.txt"):
         return _read_colmap(path.parent)
-    rows = [
-        line.split() for line in path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
-    ]
-    table = _floats(rows, "poses")
+    table = _floats(_rows(path), "poses")
     if table.ndim != 2 or table.shape[1] != 8:
         raise InputError("poses", f"{path.name} is no TUM trajectory: time tx ty tz qx qy qz qw in each line")
     table = finite_array(table, "poses", (None, 8))
@@ -307,11 +306,12 @@ def _tum(cameras: Cameras, fps: float) -> bytes:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    """Without the byte-order mark that some editors put first."""
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _rows(path: Path) -> list[list[str]]:
-    return [line.split() for line in _text(path).splitlines() if line.strip() and line[0] != "#"]
+    return [line.split() for line in _text(path).splitlines() if line.strip()[:1] not in ("", "#")]
 
 
 def _row(numbers: Any) -> str:
@@ -357,15 +357,12 @@ def _read_nerfstudio(document: dict[str, Any], lens: Lens) -> CameraFile:
     poses = np.linalg.inv(applied) @ matrices @ FLIP
     fps = None if document.get("aether_fps") is None else float(document["aether_fps"])
     settings = [document | frame for frame in frames]
-    sizes = {(int(one.get("h", lens.height)), int(one.get("w", lens.width))) for one in settings}
-    if len(sizes) > 1:
-        raise InputError("frames", f"have {len(sizes)} picture sizes; a path has one")
-    ((height, width),) = sizes
+    height, width, notes = _nerfstudio_size(settings, lens)
     if "fl_x" not in settings[0] and "camera_angle_x" not in settings[0]:
         return CameraFile(Lens(lens.fov, height, width).cameras(poses), fps, [lens.note])
     intrinsics = np.stack([_nerfstudio_lens(one, height, width) for one in settings])
     bent = any(one.get(name) for one in settings for name in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    notes = ["lens distortion was left out"] if bent else []
+    notes += ["lens distortion was left out"] if bent else []
     return CameraFile(Cameras(poses, intrinsics, height, width), fps, notes)
 
 
@@ -377,6 +374,16 @@ def _in_order(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not all(isinstance(frame.get("file_path"), str) for frame in frames):
         return frames
     return sorted(frames, key=lambda frame: number_order(frame["file_path"]))
+
+
+def _nerfstudio_size(settings: list[dict[str, Any]], lens: Lens) -> tuple[int, int, list[str]]:
+    """Height, width, and what to say of them. An angle of view fits any size, a focal length only one."""
+    sizes = {(one.get("h"), one.get("w")) for one in settings}
+    if len(sizes) > 1:
+        raise InputError("frames", f"have {len(sizes)} picture sizes; a path has one")
+    if "fl_x" in settings[0]:
+        return _size(settings[0], _nerfstudio_lens(settings[0], 0, 0), ("h", "w"))
+    return int(settings[0].get("h", lens.height)), int(settings[0].get("w", lens.width)), []
 
 
 def _nerfstudio_lens(one: dict[str, Any], height: int, width: int) -> np.ndarray:

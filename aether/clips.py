@@ -182,17 +182,20 @@ def check_frames(frames: Any, name: str = "video") -> np.ndarray:
     Args:
         frames: (F, H, W, 3): floats in [0, 1], or uint8, which is divided by 255.
 
+    Returns:
+        the same memory where nothing had to be changed: not to be written into.
+
     Raises:
         InputError: wrong shape, no frames, NaN, infinities, values outside [0, 1] by more than rounding.
     """
     array = finite_array(frames, name, (None, None, None, 3))
     if array.dtype == np.uint8:
         return to_float(array)
-    if array.min() < -1e-3 or array.max() > 1 + 1e-3:
-        raise InputError(
-            name, f"values reach from {array.min():.3g} to {array.max():.3g}; they must be in [0, 1]"
-        )
-    return np.clip(array, 0, 1).astype(np.float32)
+    low, high = array.min(), array.max()
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(name, f"values reach from {low:.3g} to {high:.3g}; they must be in [0, 1]")
+    inside = array if low >= 0 and high <= 1 else np.clip(array, 0, 1)
+    return inside.astype(np.float32, copy=False)
 
 
 def plan_frames(

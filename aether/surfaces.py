@@ -32,7 +32,7 @@ class Surfaces:
     indexed with its number; frames are checked when they are asked for.
 
     Args:
-        depth: (F, H, W) along z, positive.
+        depth: (F, H, W) along z, positive; under the mask anything.
         image: (F, H, W, 3) in [0, 1].
         cameras: F cameras; of another size of the same picture they are scaled to this one.
         mask: (F, H, W) or (1, H, W); pixels above 0.5 are left out.
@@ -81,12 +81,15 @@ class Surfaces:
         return len(self.cameras)
 
     def depth_of(self, frame: int) -> np.ndarray:
-        """(H, W) float32.
+        """(H, W) float32. Masked pixels without depth have the nearest pixel's, so that no edge is there.
 
         Raises:
-            InputError: NaN, infinite, zero or negative depth.
+            InputError: NaN, infinite, zero or negative depth outside the mask.
         """
-        depth = finite_array(self.depth[frame], f"depth (frame {frame})", self.size)
+        depth = self.depth[frame]
+        if self.mask is not None:
+            depth = _filled(depth, self._left_out(frame))
+        depth = finite_array(depth, f"depth (frame {frame})", self.size)
         if not (depth > 0).all():
             raise InputError(f"depth (frame {frame})", "holds zero or negative numbers; depth is positive")
         return depth.astype(np.float32, copy=False)
@@ -102,10 +105,13 @@ class Surfaces:
         confidence = edge_confidence(depth, self.edges) if self.edges else np.ones_like(depth)
         confidence[depth >= self.far] = 0
         if self.mask is not None:
-            number = frame if self.mask.shape[0] > 1 else 0
-            mask = finite_array(self.mask[number], f"mask (frame {number})", self.size)
-            confidence[mask > 0.5] = 0
+            confidence[self._left_out(frame)] = 0
         return confidence
+
+    def _left_out(self, frame: int) -> np.ndarray:
+        """(H, W) bool, by the mask."""
+        number = frame if self.mask.shape[0] > 1 else 0
+        return finite_array(self.mask[number], f"mask (frame {number})", self.size) > 0.5
 
     def points_of(self, frame: int) -> np.ndarray:
         """(H, W, 3) float32 in the cameras' world."""
@@ -127,6 +133,23 @@ class Surfaces:
         found = [self.depth_of(frame)[self.confidence_of(frame) > 0][::_SAMPLE_STEP] for frame in frames]
         depth = np.concatenate(found)
         return float(np.median(depth)) if len(depth) else None
+
+
+def _filled(depth: Any, masked: np.ndarray) -> np.ndarray:
+    """Depth with that of the nearest pixel that has one in masked pixels that have none; 1 if none has."""
+    from scipy.ndimage import distance_transform_edt
+
+    depth = np.array(depth.detach().float().cpu().numpy() if hasattr(depth, "detach") else depth)
+    if depth.shape != masked.shape:  # left to the check that follows
+        return depth
+    missing = ~(np.isfinite(depth) & (depth > 0))
+    holes = missing & masked
+    if missing.all():
+        depth[holes] = 1
+    elif holes.any():
+        rows, columns = distance_transform_edt(missing, return_distances=False, return_indices=True)
+        depth[holes] = depth[rows[holes], columns[holes]]
+    return depth
 
 
 def _fitted(cameras: Cameras, frames: int, height: int, width: int) -> Cameras:

@@ -50,11 +50,14 @@ def weight_files(folder: Path, field: str) -> list[Path]:
     raise InputError(field, f"{folder} holds no .safetensors file; download it again")
 
 
-def read_header(file: Path, field: str) -> dict[str, tuple[int, ...]]:
+def read_header(file: Path, field: str, *, quantised: bool = False) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file; no tensor is read.
 
+    Args:
+        quantised: whether whole numbers and floats of 8 bits (quantised weights) may be in it.
+
     Raises:
-        InputError: not there, not safetensors, truncated, or holding whole numbers (quantised weights).
+        InputError: not there, not safetensors, truncated, or quantised though it may not be.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -72,10 +75,10 @@ def read_header(file: Path, field: str) -> dict[str, tuple[int, ...]]:
     except SafetensorError as error:
         problem = _diagnosis(file) or f"is truncated or damaged ({error}); {_AGAIN}"
         raise InputError(field, f"{file} {problem}") from error
-    quantised = [f"{key} ({dtype})" for key, dtype in dtypes.items() if dtype not in _FLOATS]
-    if quantised:
+    narrow = [f"{key} ({dtype})" for key, dtype in dtypes.items() if dtype not in _FLOATS]
+    if narrow and not quantised:
         raise InputError(
-            field, f"{file} is quantised: {_some(quantised)}; use float32, bfloat16 or float16 weights"
+            field, f"{file} is quantised: {_some(narrow)}; use float32, bfloat16 or float16 weights"
         )
     return shapes
 

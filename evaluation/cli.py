@@ -236,7 +236,7 @@ def _world(arguments: argparse.Namespace) -> Table:
     if arguments.scenes < 1:
         raise InputError("scenes", f"{arguments.scenes} is not a number from 1")
     model = loader_of(arguments.model)()
-    steps = {name: arguments.steps or usual for name, usual in STEPS.items()}
+    steps = {name: usual if arguments.steps is None else arguments.steps for name, usual in STEPS.items()}
     scenes = held_out(range(arguments.scenes))
     rows = print_rows(
         _WORLD_COLUMNS,

@@ -20,7 +20,7 @@ DIMENSIONS = (
     "imaging_quality",
 )
 """Those that the papers report for planning. They need no prompt."""
-VIDEO_SUFFIXES = (".mp4", ".gif")
+VIDEO_SUFFIXES = (".mp4",)  # all that its dimensions of motion read
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_videos(path: str | Path) -> dict[str, Path]:
     found = [(entry.stem if entry.is_file() else entry.name, _video(entry)) for entry in entries]
     videos = {name: video for name, video in found if video}
     if not videos:
-        raise InputError("videos", f"{path} holds no .mp4 or .gif files and no runs of aether")
+        raise InputError("videos", f"{path} holds no .mp4 files and no runs of aether")
     return videos
 
 

@@ -37,8 +37,9 @@ class LayersConfig(MethodConfig):
     After the denoising run, ``run.method.analysis()`` is the :class:`LayerAnalysis`.
 
     Args:
-        hero: whose cached steps are tried. Its interval is taken as fixed, its forecast as linear and its
-            context as ``"selected"``; tau is what is looked for. On a step that would be cached the refresh
+        hero: whose cached steps are tried. Its interval is taken as fixed, its forecasts as linear and its
+            context as ``"selected"``; tau is what is looked for, and feedback, which mends answers and not
+            features, does not count. On a step that would be cached the refresh
             runs beside the step, through all blocks, so that the error of every tau is measured at once.
         tokens: video tokens that are looked at, the same in all blocks and steps; all where there are fewer.
             At Aether's size with guidance, 256 take about 1 GB.
@@ -116,15 +117,17 @@ class LayerMotion:
 
         reuse           R at the last full step
         extrapolation   R + (R - R at the full step before) / (time between) * time since
-        cached step     x_tau + extrapolation of D_tau, where x_tau is x_0 + reuse of x_tau - x_0, or comes
-                        out of the refresh where a token is refreshed
+        cached step     x_tau + extrapolation of D_tau, where x_tau is x_0 + reuse, or extrapolation, of
+                        x_tau - x_0, or comes out of the refresh where a token is refreshed
 
     Args:
         sums: where to add to, shared by the branches of a run.
+        shallow: HERO's setting of that name, what other tokens have in the shallow blocks.
     """
 
-    def __init__(self, sums: defaultdict[str, Any]):
+    def __init__(self, sums: defaultdict[str, Any], shallow: str = "reuse"):
         self._sums = sums
+        self._shallow = shallow
         self._recent: list[Tensor] = []
         self._anchor: Tensor | None = None
         self._slope: Tensor | None = None
@@ -162,7 +165,8 @@ class LayerMotion:
         stale = present(self._anchor) - states
         missed = stale if self._slope is None else torch.add(stale, self._slope, alpha=time - self._time)
         deep = missed[-1] - missed[1:]
-        shallow = stale[1:] - stale[0]
+        taken = missed if self._shallow == "forecast" else stale
+        shallow = taken[1:] - taken[0]
         shallow[:, :, rows] = refreshed[1:] - states[1:, :, rows]
         sums = self._sums
         sums["forecasts"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -44,13 +45,17 @@ class Wrapped:
     ):
         self.owner: Any | None = owner
         self._wrapper: Wrapper | None = wrapper
-        self._method = method
+        self._method, self._keep_compiled = method, keep_compiled
         # In a module of torch.compile(), attributes set as usual go to the module within.
         self._attributes = vars(module)
         self._before = self._attributes.get(method)
         compiled = self._before if keep_compiled else None
         self._original = compiled or getattr(module, "_call_impl" if method == CALLS else method)
         self._attributes[method] = self
+        self._sign: Any = None
+        if method == CALLS and not compiled and "forward" not in self._attributes:
+            # Where a module has its class's forward, dynamo inlines that and passes calls by.
+            self._sign = self._attributes["forward"] = types.MethodType(type(module).forward, module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._wrapper is None:
@@ -60,12 +65,24 @@ class Wrapped:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self._original, memo)
 
+    def stay_on_top(
+        self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Stands around ``module.compile()``, which takes the same place: what it compiles comes beneath."""
+        original(*args, **kwargs)
+        self._before = self._attributes[self._method]
+        if self._keep_compiled:
+            self._original = self._before
+        self._attributes[self._method] = self
+
     def remove(self) -> None:
         """Put back what was there before.
 
         Where somebody has wrapped the module again meanwhile, theirs stays and this one only passes through.
         """
         self._wrapper = self.owner = None
+        if self._sign is not None and self._attributes.get("forward") is self._sign:
+            del self._attributes["forward"]
         if self._attributes.get(self._method) is not self:
             return
         if self._before is None:

@@ -45,10 +45,10 @@ class _Held:
 class HeroRun:
     """The state of a method on one model. Made by ``hero_session`` and ``apply_hero``.
 
-    Steps are told apart by their timestep, which falls from step to step. Where it rises, or where the first
-    step is asked for again with another latent, a new pass has begun and everything starts afresh. (A pass
-    that is stopped, and one from a lower timestep after it, as of video to video, look like one: call
-    :meth:`reset` between them.) Several calls at one timestep are the branches of a step (conditional and
+    Steps are told apart by their timestep, which falls from step to step; when it rises, a new pass has begun
+    and everything starts afresh. (A pass that is stopped, and one from the same or a lower timestep after it,
+    look like one: call :meth:`reset` between them. Where the first step is asked for with several latents,
+    nothing of it is reused.) Several calls at one timestep are the branches of a step (conditional and
     unconditional, say): a batch of both is one branch; separate calls are told apart by their order, or by a
     name given with :meth:`branch` and their order under that name (samplers of higher order ask twice at one
     timestep). The branches of a step are full or cached together. A branch may sit steps out, as guidance of
@@ -90,6 +90,7 @@ class HeroRun:
         self._current: Step | None = None
         self._in_pass = False
         self._first: Tensor | None = None
+        self._mixed = False
 
     @property
     def report(self) -> RunReport:
@@ -160,9 +161,11 @@ class HeroRun:
         signature = call.signature, self._branch_adapters
         call = replace(call, signature=signature, weights=self._branch_weights)
         latent = self._adapter.read_latent(args, kwargs)
-        if self._begins_anew(call, latent):
-            self.reset()
         self._enter_step(call.timestep)
+        if self._is_other(latent):
+            # A run that was stopped in its first step, or tiles: in the next step that cannot be told.
+            self._branches.clear()
+            self._mixed = True
         if not self._in_pass:
             self._in_pass, self._first = True, latent.clone()
             self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
@@ -227,9 +230,9 @@ class HeroRun:
         for report in self.reports:
             report.settle()
 
-    def _begins_anew(self, call: ModelCall, latent: Tensor) -> bool:
-        """Whether the first step is asked for again, with another latent: the pass was stopped in it."""
-        if self._first is None or self._branch_name is not None or call.timestep != self._timestep:
+    def _is_other(self, latent: Tensor) -> bool:
+        """Whether the first step is asked for with another latent than before, by callers without names."""
+        if self._first is None or self._branch_name is not None:
             return False
         return latent.shape != self._first.shape or not torch.equal(latent, self._first)
 
@@ -239,6 +242,9 @@ class HeroRun:
         if timestep == self._timestep:
             return
         self._timestep, self._first = timestep, None
+        if self._mixed:
+            self._branches.clear()
+            self._mixed = False
         self._calls.clear()
         self._planned = self._schedule.next(self._rate() if self._schedule.adaptive else math.nan)
         self._rates = []

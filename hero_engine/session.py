@@ -15,7 +15,7 @@ from .adapter import Forward, ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
 from .errors import ConfigError
-from .install import Wrapped, Wrapper, installed_owner, without_replicas
+from .install import CALLS, Wrapped, Wrapper, installed_owner, without_replicas
 from .noise import NoiseSchedule
 from .run import HeroRun
 from .settings import MethodConfig
@@ -30,17 +30,28 @@ class _Installation:
         with ExitStack() as undo:
             undo.callback(self.run.close)
             undo.enter_context(self.run.attach())
-            undo.callback(
-                Wrapped(adapter.model, _untraced(self.run.forward_model), self, method=adapter.entry).remove
-            )
+            self._put(undo, adapter.model, self.run.forward_model, method=adapter.entry)
             if adapter.given is not adapter.model:
                 uncompiled = functools.partial(_uncompiled, adapter.model)
                 undo.callback(Wrapped(adapter.given, uncompiled, self).remove)
             undo.callback(without_replicas(adapter.model, self).remove)
             for number, block in enumerate(adapter.blocks):
-                wrapper = _untraced(functools.partial(self.run.forward_block, number))
-                undo.callback(Wrapped(block, wrapper, self, keep_compiled).remove)
+                wrapper = functools.partial(self.run.forward_block, number)
+                self._put(undo, block, wrapper, keep_compiled)
             self._undo = undo.pop_all()
+
+    def _put(
+        self,
+        undo: ExitStack,
+        module: nn.Module,
+        wrapper: Wrapper,
+        keep_compiled: bool = False,
+        method: str = CALLS,
+    ) -> None:
+        wrapped = Wrapped(module, _untraced(wrapper), self, keep_compiled, method)
+        undo.callback(wrapped.remove)
+        if method == CALLS:
+            undo.callback(Wrapped(module, wrapped.stay_on_top, self, method="compile").remove)
 
     def remove(self) -> None:
         self._undo.close()

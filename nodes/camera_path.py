@@ -15,6 +15,7 @@ from comfy_api.latest import io, ui
 
 from ..aether import trajectory
 from ..aether.camera_files import FORMATS, SUFFIXES, Lens, read_cameras, write_cameras
+from ..aether.depth_files import ABOUT
 from ..aether.errors import InputError
 from ..aether.geometry import Cameras, to_gltf, to_quaternions
 from ..aether.path_picture import draw_frustums
@@ -33,7 +34,8 @@ _NOT_PORTABLE = re.compile(
     r'[<>:"|?*]|[^./][. ]+/|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(/|$)', re.IGNORECASE
 )
 """What Windows cannot have in a path: signs, names of devices, dots and spaces at the end of a folder."""
-_PARTS_OF_COLMAP = ("cameras.txt", "points3D.txt")  # a model is chosen by its images.txt
+_NOT_OFFERED = ("cameras.txt", "points3D.txt", ABOUT)
+"""A COLMAP model is chosen by its images.txt; the last is of Aether Save Depth."""
 
 
 class AetherCamera(io.ComfyNode):
@@ -261,9 +263,11 @@ class AetherLoadCameras(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, scale: float, fov: float) -> Any:
+    def fingerprint_inputs(cls, file: str | None, scale: float, fov: float) -> Any:
+        if file is None:  # it comes from another node, and is not known yet
+            return float("nan")
         try:
-            return os.stat(folder_paths.get_annotated_filepath(file)).st_mtime_ns, file, scale, fov
+            return _state_of(Path(folder_paths.get_annotated_filepath(file))), file, scale, fov
         except OSError:
             return float("nan")
 
@@ -355,8 +359,9 @@ class AetherSaveCameras(io.ComfyNode):
     @classmethod
     def execute(cls, cameras: CamerasValue, format: str, filename_prefix: str) -> io.NodeOutput:
         root = Path(folder_paths.get_output_directory())
-        stem = output_stem(filename_prefix, root)
-        written = write_cameras(stem, cameras["cameras"], cameras["fps"], format).relative_to(root).as_posix()
+        path = cameras["cameras"]
+        stem = output_stem(filename_prefix, root, path.width, path.height)
+        written = write_cameras(stem, path, cameras["fps"], format).relative_to(root).as_posix()
         return io.NodeOutput(written, ui={"text": (written,)})
 
 
@@ -404,8 +409,11 @@ def _written_date(template: re.Match[str]) -> str:
     return re.sub(r"yyyy|yy|([dMhms])\1?", number, template[1])
 
 
-def output_stem(prefix: str, root: Path) -> Path:
+def output_stem(prefix: str, root: Path, width: int, height: int) -> Path:
     """Where a file with this prefix goes, numbered as core numbers pictures.
+
+    Args:
+        width, height: what %width% and %height% stand for.
 
     Raises:
         InputError: an empty name, one that not every system can have, or one outside the output folder.
@@ -418,7 +426,7 @@ def output_stem(prefix: str, root: Path) -> Path:
         raise InputError("filename_prefix", f"{prefix!r} leads out of ComfyUI's output folder")
     if _NOT_PORTABLE.search(prefix.replace("\\", "/")):
         raise InputError("filename_prefix", f"{prefix!r} cannot be a name on Windows; give another")
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root), width, height)
     return Path(folder) / f"{name}_{counter:05}_"
 
 
@@ -439,10 +447,14 @@ def _files() -> list[str]:
     for mark, folder in folders.items():
         root = folder.parent if mark else folder
         paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-        found += [
-            path.relative_to(root).as_posix() + mark for path in paths if path.name not in _PARTS_OF_COLMAP
-        ]
+        found += [path.relative_to(root).as_posix() + mark for path in paths if path.name not in _NOT_OFFERED]
     return found
+
+
+def _state_of(file: Path) -> list[tuple[int, int]]:
+    """What changes when what is read does: a COLMAP model's lenses are in another file."""
+    read = [file, file.with_name("cameras.txt")] if file.name == "images.txt" else [file]
+    return [(found.st_mtime_ns, found.st_size) for found in map(os.stat, read)]
 
 
 NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSmoothCameras, AetherSaveCameras]

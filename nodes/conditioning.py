@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
 
 from ..aether import tasks as aether_tasks
 from ..aether import trajectory
@@ -19,6 +19,8 @@ from .types import FPS_KEY, CamerasValue, RaymapValue
 
 Camera = RaymapValue | CamerasValue
 """What the input `camera` takes."""
+_OVERSHOOT = 0.5
+"""A bicubic resize of black and white overshoots by up to 0.45; pictures in [-1, 1] reach further."""
 
 
 def form_of(vae: Any) -> AetherModel:
@@ -54,6 +56,14 @@ def size_of(vae: Any, width: int, height: int) -> tuple[int, int]:
     return size
 
 
+def whole_file(video: Any) -> str | None:
+    """Path of a VIDEO that is a whole file, which can be read in part; None for others."""
+    if isinstance(video, InputImpl.VideoFromFile) and not any(video.get_active_trim_window()):
+        source = video.get_stream_source()
+        return source if isinstance(source, str) else None
+    return None
+
+
 def read_video(video: Any) -> tuple[np.ndarray, float | None]:
     """Pictures (F, H, W, 3) and their rate, None for IMAGEs."""
     if isinstance(video, torch.Tensor):
@@ -63,10 +73,17 @@ def read_video(video: Any) -> tuple[np.ndarray, float | None]:
 
 
 def read_colors(image: torch.Tensor, field: str) -> np.ndarray:
-    """IMAGE to (F, H, W, 3); an alpha channel is left out, as core does on encoding."""
+    """IMAGE to (F, H, W, 3); an alpha channel is left out, as core does on encoding.
+
+    What a resize overshoots [0, 1] by is cut off. Other values are left as they are: the library refuses
+    them.
+    """
     if image.ndim != 4 or image.shape[-1] not in (3, 4):
         raise InputError(field, f"has shape {tuple(image.shape)}; it must be (frames, height, width, 3)")
-    return image[..., :3].float().cpu().numpy()
+    colors = image[..., :3].float().cpu()
+    low, high = torch.aminmax(colors) if colors.numel() else (0.0, 1.0)
+    overshoots = (low < 0 or high > 1) and -_OVERSHOOT <= low and high <= 1 + _OVERSHOOT
+    return (colors.clamp(0, 1) if overshoots else colors).numpy()
 
 
 def encode(

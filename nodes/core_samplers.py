@@ -13,8 +13,6 @@ from ..hero_engine import NoiseSchedule
 
 _STAGES = {
     "dpm_2": 2,
-    "dpm_2_ancestral": 2,
-    "dpmpp_2s_ancestral": 2,
     "dpmpp_sde": 2,
     "seeds_2": 2,
     "seeds_3": 3,
@@ -24,7 +22,13 @@ _STAGES = {
 # Deterministic samplers that ask once a step; core's ddim is its euler.
 _FIRST_ORDER = {"euler"}
 _MULTISTEP = {"dpmpp_2m", "res_multistep", "deis", "gradient_estimation"}
+_OUT_OF_ORDER = {"heunpp2"}  # asks for later steps, and then for earlier ones
 _LEAST_LAST_STEP = 0.5  # of the usual one
+
+
+def goes_back(sampler: Any) -> bool:
+    """Whether a sampler asks for a step after one that comes later, so that nothing can be reused."""
+    return _name(sampler) in _OUT_OF_ORDER
 
 
 def timesteps(sampler: Any, steps: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 
 from ..hero_engine import RunReport
@@ -35,7 +36,9 @@ class ReportBox:
         self._reports[fingerprint(latent)] = report
         while len(self._reports) > _KEPT:
             self._reports.popitem(last=False)
-        send_event(EVENT, {"node": self._node_id, **_numbers(report)})
+        context = get_executing_context()
+        prompt = context.prompt_id if context else None
+        send_event(EVENT, {"node": self._node_id, "prompt": prompt, **_numbers(report)})
 
     def find(self, latent: torch.Tensor) -> RunReport | None:
         return self._reports.get(fingerprint(latent))

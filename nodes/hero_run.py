@@ -107,6 +107,9 @@ class _Session:
             )
         if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)  # no step at all
+        if core_samplers.goes_back(sampler):
+            logging.warning("Aether: this sampler goes back and forth in time: it runs without HERO")
+            return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         transformer = transformer_of(guider.model_patcher)
         config, schedule = self._config, None
         if getattr(config, "feedback", 0):

@@ -77,7 +77,8 @@ def _linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
 def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.Tensor:
     if prompt is None:
         return find_prompt(None, None, transformer, None, config, None, progress)
-    if len(read_header(prompt, "prompt")) == 1:
+    # Core's loader takes quantised encoders, as most T5-XXL files are.
+    if len(read_header(prompt, "prompt", quantised=True)) == 1:
         return load_prompt_embeds(prompt)
     progress("text encoder: the empty prompt, once")
     clip = comfy.sd.load_clip([str(prompt)], clip_type=comfy.sd.CLIPType.COGVIDEOX)

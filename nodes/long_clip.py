@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..aether import job
 from ..aether.geometry import disparity_to_depth
@@ -23,7 +23,7 @@ from ..aether.sampling import Callback
 from ..aether.tasks import FRAMES, TASKS
 from ..aether.window_jobs import Outcome, Progress, Serial
 from ..aether.window_store import WindowStore
-from .conditioning import encode, form_of, read_video, renamed, size_of, size_problem
+from .conditioning import encode, form_of, read_video, renamed, size_of, size_problem, whole_file
 from .depth import decode_disparity
 from .hero_reports import box_of
 from .inputs import AUTO, RATES, SCHEDULER, VAE, seed_input, size_inputs
@@ -176,10 +176,9 @@ def _stride_problem(frames: str | None, stride: int | None) -> str | None:
 
 def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
     """A VIDEO that is a whole file is read window by window; of others all frames are at hand already."""
-    if isinstance(video, InputImpl.VideoFromFile) and not any(video.get_active_trim_window()):
-        source = video.get_stream_source()
-        if isinstance(source, str):
-            return open_clip(source, fps, **settings)
+    path = whole_file(video)
+    if path is not None:
+        return open_clip(path, fps, **settings)
     pixels, rate = read_video(video)
     return array_clip(pixels, rate, fps, **settings)
 

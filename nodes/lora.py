@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 import folder_paths
@@ -20,8 +22,8 @@ _NAMINGS = (
     "base_model.model.{}",  # PEFT
     "base_model.model.transformer.{}",
 )
-_FLAT_NAMINGS = ("lora_unet_{}", "lora_transformer_{}")
-"""With underscores in place of dots: kohya's."""
+_FLAT_NAMINGS = ("lora_unet_{}", "lora_unet__{}", "lora_transformer_{}")
+"""With underscores in place of dots: kohya's and, with two, VideoX-Fun's."""
 
 
 class AetherLoRA(io.ComfyNode):
@@ -72,10 +74,11 @@ class AetherLoRA(io.ComfyNode):
         with reading("lora", f"{lora} cannot be read as a LoRA"):
             tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
             tensors = comfy.lora_convert.convert_lora(tensors)
-            tensors |= _peft_alphas(tensors, metadata or {})
+            _check_kind(lora, tensors)
+            tensors |= _peft_alphas(lora, tensors, metadata or {})
             patches = comfy.lora.load_lora(tensors, names)
             for key, patch in patches.items():
-                _check_fit(lora, key, patch, weights[key])
+                _check_fit(lora, key, patch, weights.get(key))
         if not patches:
             example = next(iter(tensors), "no tensors")
             raise InputError("lora", f"nothing in {lora} belongs to Aether's transformer (it has {example})")
@@ -99,7 +102,21 @@ def _names(weights: dict[str, torch.Tensor]) -> dict[str, str]:
     return names
 
 
-def _peft_alphas(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> dict[str, torch.Tensor]:
+def _check_kind(lora: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Core would leave PEFT's magnitudes out; as ``dora_scale`` it divides them by the norms of the matrix
+    without the LoRA, PEFT by those with it."""
+    dora = next((key for key in tensors if ".lora_magnitude_vector" in key), None)
+    if dora:
+        raise InputError(
+            "lora",
+            f"{lora} is a DoRA of PEFT, which cannot be applied (it has {dora}); merge it with PEFT and load "
+            "the merged transformer, or train a LoRA without use_dora",
+        )
+
+
+def _peft_alphas(
+    lora: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
+) -> dict[str, torch.Tensor]:
     """The scale that PEFT and diffusers note in a file's header, as core wants it: a tensor for each matrix.
 
     Source: ``lora_adapter_metadata`` of diffusers' ``save_lora_weights``; ``LoraConfig`` of PEFT.
@@ -112,31 +129,92 @@ def _peft_alphas(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> 
     for key, down in tensors.items():
         if key.endswith(".lora_A.weight"):
             name = key.removesuffix(".lora_A.weight")
-            alpha = settings["lora_alpha"]
-            for module, other in (settings.get("alpha_pattern") or {}).items():
-                alpha = other if f".{name}".endswith(f".{module}") else alpha
+            alpha = _alpha(lora, name, settings)
             # Core divides by the rank, rank-stabilised LoRA by its root.
             factor = down.shape[0] ** 0.5 if settings.get("use_rslora") else 1.0
             alphas[f"{name}.alpha"] = torch.tensor(float(alpha) * factor)
     return alphas
 
 
-def _check_fit(lora: str, key: str, patch: Any, weight: torch.Tensor) -> None:
-    """Core would log a misfit and leave the matrix out."""
-    import comfy.weight_adapter
+def _alpha(lora: str, name: str, settings: dict[str, Any]) -> float:
+    """Of one matrix: keys of ``alpha_pattern`` are regular expressions, the first that matches counts.
 
-    if isinstance(patch, comfy.weight_adapter.LoRAAdapter):
-        up, down = patch.weights[:2]
-        name = key.removeprefix(_PREFIX).removesuffix(".weight")
-        if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0] or not up.shape[1]:
-            raise InputError("lora", f"{lora} is damaged: the two parts of {name} do not fit each other")
-        given, wanted = (up.shape[0], down[0].numel()), (weight.shape[0], weight[0].numel())
-        if given != wanted:
+    Source: ``get_pattern_key`` of PEFT.
+    """
+    name = name.removeprefix("base_model.model.").removeprefix("transformer.")
+    for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
+        try:
+            found = re.match(rf"(.*\.)?({pattern})$", name)
+        except re.error as error:
             raise InputError(
                 "lora",
-                f"{lora} was made for another model: its {name} is {' x '.join(map(str, given))}, "
-                f"this one's {' x '.join(map(str, wanted))}",
-            )
+                f"{lora} is damaged: its alpha_pattern {pattern!r} is no regular expression ({error}); "
+                "save it again",
+            ) from error
+        if found:
+            return alpha
+    return settings["lora_alpha"]
+
+
+def _check_fit(lora: str, key: str, patch: Any, weight: torch.Tensor | None) -> None:
+    """Core would log a misfit and leave the matrix out."""
+    name = key.removeprefix(_PREFIX).removesuffix(".weight")
+    if weight is None:
+        raise InputError("lora", f"{lora} was made for another model: this one has no {name}")
+    if isinstance(patch, tuple):  # ("diff" or "set", (tensor,))
+        given, wanted = tuple(patch[1][0].shape), tuple(weight.shape)
+    elif patch.name in _SHAPES:
+        given, wanted = _SHAPES[patch.name](patch.weights), _rows_columns(weight)
+    else:
+        return
+    if given is None:
+        raise InputError("lora", f"{lora} is damaged: the parts of {name} do not fit each other")
+    if given != wanted:
+        raise InputError(
+            "lora",
+            f"{lora} was made for another model: its {name} is {' x '.join(map(str, given))}, "
+            f"this one's {' x '.join(map(str, wanted))}",
+        )
+
+
+def _rows_columns(matrix: torch.Tensor) -> tuple[int, int]:
+    """What a matrix is to core: the further dimensions of a convolution's are columns."""
+    return matrix.shape[0], math.prod(matrix.shape[1:])
+
+
+def _product(
+    up: torch.Tensor | None, down: torch.Tensor | None, core: torch.Tensor | None = None
+) -> tuple[int, int] | None:
+    """Rows and columns of two factors' product, or of a Tucker decomposition; None if they do not fit."""
+    if up is None or down is None or up.ndim < 2 or down.ndim < 2:
+        return None
+    if core is None:
+        inner = up.shape[1]
+        return (up.shape[0], _rows_columns(down)[1]) if inner == down.shape[0] and inner else None
+    if core.ndim < 2 or core.shape[:2] != (up.shape[0], down.shape[0]):
+        return None
+    return up.shape[1], down.shape[1] * math.prod(core.shape[2:])
+
+
+def _lora_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
+    return _product(*weights[:2])
+
+
+def _loha_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
+    up_1, down_1, _, up_2, down_2, core_1, core_2, _ = weights
+    first, second = _product(up_1, down_1, core_1), _product(up_2, down_2, core_2)
+    return first if first == second else None
+
+
+def _lokr_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
+    whole_1, whole_2, _, up_1, down_1, up_2, down_2, core, _ = weights
+    first = _product(up_1, down_1) if whole_1 is None else _rows_columns(whole_1)
+    second = _product(up_2, down_2, core) if whole_2 is None else _rows_columns(whole_2)
+    return first and second and (first[0] * second[0], first[1] * second[1])
+
+
+_SHAPES = {"lora": _lora_shape, "loha": _loha_shape, "lokr": _lokr_shape}
+"""By core's name of an adapter: rows and columns of what its parts make, None if they do not fit together."""
 
 
 NODES: list[type[Any]] = [AetherLoRA]

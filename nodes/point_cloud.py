@@ -15,7 +15,7 @@ from ..aether.mesh import cloud_glb, frame_mesh, mesh_glb
 from ..aether.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.surfaces import EDGES, NOTHING_LEFT, Surfaces
 from .messages import show_text
-from .types import CameraPath, CamerasValue
+from .types import CameraPath, CamerasValue, has_colors
 
 FUSED, ONE_FRAME = "fused", "one frame"
 Y_UP, Y_DOWN = "y up", "y down"
@@ -77,7 +77,7 @@ def surfaces_of(
     Raises:
         InputError: a picture in place of depth; what `Surfaces` refuses.
     """
-    if not (depth[..., :1] == depth).all() or not depth.max() > 1:
+    if has_colors(depth) or depth[..., 0].amax() <= 1:
         raise InputError(
             "depth",
             "is a picture of depth, not depth: it has colors, or nothing beyond 1; connect the depth of "

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from ..aether.depth_files import FORMATS, QUANTITIES, write_depth
 from ..aether.errors import InputError
 from .camera_path import OUTPUT_FOLDER, output_stem
-from .types import DEFAULT_FPS
+from .types import DEFAULT_FPS, has_colors
 
 
 class AetherSaveDepth(io.ComfyNode):
@@ -104,10 +104,10 @@ class AetherSaveDepth(io.ComfyNode):
     ) -> io.NodeOutput:
         from comfy.utils import ProgressBar
 
-        if (depth.amax(dim=-1) > depth.amin(dim=-1)).any():
+        if has_colors(depth):
             raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
         root = Path(folder_paths.get_output_directory())
-        stem = output_stem(filename_prefix, root)
+        stem = output_stem(filename_prefix, root, depth.shape[2], depth.shape[1])
         ranged = format == "png16"
         written = write_depth(
             stem.with_name(stem.name + format),

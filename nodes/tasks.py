@@ -6,12 +6,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, io
 
-from ..aether.clips import fit_frames, plan_frames
+from ..aether.clips import RATE_TOLERANCE, Clip, fit_frames, plan_frames, read_clip
 from ..aether.errors import InputError
-from ..aether.tasks import FRAMES
-from .conditioning import Camera, encode, form_of, read_colors, read_video, renamed, size_of, size_problem
+from ..aether.tasks import FPS, FRAMES
+from .conditioning import (
+    Camera,
+    encode,
+    form_of,
+    read_colors,
+    read_video,
+    renamed,
+    size_of,
+    size_problem,
+    whole_file,
+)
 from .inputs import AUTO, RATES, VAE, seed_input, size_inputs
 from .messages import show_text
 from .types import DEFAULT_FPS, CameraPath, Raymap
@@ -100,16 +110,15 @@ class AetherReconstruct(io.ComfyNode):
         camera: Camera | None = None,
     ) -> io.NodeOutput:
         size = size_of(vae, width, height)
-        pixels, rate = read_video(video)
         wanted = None if frames == AUTO else int(frames)
         if wanted is None and camera is not None and "raymap" in camera:
             wanted = len(camera["raymap"])
         asked = None if fps == AUTO else int(fps)
-        chosen, rate, notes = _choose_frames(pixels, rate, asked, wanted, form_of(vae).default_frames)
-        clip = fit_frames(chosen, *size)
-        made = f"{len(clip)} frames of {size[0]} x {size[1]} (height x width), {rate} a second"
-        show_text(cls.hidden.unique_id, "\n".join([made, *notes]))
-        return encode(vae, "reconstruction", {"video": clip}, camera, len(clip), size, rate, seed)
+        clip = _read(video, asked, wanted, form_of(vae).default_frames, size)
+        length = len(clip.frames)
+        made = f"{length} frames of {size[0]} x {size[1]} (height x width), {clip.fps} a second"
+        show_text(cls.hidden.unique_id, "\n".join([made, *clip.notes]))
+        return encode(vae, "reconstruction", {"video": clip.frames}, camera, length, size, clip.fps, seed)
 
 
 class AetherPredict(io.ComfyNode):
@@ -211,17 +220,42 @@ def _rate(fps: str, camera: Camera | None) -> int:
     return DEFAULT_FPS if camera is None else camera["fps"]
 
 
-def _choose_frames(
-    pixels: np.ndarray, source_fps: float | None, fps: int | None, frames: int | None, most: int
-) -> tuple[np.ndarray, int, list[str]]:
-    """The clip's frames, its rate, and what was dropped, repeated or retimed."""
-    if len(pixels) < 2:
+def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tuple[int, int]) -> Clip:
+    """The clip's frames in its size, its rate, and what was dropped, repeated, retimed or cropped.
+
+    Args:
+        fps, frames: None for what suits the video.
+        most: bound of that number of frames.
+    """
+    path = whole_file(video)
+    if path is not None:
+        return read_clip(path, fps, frames=frames, max_frames=most, size=size)
+    pixels, source_fps, duration = _beginning(video, frames or most)
+    if not len(pixels):
+        raise InputError("video", "has no frames; give a clip, and let a trim window begin before its end")
+    if len(pixels) == 1:
         raise InputError("video", "has a single frame; give a clip, or use Aether Predict for one picture")
     if source_fps is None:
         # IMAGEs have no rate of their own: they are taken one by one.
         source_fps = fps = fps or DEFAULT_FPS
-    plan = plan_frames(np.arange(len(pixels)) / source_fps, fps, frames=frames, max_frames=most)
-    return pixels[plan.indices], plan.fps, plan.notes
+    times = np.arange(len(pixels)) / source_fps
+    plan = plan_frames(times, fps, frames=frames, max_frames=most, duration=duration)
+    return Clip(fit_frames(pixels[plan.indices], *size), plan.fps, plan.notes)
+
+
+def _beginning(video: Any, most: int) -> tuple[np.ndarray, float | None, float | None]:
+    """Enough pictures (F, H, W, 3) for ``most`` frames at any rate, their rate as of `read_video`, and the
+    length in seconds of a video that there is more of."""
+    # Others hold all their frames already.
+    if isinstance(video, InputImpl.VideoFromFile):
+        duration = video.get_duration()
+        seconds = most * max((1 + RATE_TOLERANCE) / min(FPS), 1 / float(video.get_frame_rate())) + 1
+        if duration > seconds:
+            pixels, rate = read_video(video.as_trimmed(0, seconds, strict_duration=False))
+            # Fewer where time stamps are uneven or do not begin at 0: then all are needed.
+            if len(pixels) >= (seconds - 1) * rate:
+                return pixels, rate, duration
+    return *read_video(video), None
 
 
 NODES: list[type[Any]] = [AetherReconstruct, AetherPredict, AetherPlan]

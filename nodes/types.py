@@ -41,14 +41,25 @@ def latent_fps(latent: dict[str, Any]) -> int:
     return latent.get(FPS_KEY, DEFAULT_FPS)
 
 
-def color_image(pictures: Iterable[Any]) -> torch.Tensor:
-    """RGB pictures of one size as an IMAGE (F, H, W, 3)."""
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]).astype(np.float32) / 255)
+def color_image(pictures: Iterable[Any], count: int = 1) -> torch.Tensor:
+    """``count`` RGB pictures of one size as an IMAGE (F, H, W, 3); they are taken, and let go, one by one."""
+    image = torch.empty(0)
+    for number, picture in enumerate(pictures):
+        pixels = torch.from_numpy(np.array(picture))
+        image = image if number else torch.empty(count, *pixels.shape)
+        image[number] = pixels
+    return image.div_(255)
 
 
 def gray_image(values: np.ndarray) -> torch.Tensor:
     """(F, H, W) as an IMAGE in three equal channels."""
     return torch.from_numpy(values)[..., None].repeat(1, 1, 1, 3)
+
+
+def has_colors(image: torch.Tensor) -> bool:
+    """Whether the channels of an IMAGE differ; alpha is none of them, and NaN differs from nothing."""
+    channels = image[..., :3]
+    return bool((channels.amax(dim=-1) > channels.amin(dim=-1)).any())
 
 
 def make_video(images: torch.Tensor, fps: int) -> Any:

@@ -52,11 +52,11 @@ MUTATIONS = (
         (f"{SESSION}::test_a_second_pass_in_one_session_equals_the_first",),
     ),
     Mutation(
-        "a run goes on from one that was stopped in its first step",
+        "a run goes on with what one cached that was stopped in its first step",
         "hero_engine/run.py",
         "return latent.shape != self._first.shape or not torch.equal(latent, self._first)",
         "return False",
-        (f"{SESSION}::test_a_run_stopped_in_its_first_step_leaves_nothing_to_the_next",),
+        (f"{SESSION}::test_what_a_run_cached_that_was_stopped_in_its_first_step_is_not_used",),
     ),
     Mutation(
         "a reset keeps the schedule",

@@ -2,12 +2,12 @@
 
     python scripts/pictures.py [TEMPLATE ...]
 
-Opens each template in a real browser and presses Run, as the browser tests do, and needs what they need. The
-picture of video_to_point_cloud is of its 3D view and is taken by hand.
+Opens each template in a real browser and presses Run, as the browser tests do, and needs what they need.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +47,12 @@ TILES: dict[str, tuple[tuple[str, float], ...]] = {
     "video_to_blender": ((SOURCE, 0), (SOURCE, 1), ("blender_depth_video", 0), ("blender_depth_video", 1)),
 }
 """What a thumbnail shows, row by row: a video that the template saves, and when (0 first frame, 1 last)."""
+CLOUD = "video_to_point_cloud"
+"""Shows its 3D view instead."""
+TURN, FILLED = (60, -35), 420
+"""How the mouse turns the 3D view, in pixels to the right and down, and how large the points have to be."""
+BAR, AXES = 64, 170
+"""Pixels of the 3D view's picture: bars above and below, the square of the axes in the lower left."""
 ACCELERATED = {
     "try_it_now", "compare_with_and_without_hero", "plan_between_two_images", "predict_along_a_camera_path",
     "power_user_samplercustomadvanced",
@@ -106,6 +112,40 @@ def thumbnail(name: str, clips: dict[str, np.ndarray]) -> Image.Image:
     return canvas
 
 
+def cloud_thumbnail(page: Page) -> Image.Image:
+    """The 3D view without its grid, seen from behind the camera and a little above."""
+    page.look_at("PreviewPointCloud", 1.0)
+    page.tab.get_by_role("button", name="Show grid").click()
+    view = page.tab.locator("canvas.outline-none")
+    box, mouse = view.bounding_box(), page.tab.mouse
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse.move(x, y)
+    mouse.down()
+    mouse.move(x + TURN[0], y + TURN[1], steps=10)
+    mouse.up()
+    for _ in range(50):
+        pixels = np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB"))[BAR:-BAR].copy()
+        top, left, side = _around_points(pixels)
+        if side >= FILLED:
+            square = (left, top, left + side, top + side)
+            return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.LANCZOS, square)
+        for _ in range(3):
+            mouse.wheel(0, -120)
+            page.tab.wait_for_timeout(100)
+    raise SystemExit(f"{CLOUD}: the mouse wheel does not bring the points near")
+
+
+def _around_points(pixels: np.ndarray) -> tuple[float, float, float]:
+    """The square around all points but stray ones: top, left, side. Paints over the axes."""
+    background = np.median(pixels, axis=(0, 1)).astype(np.uint8)
+    pixels[-AXES:, :AXES] = background
+    points = np.stack(np.nonzero(np.abs(pixels.astype(int) - background).max(axis=2) > 24))
+    low, high = np.percentile(points, (1, 99), axis=1)
+    side = min(1.15 * (high - low).max(), *pixels.shape[:2])
+    top, left = np.clip((low + high - side) / 2, 0, np.array(pixels.shape[:2]) - side)
+    return top, left, side
+
+
 def _cover(picture: Image.Image, width: int, height: int) -> Image.Image:
     """As large as needed, its middle."""
     scale = max(width / picture.width, height / picture.height)
@@ -128,12 +168,15 @@ def _draw_strip(draw: ImageDraw.ImageDraw, steps: int = 50) -> None:
 
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch, comfyui_in_a_browser(Path(scratch)) as page:
-        for name in names or TILES:
+        for name in names or (*TILES, CLOUD):
             page.open_template(name)
             entry = page.run()
             if entry["status"]["status_str"] != "success":
                 raise SystemExit(f"{name}: {entry['status']['messages'][-1]}")
-            picture = thumbnail(name, clips_of(name, entry, Path(scratch) / "base/output"))
+            if name == CLOUD:
+                picture = cloud_thumbnail(page)
+            else:
+                picture = thumbnail(name, clips_of(name, entry, Path(scratch) / "base/output"))
             picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
             if name == "try_it_now":
                 page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")

@@ -113,14 +113,47 @@ function* downstream(start) {
   }
 }
 
-/** A widget's value, or that of the primitive node linked into it; undefined where it cannot be known. */
-export function valueOf(node, name) {
-  const input = (node.inputs ?? []).findIndex((slot) => slot.widget?.name === name);
-  if (input >= 0 && node.inputs[input].link != null) {
-    const widgets = sourceOf(node, input)?.node.widgets;
-    return widgets?.length ? widgets[0].value : undefined;
+/** The input slot of a widget, -1 where it has none. */
+const slotOf = (node, name) => (node.inputs ?? []).findIndex((slot) => slot.widget?.name === name);
+
+/** Whether a widget's value comes from elsewhere: by a wire, or from the widget of the subgraph's node. */
+export const isLinked = (node, name) => node.inputs?.[slotOf(node, name)]?.link != null;
+
+/** A widget's value, or that of what is linked into it; undefined where it cannot be known. */
+export function valueOf(node, name, seen = new Set()) {
+  const input = slotOf(node, name);
+  return input >= 0 ? valueAt(node, input, seen) : node.widgets?.find((widget) => widget.name === name)?.value;
+}
+
+/** The value that comes into a socket; undefined where it cannot be known. */
+export function valueInto(node, name) {
+  return valueAt(node, (node.inputs ?? []).findIndex((slot) => slot.name === name), new Set());
+}
+
+/** The value of an input slot. `seen`: the nodes on the way here, as links may go in a circle. */
+function valueAt(node, input, seen) {
+  const slot = node.inputs?.[input];
+  if (!slot) return undefined;
+  if (slot.link == null) return node.widgets?.find(({ name }) => name === (slot.widget?.name ?? slot.name))?.value;
+  const link = linkOf(node.graph, slot.link);
+  if (Number(link?.origin_id) === SUBGRAPH_INPUT) {
+    const holder = holderOf(node.graph);
+    return holder ? valueAt(holder, link.origin_slot, seen) : undefined;
   }
-  return node.widgets?.find((widget) => widget.name === name)?.value;
+  const source = sourceOf(node, input)?.node;
+  if (!source || seen.has(source)) return undefined;
+  return valueFrom(source, new Set([...seen, source]));
+}
+
+/** What a primitive node, or a switch between such, gives out. */
+function valueFrom(node, seen) {
+  const type = node.type ?? node.comfyClass ?? "";
+  if (type.startsWith("Primitive")) return node.widgets?.length ? valueOf(node, node.widgets[0].name, seen) : undefined;
+  if (type !== "ComfySwitchNode") return undefined;
+  const on = valueOf(node, "switch", seen);
+  if (on === undefined) return undefined;
+  const branch = (node.inputs ?? []).findIndex((slot) => slot.name === (on ? "on_true" : "on_false"));
+  return valueAt(node, branch, seen);
 }
 
 /** The active node linked into a socket: {node, slot}; null where there is none. */
@@ -129,6 +162,8 @@ export function sourceNamed(node, name) {
   return source && source.node.mode !== MUTED && source.node.mode !== BYPASSED ? source : null;
 }
 
+/** Whether a widget's value comes from elsewhere, and nobody knows what it is. */
+const isUnknown = (node, name) => isLinked(node, name) && valueOf(node, name) === undefined;
 const number = (value) => (value == null || value === "" || !Number.isFinite(Number(value)) ? undefined : Number(value));
 
 function modelOf(hero) {
@@ -150,13 +185,14 @@ function taskOf(consumers) {
   return null;
 }
 
+/** Steps of the run; null where they come by a wire that does not tell them, undefined where nothing has steps. */
 function stepsOf(consumers, own) {
   for (const consumer of consumers) {
     const candidates = [consumer, ...upstream(consumer, ["SIGMAS"])];
     for (const node of candidates) {
       if (!node.widgets?.some((widget) => widget.name === "steps")) continue;
       const steps = number(valueOf(node, "steps"));
-      if (steps === undefined) return undefined;
+      if (steps === undefined) return null;
       const start = number(valueOf(node, "start_at_step")) ?? 0;
       const end = number(valueOf(node, "end_at_step")) ?? Infinity;
       return Math.max(1, Math.min(end, steps || own.steps) - start);
@@ -165,12 +201,13 @@ function stepsOf(consumers, own) {
   return undefined;
 }
 
-/** Forwards a step: 2 with classifier-free guidance. */
+/** Forwards a step: 2 with classifier-free guidance; undefined where it comes by a wire that does not tell it. */
 function batchOf(consumers, own) {
   if (own.guidance === 1 && consumers.some((node) => (node.type ?? node.comfyClass) === "AetherSampler")) return 1;
   for (const node of consumers) {
     const scale = number(valueOf(node, "cfg")) ?? number(valueOf(node, "guidance"));
     if (scale !== undefined) return (scale || own.guidance) === 1 ? 1 : 2;
+    if (isUnknown(node, "cfg") || isUnknown(node, "guidance")) return undefined;
     if ((node.type ?? node.comfyClass) === "BasicGuider") return 1;
   }
   return own.guidance === 1 ? 1 : 2;
@@ -191,7 +228,7 @@ function framesOf(task, most) {
  * @param {object} hero the LiteGraph node
  * @param {object} models cost.js MODELS
  * @returns {object} model (key of `models`), steps, batch, height, width, frames, bytes, and `assumed`: the names
- *   of what the graph does not say: "model", "otherModel", "steps", "task", "frames"
+ *   of what the graph does not say: "model", "otherModel", "steps", "wiredSteps", "guidance", "task", "frames"
  */
 export function findRun(hero, models) {
   const assumed = [];
@@ -202,22 +239,26 @@ export function findRun(hero, models) {
   const task = taskOf(consumers);
   const own = task ?? FALLBACK;
   let steps = stepsOf(consumers, own);
-  if (steps === undefined) {
+  if (steps == null) {
+    assumed.push(steps === null ? "wiredSteps" : "steps");
     steps = own.steps;
-    assumed.push("steps");
   }
-  if (!task && consumers.length) assumed.push("task");
+  const batch = batchOf(consumers, own);
+  if (!batch) assumed.push("guidance");
+  const unknownSize = task && (isUnknown(task.node, "height") || isUnknown(task.node, "width"));
+  if (unknownSize || (!task && consumers.length)) assumed.push("task");
   const defaults = models[model];
   const setting = (name) => (task ? number(valueOf(task.node, name)) : undefined);
   let frames = task ? framesOf(task.node, defaults.frames) : undefined;
   if (!frames) {
     frames = defaults.frames;
-    if (task?.node.inputs?.some((input) => input.name === "video")) assumed.push("frames");
+    const open = task?.node.inputs?.some((input) => input.name === "video");
+    if (open || (task && isUnknown(task.node, "frames"))) assumed.push("frames");
   }
   return {
     model,
     steps,
-    batch: batchOf(consumers, own),
+    batch: batch ?? (own.guidance === 1 ? 1 : 2),
     height: setting("height") || defaults.height,
     width: setting("width") || defaults.width,
     frames,

@@ -4,20 +4,15 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { MODELS, PRESETS, clipShape, configOf, predict } from "./cost.js";
-import { findRun, sourceNamed, valueOf } from "./graph.js";
-import { addPanel, currentWords, describeError, describeRun, nodeById, update } from "./panel.js";
+import { findRun, sourceNamed, valueInto } from "./graph.js";
+import { addPanel, currentWords, describeError, describeRun, nodeById, openWorkflow, update } from "./panel.js";
+import { Told } from "./runs.js";
+import { ASSUMED, SETTINGS, settingsOf } from "./settings.js";
 
 const NODE = "HeroPatch";
-const SETTINGS = Object.keys(PRESETS.paper);
 
 /** What HERO Analyzer nodes found when they last ran. */
-const analyzed = new WeakMap();
-
-function settingsOf(node) {
-  const values = Object.fromEntries([...SETTINGS, "storage"].map((name) => [name, valueOf(node, name)]));
-  const preset = valueOf(node, "preset");
-  return { preset, values: { ...values, ...(PRESETS[preset] ?? {}) } };
-}
+const analyzed = new Told(openWorkflow, nodeById);
 
 /**
  * The number of blocks that comes by the wire into tau_blocks: {linked, blocks}. It is known once HERO Analyzer has
@@ -26,14 +21,13 @@ function settingsOf(node) {
 function wiredTau(node) {
   const source = sourceNamed(node, "tau_blocks")?.node;
   if (!source) return { linked: false };
-  const primitive = source.type.startsWith("Primitive") ? source.widgets?.[0]?.value : undefined;
-  return { linked: true, blocks: analyzed.get(source) ?? primitive };
+  return { linked: true, blocks: analyzed.of(source) ?? valueInto(node, "tau_blocks") };
 }
 
 /** What the panel says, see `describeRun`. */
 function describe(node, report) {
   const text = currentWords();
-  const { preset, values } = settingsOf(node);
+  const { preset, values, assumed, unused } = settingsOf(node);
   const run = findRun(node, MODELS);
   const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
   const tau = wiredTau(node);
@@ -50,14 +44,19 @@ function describe(node, report) {
     bypassed: text.bypassed(),
     notes: [
       preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
+      unused.length > 0 && text.presetWins({ preset, list: labels(node, unused) }),
       tau.blocks !== undefined && text.wiredTau({ tau: tau.blocks, blocks: shape.blocks }),
     ],
     decides: values.threshold > 0 && text.adaptive({ full: prediction.fullSteps }),
-    assumed: run.assumed.map((name) => text.assumptions[name]({ ...run, ...values })),
+    assumed: [
+      ...assumed.map((name) => text.assumptions.setting({ name: labels(node, [name]), value: ASSUMED[name] })),
+      ...run.assumed.map((name) => text.assumptions[name]({ ...run, ...values })),
+    ],
   });
 }
 
 const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
+const labels = (node, names) => names.map((name) => widgetOf(node, name)?.label ?? name).join(", ");
 
 /** Write a preset's values into the sliders; "custom" and unknown presets leave them as they are. */
 function showPreset(node) {
@@ -106,8 +105,7 @@ function attach(node) {
 
 function onExecuted({ detail }) {
   const tau = detail.output?.tau?.[0];
-  const node = tau === undefined ? null : nodeById(detail.display_node ?? detail.node);
-  if (node) analyzed.set(node, tau);
+  if (tau !== undefined) analyzed.keep(detail.prompt_id, detail.display_node ?? detail.node, tau);
 }
 
 app.registerExtension({

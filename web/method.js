@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { MODELS, clipShape } from "./cost.js";
-import { findRun, valueOf } from "./graph.js";
+import { findRun, isLinked, valueOf } from "./graph.js";
 import { DEFAULTS, predictMethod } from "./methods.js";
 import { addPanel, currentWords, describeError, describeRun } from "./panel.js";
 
@@ -21,13 +21,18 @@ function describe(node, report) {
   if (!DEFAULTS[method]) return describeError(text, text.unknownMethod({ method }));
   const run = findRun(node, MODELS);
   const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
-  const settings = { ...DEFAULTS[method], ...settingsOf(node, method) };
+  const told = settingsOf(node, method);
+  const settings = { ...DEFAULTS[method], ...told };
+  const wired = Object.keys(settings).filter((name) => !(name in told) && isLinked(node, `method.${name}`));
   const prediction = predictMethod(method, settings, shape, run.steps, run.batch, run.bytes);
   return describeRun(text, run, prediction, settings.interval, report, {
     bypassed: text.methodOff(),
     notes: [],
     decides: method === "worldcache" && text.errorDecides({ full: prediction.fullSteps }),
-    assumed: run.assumed.map((name) => text.assumptions[name](run)),
+    assumed: [
+      ...wired.map((name) => text.assumptions.setting({ name, value: settings[name] })),
+      ...run.assumed.map((name) => text.assumptions[name](run)),
+    ],
   });
 }
 

@@ -3,6 +3,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { Told, remember } from "./runs.js";
 import { sizeText, words } from "./text.js";
 
 const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
@@ -11,14 +12,14 @@ const REFRESH_MS = 300; // the graph around the node may change in ways no callb
 
 const STYLE = `
 .aether-hero { --good: #18794e; --warning: #9a5b00; --error: #b3261e; box-sizing: border-box; height: 100%;
-  min-height: ${HEIGHT - 20}px; max-height: ${HEIGHT}px; padding: 8px 10px; overflow: hidden; border-radius: 8px;
+  min-height: ${HEIGHT - 20}px; max-height: ${HEIGHT}px; padding: 5px 10px; overflow: hidden; border-radius: 8px;
   background: color-mix(in srgb, var(--comfy-input-bg, #222) 75%, transparent); color: var(--input-text, #ddd);
-  font: 12px/1.35 Inter, system-ui, sans-serif; display: flex; flex-direction: column; gap: 3px; }
+  font: 12px/1.35 Inter, system-ui, sans-serif; display: flex; flex-direction: column; gap: 2px; }
 .dark-theme .aether-hero { --good: #7fd6a4; --warning: #f0b454; --error: #ff8278; }
 .aether-hero * { margin: 0; }
 .aether-hero-bound { font-size: 15px; font-weight: 600; color: var(--good); white-space: nowrap; }
-.aether-hero-steps, .aether-hero-memory { color: var(--descrip-text, #aaa); white-space: nowrap; overflow: hidden;
-  text-overflow: ellipsis; flex: none; }
+.aether-hero-steps, .aether-hero-memory { color: var(--descrip-text, #aaa); flex: none; }
+.aether-hero-steps { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .aether-hero-strip { display: block; width: 100%; height: 9px; flex: none; color: var(--good); }
 .aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
 .aether-hero[data-mood="warning"] .aether-hero-note, .aether-hero[data-mood="warning"] .aether-hero-bound
@@ -43,7 +44,7 @@ function makePanel(describe) {
   const parts = { bound: element("bound"), strip: element("strip", "canvas") };
   for (const name of ["steps", "memory", "note"]) parts[name] = element(name);
   root.append(...Object.values(parts));
-  return { root, parts, describe, report: null, shown: "" };
+  return { root, parts, describe, shown: "" };
 }
 
 /** One cell a step: full ones bright, cached ones dim. */
@@ -112,12 +113,19 @@ export function describeRun(text, run, prediction, interval, report, said) {
   };
 }
 
+/** Nodes 2.0 keeps a node's component, and in it the former node's panel, when undo loads the graph anew. */
+function takePlace(node, root) {
+  if (root.isConnected || node.graph !== app.canvas?.graph) return;
+  document.querySelector(`[data-node-id="${node.id}"] .aether-hero`)?.replaceWith(root);
+}
+
 /** Say anew what a node's panel says, where it has one and that changed. */
 function refresh(node) {
   const panel = panels.get(node);
   if (!panel || !node.graph) return;
-  const said = panel.describe(node, panel.report);
-  const key = JSON.stringify([said, document.body.className]); // the theme colors the strip
+  takePlace(node, panel.root);
+  const said = panel.describe(node, reports.of(node) ?? null);
+  const key = JSON.stringify([said, getComputedStyle(panel.parts.strip).color]); // the theme colors the strip
   if (key === panel.shown) return;
   panel.shown = key;
   panel.root.dataset.mood = said.mood;
@@ -161,12 +169,26 @@ export function nodeById(id) {
   return node;
 }
 
+/** The workflow on the canvas. */
+export const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow;
+
+/** The last run's reports. */
+const reports = new Told(openWorkflow, nodeById);
+
 function onReport({ detail }) {
-  const node = nodeById(detail.node);
-  const panel = panels.get(node);
-  if (!panel) return;
-  panel.report = detail;
-  refresh(node);
+  reports.keep(detail.prompt, detail.node, detail);
+  panels.forEach((_, node) => refresh(node));
+}
+
+/** Have every prompt remembered with the workflow that it is queued from: no event tells of both. */
+function watchQueue() {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...values) {
+    const workflow = openWorkflow();
+    const answer = await queue.apply(this, values);
+    if (answer?.prompt_id && workflow) remember(answer.prompt_id, workflow);
+    return answer;
+  };
 }
 
 app.registerExtension({
@@ -175,6 +197,7 @@ app.registerExtension({
     const style = document.createElement("style");
     style.textContent = STYLE;
     document.head.append(style);
+    watchQueue();
     api.addEventListener("aether_hero.report", onReport);
     setInterval(() => panels.forEach((_, node) => refresh(node)), REFRESH_MS);
   },

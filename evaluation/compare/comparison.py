@@ -19,7 +19,7 @@ from aether.weights import weights_digest
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
 from .journal import Journal
-from .report import command_line, csv_text, frontier_png, machine, markdown, versions
+from .report import code_digest, command_line, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
 from .summary import rows_of
@@ -175,8 +175,10 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
 
 
 def _setup(model: AetherModel) -> dict[str, Any]:
-    """What all runs of a file have in common; times of two machines cannot be put in one table."""
-    return {"weights": _weights(model), "machine": machine(), "versions": versions()}
+    """What all runs of a file have in common; results of two machines, or of two states of the code, cannot
+    be put in one table."""
+    setup = {"weights": _weights(model), "machine": machine(), "versions": versions()}
+    return {**setup, "code": code_digest()}
 
 
 def _weights(model: AetherModel) -> str:

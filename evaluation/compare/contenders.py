@@ -180,6 +180,19 @@ def fitted(
             yield found
 
 
+def fastest(
+    method: str, settings: dict[str, Any], shape: ModelShape, steps: Sequence[int]
+) -> list[Contender]:
+    """A method's fastest fixed schedule, which may reach no target; none where no schedule is valid."""
+    name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
+    shortest = []
+    for interval in INTERVALS:
+        spaced = {**settings, "interval": interval}
+        named = (Contender(method, {**spaced, name: amount}) for amount in reversed(amounts))
+        shortest += itertools.islice((one for one in named if _is_valid(one, shape)), 1)
+    return [max(shortest, key=lambda one: predicted_speedup(one, shape, steps))] if shortest else []
+
+
 def _is_valid(contender: Contender, shape: ModelShape) -> bool:
     try:
         config = contender.config()
@@ -217,11 +230,11 @@ def default_contenders(
     found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
     families = [*(("hero", settings) for settings in HERO_FAMILIES), *FAMILIES]
     families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
-    for target in targets:
-        for method, settings in families:
-            schedules = list(fitted(method, settings, target, shape, steps))
-            tried = 3 if "feedback" in settings else 2 if "warmup" in settings else 1
-            found += itertools.chain(*schedules[:tried])
+    for method, settings in families:
+        tried = 3 if "feedback" in settings else 2 if "warmup" in settings else 1
+        fast = [list(fitted(method, settings, target, shape, steps))[:tried] for target in targets]
+        reached = [*itertools.chain(*itertools.chain(*fast))]
+        found += reached or fastest(method, settings, shape, steps)
     for method, package in PACKAGES.items():
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -84,6 +85,16 @@ def versions() -> dict[str, str]:
     """Of Python and the packages that matter; "not installed" where one is not."""
     found = {name: installed_version(name) or "not installed" for name in _PACKAGES}
     return {"python": platform.python_version(), **found}
+
+
+def code_digest() -> str:
+    """Of the project's own code that results hang on."""
+    root = Path(__file__).parents[2]
+    files = [*root.glob("hero_engine/**/*.py"), *root.glob("aether/*.py"), *root.glob("evaluation/**/*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def command_line() -> str:

@@ -194,6 +194,8 @@ def between(rows: Sequence[Row], targets: Sequence[float]) -> list[Contender]:
     found = []
     for low, high in itertools.permutations([row for row in rows if row.counts], 2):
         a, b = low.contender, high.contender
+        if not {"threshold"} <= a.settings.keys() & b.settings.keys():
+            continue
         if a.method != b.method or {**a.settings, "threshold": 0} != {**b.settings, "threshold": 0}:
             continue
         for target in targets:

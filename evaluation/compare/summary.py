@@ -144,6 +144,7 @@ class Verdict:
         others: of every other method the truest setting that is fast enough, the truest first.
         slow: methods without one.
         failed: methods without any setting that worked; nothing can be said of them.
+        hero_ran: False where no setting of HERO worked; None where none took part.
     """
 
     sampler: str
@@ -152,6 +153,7 @@ class Verdict:
     others: tuple[Row, ...]
     slow: tuple[str, ...]
     failed: tuple[str, ...]
+    hero_ran: bool | None = True
 
     @property
     def holds(self) -> bool:
@@ -160,8 +162,10 @@ class Verdict:
     def line(self) -> str:
         """One sentence, beginning with yes or no."""
         what = f"{self.target:g}x, {self.sampler} sampler"
+        if self.hero_ran is None:
+            return f"{what}: HERO took no part."
         if self.hero is None:
-            return f"no: {what}: no setting of HERO is this fast."
+            return f"no: {what}: no setting of HERO {'is this fast' if self.hero_ran else 'ran; see below'}."
         said = f"HERO ({self.hero.title}) {self.hero.error:.4f}"
         if not self.others:
             return f"yes: {what}: {said}; no other method is this fast."
@@ -199,6 +203,7 @@ def _verdict(rows: Sequence[Row], sampler: str, target: float) -> Verdict:
         tuple(sorted(best.values(), key=lambda row: row.error)),
         tuple(label for label in labels if label in working and label not in best),
         tuple(label for label in labels if label not in working),
+        HERO in working if any(row.is_hero for row in rows) else None,
     )
 
 
@@ -208,6 +213,8 @@ def claim(found: Sequence[Verdict]) -> str:
     answer = "yes" if found and won == len(found) else "no"
     silent = sorted({label for verdict in found for label in verdict.failed})
     without = f"; not compared, since no setting of theirs ran: {', '.join(silent)}" if silent else ""
+    if all(verdict.hero_ran is None for verdict in found):
+        return f"HERO took no part, so that nothing is said of it{without}"
     speeds = "/".join(f"{target:g}" for target in dict.fromkeys(verdict.target for verdict in found))
     return (
         f"At each of {speeds}x FLOPs the best HERO setting is at least as true to the unaccelerated run, "

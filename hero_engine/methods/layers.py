@@ -15,7 +15,6 @@ from ..adapter import BlockCall, Forward, ModelCall
 from ..analysis import LayerAnalysis, LayerMotion, LayersConfig
 from ..errors import ConfigError
 from ..patches import PatchSampler
-from ..schedule import Schedule
 from .base import Method, Moment, Step
 
 
@@ -56,7 +55,7 @@ class Layers(Method[LayersConfig]):
 
     def motion(self) -> LayerMotion:
         """For a new branch."""
-        return LayerMotion(self._sums)
+        return LayerMotion(self._sums, self.config.hero.shallow)
 
     def analysis(self) -> LayerAnalysis:
         """Of the latest pass.
@@ -78,7 +77,7 @@ class LayersBranch:
         hero, counts = method.config.hero, method.counts
         self._method = method
         self._motion: LayerMotion | None = None
-        self._schedule = Schedule(hero.interval, counts.warmup)
+        self._schedule = replace(hero, threshold=0.0).schedule(counts)
         self._sampler = PatchSampler(
             call.shape.grid, hero.patch, counts.tokens_per_patch, hero.seed, call.device
         )

@@ -1,5 +1,6 @@
 """Camera paths as files: written and read back, read by other libraries, and refused."""
 
+import codecs
 import json
 import os
 import re
@@ -305,6 +306,30 @@ def test_instant_ngp(tmp_path):
     assert found.notes == ["lens distortion was left out"]
 
 
+def test_a_focal_length_without_a_size_is_told_by_the_principal_point(tmp_path):
+    file = put(tmp_path, "t.json", nerfstudio(fl_x=1600, cx=960, cy=540.2))
+    found = read_cameras(file)
+    assert (found.cameras.height, found.cameras.width) == (1080, 1920)
+    taken = "1920 x 1080 was taken, with the principal point in the middle"
+    assert found.notes == [f"the file has no h and w: {taken}"]
+
+
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - {"glb"}))
+def test_a_byte_order_mark_is_read_over(tmp_path, format):
+    """Windows' editors put one first."""
+    path = random_path(3)
+    target = write_cameras(tmp_path / "x", path, 12, format)
+    for file in target.iterdir() if target.is_dir() else [target]:
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    np.testing.assert_allclose(read_cameras(target).cameras.poses, path.poses, atol=5e-6)
+
+
+def test_blank_lines_and_indented_comments_of_tum(tmp_path):
+    text = write_cameras(tmp_path / "x", move(), 12, "tum").read_text()
+    file = put(tmp_path, "a.txt", "  # a comment\n" + text + "   \n")
+    np.testing.assert_allclose(read_cameras(file).cameras.poses, move().poses, atol=1e-9)
+
+
 def put(folder: Path, name: str, content: object) -> Path:
     file = folder / name
     if isinstance(content, bytes):
@@ -355,8 +380,10 @@ def nerfstudio(**settings: object) -> dict:
         ("a.json", {"poses": STILL.tolist(), "intrinsics": [[0] * 3] * 3}, "intrinsics", "positive"),
         ("a.json", {"poses": STILL.tolist(), "intrinsics": np.eye(3).tolist()}, "intrinsics", "add height"),
         ("a.json", nerfstudio(camera_angle_x=0), "camera_angle_x", "between 0 and pi"),
-        ("a.json", nerfstudio(fl_x=0), "intrinsics", "positive"),
-        ("a.json", nerfstudio(fl_x=500, w=0), "width", "from 1 to"),
+        ("a.json", nerfstudio(fl_x=0, w=8, h=8), "intrinsics", "positive"),
+        ("a.json", nerfstudio(fl_x=500, w=0, h=8), "width", "from 1 to"),
+        ("a.json", nerfstudio(fl_x=500), "intrinsics", "add h and w"),
+        ("a.json", nerfstudio(fl_x=500, cx=360, w=720), "intrinsics", "add h$"),
         ("a.txt", "1 2 3\n", "poses", "no TUM trajectory"),
         ("a.txt", "0 0 0 0 0 0 0 2\n1 0 0 0 0 0 0 1\n", "poses", "frame 0: its quaternion has length 2"),
         ("a.txt", "0 0 0 nan 0 0 0 1\n1 0 0 0 0 0 0 1\n", "poses", "NaN"),

@@ -356,6 +356,8 @@ def test_bad_arrays(frames, problem):
 def test_good_arrays():
     assert check_frames(np.full((1, 2, 2, 3), 51, dtype=np.uint8)).max() == pytest.approx(0.2)
     assert check_frames(np.full((1, 2, 2, 3), 1.0005)).max() == 1
+    frames = np.random.default_rng(0).random((1, 2, 2, 3), dtype=np.float32)
+    assert check_frames(frames) is frames  # large clips are not copied
 
 
 def test_unreadable_files(tmp_path):

@@ -113,6 +113,25 @@ def test_edges_far_and_mask_leave_pixels_out():
     assert len(frame_cloud(walls(mask=mask, edges=0), 2)) == 12 * 3
 
 
+@pytest.mark.parametrize("nothing", [0, -1, np.inf, np.nan])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_what_is_masked_needs_no_depth_and_cuts_no_edge(nothing, kind):
+    mask = np.zeros((3, 12, 16))
+    mask[:, 9:11, 2:14] = 1
+    whole = walls(mask=mask)
+    depth = whole.depth.copy()
+    depth[mask > 0] = nothing
+    holed = replace(whole, depth=kind(depth))
+    for frame in range(3):
+        np.testing.assert_array_equal(holed.confidence_of(frame), whole.confidence_of(frame))
+    np.testing.assert_array_equal(fuse(holed).positions, fuse(whole).positions)
+    empty = replace(holed, depth=np.full_like(depth, nothing), mask=np.ones_like(mask))
+    assert not empty.confidence_of(0).any()
+    depth[1, 0, 0] = nothing
+    with pytest.raises(InputError, match=r"^depth \(frame 1\): holds"):
+        replace(whole, depth=kind(depth)).depth_of(1)
+
+
 def test_confidence_falls_towards_an_edge():
     slope = np.repeat(np.linspace(1, 1.3, 16)[None, None], 12, axis=1)
     confidence = replace(walls(1), depth=slope).confidence_of(0)

@@ -70,6 +70,7 @@ def page(server: Any, artefacts: Path) -> Iterator[Page]:
 @pytest.fixture
 def renderer(page: Page) -> Callable[[bool], None]:
     def use(vue: bool) -> None:
+        page.js("() => { app.nodeOutputs = {}; }")  # of earlier runs, else shown on nodes of the same ids
         page.setting("Comfy.VueNodes.Enabled", vue)
 
     return use
@@ -176,6 +177,137 @@ def test_the_panel_speaks_chinese(page: Page, renderer: Any):
         page.shot("chinese")
     finally:
         page.language("en")
+
+
+@in_browser
+def test_settings_of_cache_method_speak_chinese(page: Page, renderer: Any):
+    """Those that come with the method, too."""
+    renderer(False)
+    page.open_template("try_it_now")
+    try:
+        page.language("zh")
+        page.replace("HeroPatch", "HeroMethod")
+        labels = "() => app.graph.nodes.find(n => n.type === 'HeroMethod').widgets.map(w => w.label)"
+        assert page.js(labels)[:4] == ["方法", "间隔", "预热", "收尾"]
+    finally:
+        page.language("en")
+
+
+def command(page: Page, name: str) -> None:
+    page.js("name => app.extensionManager.command.execute(name)", name)
+
+
+@in_browser
+@both_renderers
+def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
+    """It makes the nodes anew, and Nodes 2.0 keeps what it shows of them."""
+    renderer(vue)
+    page.open_template("try_it_now")
+    page.look_at("HeroPatch")
+    x, y = page.slider("tau", vue)
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x + 60, y, steps=6)
+    page.tab.mouse.up()
+    page.tab.mouse.click(1500, 930)
+    page.tab.wait_for_timeout(700)
+    assert page.widget("HeroPatch", "tau") > 0.3 and not page.panel().startswith("up to 1.74×")
+    for name, preset in (("Comfy.Undo", "balanced"), ("Comfy.Redo", "custom"), ("Comfy.Undo", "balanced")):
+        command(page, name)
+        found = "preset => app.graph.nodes.find(n => n.type === 'HeroPatch').widgets[0].value === preset"
+        page.tab.wait_for_function(found, arg=preset)
+    page.wait_for_panel("up to 1.74× faster")
+    page.set_widget("AetherSampler", "steps", 10)
+    page.wait_for_panel("of 10 steps")
+
+
+@in_browser
+@both_renderers
+def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open_template("try_it_now")
+    page.look_at("HeroPatch")
+    page.set_widget("AetherSampler", "steps", 1)
+    page.wait_for_panel("warm-up and cool-down take all 1 steps")
+    cut = """() => ["steps", "memory", "note"].filter(name => {
+        const line = document.querySelector(`.aether-hero-${name}`);
+        return line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
+    })"""
+    assert page.js(cut) == []
+
+
+@in_browser
+def test_the_strip_follows_the_theme(page: Page, renderer: Any):
+    renderer(False)
+    page.open_template("try_it_now")
+    page.wait_for_panel("steps")
+    same = """() => {
+        const strip = document.querySelector(".aether-hero-strip");
+        const [red, green, blue] = strip.getContext("2d").getImageData(1, 1, 1, 1).data;
+        return getComputedStyle(strip).color === `rgb(${red}, ${green}, ${blue})`;
+    }"""
+    try:
+        assert page.js(same)
+        page.setting("Comfy.ColorPalette", "light")
+        page.tab.wait_for_function(same, timeout=10_000)
+    finally:
+        page.setting("Comfy.ColorPalette", "dark")
+
+
+PROMOTE = """() => {
+    const chosen = app.graph.nodes.filter(node => ["HeroPatch", "AetherSampler"].includes(node.type));
+    const { subgraph, node } = app.graph.convertToSubgraph(new Set(chosen));
+    const hero = subgraph.nodes.find(found => found.type === "HeroPatch");
+    for (const name of ["preset", "tau"]) {
+        const slot = hero.inputs.find(input => input.widget?.name === name);
+        subgraph.addInput(name, slot.type).connect(slot, hero);
+    }
+    window.promoted = { hero, node };
+}"""
+
+
+@in_browser
+def test_promoted_settings_count(page: Page, renderer: Any):
+    """Those of the subgraph's node, whose values the node within does not have."""
+    renderer(False)
+    page.open_template("try_it_now")
+    page.js(PROMOTE)
+    said = "() => promoted.hero.widgets.find(found => found.name === 'hero_live').element.textContent"
+
+    def choose(name: str, value: Any) -> str:
+        change = "([n, v]) => { promoted.node.widgets.find(found => found.name === n).value = v; }"
+        page.js(change, [name, value])
+        page.tab.wait_for_timeout(1000)
+        return page.js(said)
+
+    assert choose("tau", 0.8).startswith("up to 1.74× faster")
+    assert "Preset balanced wins, not used: tau." in page.js(said)
+    assert choose("preset", "fast").startswith("up to 2.62× faster")
+    custom = choose("preset", "custom")
+    assert custom.startswith("up to 1.65× faster") and "Preset" not in custom
+
+
+@in_browser
+def test_a_report_goes_to_the_workflow_that_was_run(page: Page, renderer: Any, server: Any):
+    """Also where another one, with a node of the same id, is on the canvas when the run ends."""
+    renderer(False)
+    page.open_template("compare_with_and_without_hero")
+    page.open_template("try_it_now")
+    page.set_widget("AetherSampler", "steps", 40)
+    page.set_widget("AetherSampler", "seed", 31)
+    before = set(server.get("/history"))
+    page.tab.get_by_test_id("queue-button").click()
+    page.tab.wait_for_timeout(1000)
+    command(page, "Workspace.PreviousOpenedWorkflow")
+    shown = "kind => app.graph.nodes.some(node => node.type === kind)"
+    page.tab.wait_for_function(shown, arg="ImageStitch")
+    assert set(server.get("/history")) == before  # it still runs
+    while set(server.get("/history")) == before:
+        page.tab.wait_for_timeout(500)
+    page.tab.wait_for_timeout(1500)
+    assert "Last run" not in page.panel()
+    command(page, "Workspace.NextOpenedWorkflow")
+    page.wait_for_panel("Last run: 23 full / 17 cached")
 
 
 def neighbors(clip: np.ndarray) -> float:

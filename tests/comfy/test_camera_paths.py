@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,52 @@ def test_the_raymap_reads_back_through_aether_cameras(folders, nodes):
     assert np.abs(read["cameras"].poses - cameras["cameras"].poses).max() < 1e-5
     np.testing.assert_allclose(read["cameras"].fov_x, np.radians(75), rtol=1e-5)
     assert read["fps"] == 24
+
+
+def test_many_pictures_of_a_path_are_smaller_and_held_once(part):
+    cameras = part("nodes.cameras")
+    sizes = {frames: cameras._picture_size(frames) for frames in (1, 100, 101, 400, 2000, 10_000)}
+    assert sizes[1] == sizes[100] == (640, 480) and sizes[400] == (320, 240)
+    assert sizes[101] == (608, 456) and sizes[2000] == sizes[10_000] == (160, 120)
+    made = []
+
+    class Picture(np.ndarray):
+        pass
+
+    def drawn():
+        for level in (0, 51, 255):
+            picture = np.full((2, 4, 3), level, dtype=np.uint8).view(Picture)
+            made.append(weakref.ref(picture))
+            yield picture
+            del picture
+            assert sum(one() is not None for one in made) == 1  # which is about to be let go
+
+    image = part("nodes.types").color_image(drawn(), 3)
+    assert image.dtype == torch.float32 and image.shape == (3, 2, 4, 3)
+    assert image[:, 1, 3, 2].tolist() == pytest.approx([0, 0.2, 1])
+
+
+def test_cancel_stops_the_drawing(folders, nodes, part, monkeypatch):
+    """ComfyUI's Cancel arrives with the progress."""
+    import comfy.model_management
+    import comfy.utils
+
+    cameras, drawn = part("nodes.cameras"), []
+    draw = cameras.draw_path
+
+    def counted(*args: Any) -> Any:
+        drawn.append(args)
+        return draw(*args)
+
+    def cancelled(*args: Any, **more: Any) -> None:
+        raise comfy.model_management.InterruptProcessingException
+
+    raymap = nodes.AetherCamera(frames=17, width=96, height=64).args[1]
+    monkeypatch.setattr(cameras, "draw_path", counted)
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancelled)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        nodes.AetherCameras(raymap=raymap)
+    assert len(drawn) == 1
 
 
 def test_moves_follow_each_other(folders, nodes):
@@ -140,6 +187,33 @@ def test_saved_cameras_are_offered_and_load_again(folders, nodes, format):
     np.testing.assert_allclose(loaded["cameras"].fov_x, np.radians(45), rtol=1e-6)
     assert loaded["fps"] == (12 if format == "colmap" else 24)  # COLMAP has no rate
     assert picture.shape == (1, 320, 480, 3)
+
+
+def test_what_aether_save_depth_wrote_is_not_offered(folders, nodes):
+    nodes.AetherSaveDepth(depth=torch.ones(1, 2, 3, 3), filename_prefix="aether/depth")
+    assert list((folders / "output").rglob("depth.json"))
+    assert nodes.get("AetherLoadCameras").define_schema().inputs[0].options == ["none"]
+
+
+def test_the_pictures_size_in_names(folders, nodes):
+    value = nodes.AetherCamera(frames=9, width=96, height=64).args[0]
+    name = nodes.AetherSaveCameras(cameras=value, format="json", filename_prefix="%width%x%height%/c").args[0]
+    assert name.startswith("96x64/c_00001_")
+
+
+def test_a_model_is_read_anew_when_any_of_its_files_changes(folders, nodes):
+    value = nodes.AetherCamera(frames=9).args[0]
+    name = nodes.AetherSaveCameras(cameras=value, format="colmap", filename_prefix="aether/c").args[0]
+    state = nodes.get("AetherLoadCameras").fingerprint_inputs
+    given = {"file": f"{name}/images.txt [output]", "scale": 1.0, "fov": 60.0}
+    first = state(**given)
+    assert first == state(**given)
+    lenses = folders / "output" / name / "cameras.txt"
+    lenses.write_text(lenses.read_text().replace("PINHOLE 720", "PINHOLE 1440"))
+    assert first != state(**given)
+    lenses.unlink()
+    for changed in (given, given | {"file": None}):  # not there; linked, and not known yet
+        assert np.isnan(state(**changed))
 
 
 def test_a_file_of_another_program(folders, nodes):

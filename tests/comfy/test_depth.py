@@ -136,6 +136,12 @@ def test_names_that_are_taken(nodes, decoded, output, prefix):
     assert (folder / "depth_00001.exr").is_file()
 
 
+def test_the_pictures_size_in_names(nodes, decoded, output):
+    depth = torch.nn.functional.pad(decoded[1][:1], (0, 1), value=1)  # alpha is no color
+    name = nodes.AetherSaveDepth(depth=depth, filename_prefix="%width%x%height%/z").args[0]
+    assert name == f"{depth.shape[2]}x{depth.shape[1]}/z_00001_exr"
+
+
 def test_what_save_depth_refuses(nodes, decoded, output):
     picture, depth, _, edges, _, _ = decoded
     for message, given in {

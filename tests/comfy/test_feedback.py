@@ -50,6 +50,7 @@ def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, sc
         ("heun", "sgm_uniform", 4),
         ("euler_cfg_pp", "sgm_uniform", 4),
         ("euler_ancestral", "sgm_uniform", 4),
+        ("dpm_2_ancestral", "sgm_uniform", 4),  # its middle is the next step's beginning
     ],
 )
 def test_other_samplers_go_without(

@@ -165,7 +165,8 @@ def test_a_folder_without_its_parts(nodes, files, tmp_path):
         shutil.rmtree(bare)
 
 
-def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, monkeypatch, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn, torch.uint8])
+def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, monkeypatch, tmp_path, dtype):
     """With a stand-in of core's CLIP interface; the real encoder is too large for a test."""
     import comfy.sd
     from safetensors.torch import save_file
@@ -185,7 +186,8 @@ def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, mon
         comfy.sd, "load_clip", lambda paths, clip_type: asked.append(clip_type) or TextEncoder()
     )
     weights = tmp_path / "t5xxl.safetensors"
-    save_file({"shared.weight": torch.zeros(1), "encoder.final_layer_norm.weight": torch.zeros(1)}, weights)
+    zero = torch.zeros(1)
+    save_file({"shared.weight": zero.to(dtype), "encoder.final_layer_norm.weight": zero}, weights)
     model, _ = part("nodes.loading").load_parts(
         files.base / "diffusers" / "Tiny",
         vae=None,

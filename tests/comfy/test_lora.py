@@ -81,7 +81,9 @@ def loras(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [{}, {"lora_alpha": 8}, {"lora_alpha": 8, "use_rslora": True},
-                                   {"alpha_pattern": {"attn1.to_q": 1}}], ids=str)  # fmt: skip
+                                   {"alpha_pattern": {"attn1.to_q": 1}},
+                                   {"alpha_pattern": {"attn1.to_q": 32, "to_q": 1, "^.+_blocks.+to_v": 9}}],
+                         ids=str)  # fmt: skip
 def test_a_lora_of_diffusers_acts_as_in_diffusers(nodes, part, loras, miniature, predicted, ksampler, scale):
     peft = pytest.importorskip("peft")
     from diffusers import CogVideoXPipeline
@@ -111,6 +113,7 @@ def test_a_lora_of_diffusers_acts_as_in_diffusers(nodes, part, loras, miniature,
         "diffusion_model.{}",
         "base_model.model.{}",
         "lora_unet_{}",
+        "lora_unet__{}",
         "lora_transformer_{}",
     ],
 )
@@ -142,8 +145,55 @@ def test_a_lora_that_does_not_belong_is_refused(nodes, loras, miniature, core_mo
     refused(wide, f"^lora: style.safetensors {problem}")
     refused({"unet.down.lora_A.weight": torch.ones(2, 2)}, "^lora: nothing in style.safetensors belongs")
     refused(wide, "^model: is not Aether", core_model.model)
+    magnitude = {f"{name}.lora_magnitude_vector": torch.ones(1920)}
+    refused(wide | magnitude, "^lora: style.safetensors is a DoRA of PEFT")
     (loras / "style.safetensors").write_text("<!DOCTYPE html>")
     with pytest.raises(ValueError, match="^lora: style.safetensors cannot be read as a LoRA"):
+        nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
+
+
+PARTS = {
+    "diff": {"diff": (160, 160)},
+    "diff_b": {"diff_b": (160,)},
+    "set_weight": {"set_weight": (160, 160)},
+    "LoKr": {"lokr_w1": (4, 4), "lokr_w2": (40, 40)},
+    "LoKr in factors": {
+        "lokr_w1_a": (4, 2), "lokr_w1_b": (2, 4), "lokr_w2_a": (40, 2), "lokr_w2_b": (2, 40),
+    },
+    "LoHa": {"hada_w1_a": (160, 2), "hada_w1_b": (2, 160), "hada_w2_a": (160, 2), "hada_w2_b": (2, 160)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_other_kinds_than_lora_must_fit_too(nodes, loras, miniature, kind):
+    import comfy.lora
+    from safetensors.torch import save_file
+
+    def load(shapes):
+        tensors = {f"transformer_blocks.0.attn1.to_q.{part}": torch.ones(s) for part, s in shapes.items()}
+        save_file(tensors, loras / "style.safetensors")
+        return nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)[0]
+
+    patched = load(PARTS[kind])
+    ((key, patches),) = patched.patches.items()
+    weight = patched.model.state_dict()[key]
+    assert not torch.equal(comfy.lora.calculate_weight(patches, weight.clone(), key), weight)
+    problem = "^lora: style.safetensors (was made for another model|is damaged: the parts)"
+    for part, shape in PARTS[kind].items():
+        for dimension in range(len(shape)):
+            wrong = [2 * n if axis == dimension else n for axis, n in enumerate(shape)]
+            with pytest.raises(ValueError, match=problem):
+                load(PARTS[kind] | {part: wrong})
+
+
+def test_an_alpha_pattern_that_is_none_is_named(nodes, loras, miniature):
+    from safetensors.torch import save_file
+
+    noted = {"transformer.lora_alpha": 4, "transformer.alpha_pattern": {"to_q(": 2}}
+    tensors = {f"transformer.{key.removeprefix('diffusion_model.transformer.')}": value
+               for key, value in make_lora(miniature.model).items()}  # fmt: skip
+    save_file(tensors, loras / "style.safetensors", {"lora_adapter_metadata": json.dumps(noted)})
+    with pytest.raises(ValueError, match=r"^lora: .*its alpha_pattern 'to_q\(' is no regular expression"):
         nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
 
 

@@ -129,6 +129,16 @@ def test_cores_moge_nodes_take_the_geometry(nodes: Any, shot: Any):
         assert fov == pytest.approx(np.degrees(angle[0]), abs=1e-3)
 
 
+@pytest.mark.parametrize("nothing", [0.0, torch.inf, torch.nan])
+@pytest.mark.parametrize("node", ["AetherPointCloud", "AetherMesh", "AetherGeometry"])
+def test_masked_pixels_need_no_depth(nodes: Any, shot: Any, node: str, nothing: float):
+    """As Aether Save Depth takes them; an alpha channel is no color."""
+    depth = torch.cat([shot.inputs["depth"], torch.zeros(FRAMES, 64, 96, 1)], dim=-1)
+    depth[..., :3][shot.sky > 0.5] = nothing
+    given = shot.inputs | {"depth": depth, "mask": shot.sky}
+    assert shot.sky.any() and getattr(nodes, node)(**given).args
+
+
 def test_bad_input_names_the_input(nodes: Any, shot: Any):
     def refused(match: str, node: str = "AetherPointCloud", **changed: Any) -> None:
         with pytest.raises(ValueError, match=match):
@@ -150,7 +160,7 @@ def test_bad_input_names_the_input(nodes: Any, shot: Any):
         refused("^voxel_size: ", voxel_size=voxel_size)
     refused("^voxel_size: is too small", voxel_size=1e-5)
     for node in ("AetherPointCloud", "AetherMesh", "AetherGeometry"):
-        refused(r"^depth", node, depth=nan)
+        refused(r"^depth \(frame 1\): holds NaN", node, depth=nan, **({"frame": 1} if "Mesh" in node else {}))
         refused("nothing is left", node, mask=everything)
         refused("^far: nan", node, far=float("nan"))
         refused("^edges: ", node, edges=-1.0)

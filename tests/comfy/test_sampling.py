@@ -349,6 +349,13 @@ def test_no_steps_at_all(nodes, miniature, core_model, predicted, which):
     assert torch.equal(*results)
 
 
+def test_samplers_that_go_back_in_time_run_without(nodes, miniature, predicted, ksampler, caplog):
+    patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
+    result = ksampler(patched, predicted, steps=4, sampler="heunpp2")
+    assert torch.equal(result, ksampler(miniature.model, predicted, steps=4, sampler="heunpp2"))
+    assert "runs without HERO" in caplog.text
+
+
 @pytest.mark.parametrize("which", ["miniature", "core"])
 @pytest.mark.parametrize("hero_first", [True, False])
 def test_cores_easycache_and_hero_together(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from fractions import Fraction
+from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,6 +81,105 @@ def test_videos_bring_their_rate(nodes, miniature, clip, rate, asked, expected):
     video = InputImpl.VideoFromComponents(Types.VideoComponents(images=frames, frame_rate=Fraction(rate)))
     positive, _, _ = nodes.AetherReconstruct(vae=miniature.vae, video=video, fps=asked).args
     assert positive[0][1]["aether_fps"] == expected
+
+
+def film(count, seconds=0.0):
+    """(pictures, a lossless video of them): 24 a second, the first shown at ``seconds``."""
+    av = pytest.importorskip("av")
+    pictures = np.random.default_rng(0).integers(0, 256, (count, 32, 48, 3), dtype=np.uint8)
+    file = BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        stream = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = number + round(24 * seconds), Fraction(1, 24)
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode(None))
+    return torch.from_numpy(pictures) / 255, file.getvalue()
+
+
+@pytest.fixture
+def decoded(part, monkeypatch):
+    """How many frames of each video were decoded."""
+    from comfy_api.latest import InputImpl
+
+    clips, counts = part("aether.clips"), []
+    core, ours = InputImpl.VideoFromFile.get_components, clips.decode_video
+
+    def count_core(video):
+        parts = core(video)
+        counts.append(len(parts.images))
+        return parts
+
+    def count_ours(path, name):
+        counts.append(0)
+        for found in ours(path, name):
+            counts[-1] += 1
+            yield found
+
+    monkeypatch.setattr(InputImpl.VideoFromFile, "get_components", count_core)
+    monkeypatch.setattr(clips, "decode_video", count_ours)
+    return counts
+
+
+@pytest.mark.parametrize(
+    "kind, fps, expected",
+    [("file", "auto", [17]), ("file", "8", [49]), ("memory", "8", [79]), ("trimmed", "auto", [79]),
+     ("trimmed", "8", [79]), ("short", "8", [48]), ("late", "8", [0, 240])],
+)  # fmt: skip
+def test_of_a_long_video_only_what_is_needed_is_decoded(
+    nodes, part, miniature, tmp_path, decoded, monkeypatch, kind, expected, fps
+):
+    """And what becomes of it is the same as if all had been."""
+    from comfy_api.latest import InputImpl, Types
+
+    pictures, data = film(240, seconds=4 if kind == "late" else 0)
+    path = tmp_path / "film.mkv"
+    path.write_bytes(data)
+    window = {"trimmed": {"start_time": 1, "duration": 8}, "short": {"start_time": 8}}.get(kind, {})
+    video = InputImpl.VideoFromFile(BytesIO(data) if kind in ("memory", "late") else str(path), **window)
+    texts = []
+    monkeypatch.setattr(part("nodes.tasks"), "show_text", lambda node, text: texts.append(text))
+
+    def reconstruct(video):
+        return nodes.AetherReconstruct(vae=miniature.vae, video=video, fps=fps, width=48, height=32)[0][0][1]
+
+    found = reconstruct(video)
+    assert decoded == expected
+    # Core's reader turns the colors of a file a little off, ours does not.
+    images = pictures if kind == "file" else video.get_components().images
+    whole = Types.VideoComponents(images=images, frame_rate=Fraction(24))
+    wanted = reconstruct(InputImpl.VideoFromComponents(whole))
+    assert (found.pop("concat_latent_image") - wanted.pop("concat_latent_image")).abs().max() < 1e-5
+    assert found == wanted and texts[0] == texts[1]
+
+
+def test_a_trim_window_behind_the_end(nodes, miniature, tmp_path):
+    from comfy_api.latest import InputImpl
+
+    path = tmp_path / "film.mkv"
+    path.write_bytes(film(20)[1])
+    with pytest.raises(ValueError, match=r"^video: has no frames; .*trim window"):
+        nodes.AetherReconstruct(vae=miniature.vae, video=InputImpl.VideoFromFile(str(path), start_time=5))
+
+
+def test_what_a_resize_overshoots_is_cut_off(nodes, miniature):
+    import comfy.utils
+
+    checker = (torch.arange(32)[:, None] // 4 + torch.arange(48) // 4) % 2
+    image = checker.float().expand(17, 3, 32, 48)
+    large = comfy.utils.common_upscale(image, 96, 64, "bicubic", "disabled").movedim(1, -1)
+    assert large.min() < -0.1 and large.max() > 1.1
+    for name, field in (("AetherReconstruct", "video"), ("AetherPredict", "image")):
+        found, wanted = (
+            getattr(nodes, name)(vae=miniature.vae, **{field: pictures})[0][0][1]["concat_latent_image"]
+            for pictures in (large, large.clamp(0, 1))
+        )
+        assert torch.equal(found, wanted)
+    for wrong in (large * 2 - 1, large * 255):
+        with pytest.raises(ValueError, match=r"^video: values reach"):
+            nodes.AetherReconstruct(vae=miniature.vae, video=wrong)
 
 
 @pytest.mark.parametrize("shape", [(17, 80, 120, 3), (17, 200, 96, 3), (17, 64, 96, 4)])
@@ -231,7 +331,7 @@ def test_parts_of_two_task_nodes_do_not_mix(nodes, miniature, predicted, clip, k
         ("AetherPredict", {"image": torch.full((1, 64, 96, 3), float("nan"))}, "image: holds NaN"),
         ("AetherPredict", {"image": torch.full((1, 64, 96, 3), 255.0)}, "image: values reach"),
         ("AetherReconstruct", {"video": torch.rand(1, 64, 96, 3)}, "video: has a single frame"),
-        ("AetherReconstruct", {"video": torch.rand(0, 64, 96, 3)}, "video: "),
+        ("AetherReconstruct", {"video": torch.rand(0, 64, 96, 3)}, "video: has no frames"),
         ("AetherPlan", {"goal": torch.full((1, 64, 96, 3), -1.0)}, "goal: values reach"),
     ],
 )

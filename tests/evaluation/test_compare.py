@@ -266,7 +266,11 @@ def test_yes_and_no():
     assert tie.holds
     (none,) = summary.verdicts([row("hero", {}, 1.4, 0.01), row("fora", {}, 2.0, 0.04)], [1.5])
     assert not none.holds and none.line().startswith("no: 1.5x") and "no setting of HERO" in none.line()
-    assert "no (0 of 0)" in summary.claim([])
+    without_hero = [row("fora", {}, 1.76, 0.031)]
+    (absent,) = summary.verdicts(without_hero, [1.5])
+    assert "took no part" in absent.line() and "took no part" in summary.claim([absent])
+    (broken,) = summary.verdicts([replace(row("hero", {}, 2.0, 0.1), failed="why"), *without_hero], [1.5])
+    assert "no setting of HERO ran" in broken.line()
 
 
 def test_averages_weigh_tasks_alike():
@@ -314,6 +318,13 @@ def test_default_settings_reach_their_targets(model):
             assert any(target * 0.98 <= speed < target * 1.15 for speed in speeds), (label, target)
 
 
+def test_methods_that_reach_no_target_take_part_with_their_fastest_schedule():
+    found = contenders.default_contenders(AETHER, [4], [3.0])
+    assert {one.method for one in found} == {*contenders.METHODS, *PACKAGES}
+    (fora,) = contenders.fastest("fora", {"warmup": 1}, AETHER, [4])
+    assert fora.settings["interval"] >= 3
+
+
 def test_schedules_are_fitted_by_warm_up_in_every_phase_or_by_cool_down():
     (pair, *_) = contenders.fitted("fora", {}, 1.75, AETHER, [50])
     assert [(one.settings["interval"], one.settings["warmup"]) for one in pair] == [(2, 9), (2, 8)]
@@ -344,6 +355,8 @@ def test_survivors_and_thresholds_between():
     (between,) = search.between(ladder, [1.75])
     assert 0.1 < between.settings["threshold"] < 0.4
     assert search.between(MADE_UP, [1.75]) == []
+    fixed = row("hero", {k: v for k, v in ladder[0].contender.settings.items() if k != "threshold"}, 3, 0.1)
+    assert search.between([ladder[0], fixed], [1.75, 2.0]) == []
 
 
 def test_search_finds_the_truest(tmp_path):
@@ -386,15 +399,15 @@ SMALL = ["--scenes", "1", "--tasks", "planning", "--steps", "4", "--methods", "f
 def test_the_command(on_tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(*SMALL, "--dry-run") == 0
-    assert capsys.readouterr().out.startswith("4 runs: 2 unaccelerated ones")
+    assert capsys.readouterr().out.startswith("6 runs: 2 unaccelerated ones")
     assert run(*SMALL, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "no: 1.25x, reference sampler: no setting of HERO is this fast." in printed
+    assert "1.25x, reference sampler: HERO took no part." in printed
     assert (
         "### deterministic sampler" in printed and "sha256" in printed and "python -m evaluation" in printed
     )
     assert (out / "results.md").read_text().strip() == printed.strip()
-    assert len((out / "results.csv").read_text().splitlines()) == 5
+    assert len((out / "results.csv").read_text().splitlines()) == 7
     assert (out / "frontier.png").read_bytes()[:4] == b"\x89PNG"
     before = (out / "runs.jsonl").read_bytes()
     assert run(*SMALL, "--out", out) == 0

@@ -160,12 +160,12 @@ def test_on_a_model(model, batch):
     assert held <= 4 * 7 * batch * math.prod(GRID) * 64 * 4
 
 
-@pytest.mark.parametrize("text", ["refresh", "omit"])
-def test_the_error_is_that_of_heros_own_step(model, text):
+@pytest.mark.parametrize("text, shallow", [("refresh", "reuse"), ("omit", "reuse"), ("omit", "forecast")])
+def test_the_error_is_that_of_heros_own_step(model, text, shallow):
     """One cached step, the last: what HERO itself makes of it behind the last block, for every tau."""
     states, _, _ = record(model, 5)
     whole = (states[4][-1] - states[4][0]).norm()
-    hero = HeroConfig(text=text, seed=3)
+    hero = HeroConfig(text=text, shallow=shallow, seed=3)
     with hero_session(model, LayersConfig(hero, tokens=10_000), steps=5) as run:
         denoise(model, steps=5)
         found = run.method.analysis()

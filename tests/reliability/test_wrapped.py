@@ -14,10 +14,10 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline
 from diffusers.hooks import FirstBlockCacheConfig
 
-from hero_engine import ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
+from hero_engine import METHODS, ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
 from hero_engine.session import current_run
 
-from ..hero_engine.models import denoise, inputs, relative, tiny_transformer
+from ..hero_engine.models import denoise, inputs, relative, scheduler, tiny_transformer
 
 STEPS = 8
 CONFIGS = [HeroConfig(), HeroConfig(context="cached_kv", forecast="fitted")]
@@ -288,3 +288,57 @@ def test_blocks_that_somebody_compiles_around_hero_run_under_it():
     assert run.report.cached_steps > 0
     for number, block in enumerate(blocks):
         model.transformer_blocks[number] = block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_methods_inside_blocks_that_were_compiled_one_by_one(method):
+    model = tiny_transformer(3)
+    config = METHODS[method]()
+
+    def run():
+        with hero_session(model, config, STEPS, scheduler()) as session:
+            result = denoise(model, steps=STEPS)
+        assert session.report.records
+        return result
+
+    expected = run()
+    for number, block in enumerate(list(model.transformer_blocks)):
+        model.transformer_blocks[number] = torch.compile(block, backend="eager")
+    for _ in range(2):
+        assert relative(run(), expected) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("warm", [False, True])
+def test_compiled_callers_of_the_model(warm):
+    """What calls the model is traced: HERO is not passed by, and not baked in."""
+    model = tiny_transformer(3)
+    expected = accelerated(model, HeroConfig())
+    inner = model.forward
+    model.forward = torch.compile(inner, backend="eager")
+    if warm:
+        denoise(model, steps=1)
+    assert relative(accelerated(model, HeroConfig()), expected) < 1e-5
+    del model.forward
+    torch._dynamo.reset()
+    caller = torch.compile(lambda *args, **kwargs: model(*args, **kwargs), backend="eager")
+    if warm:
+        denoise(caller, steps=1)
+    with hero_session(model, HeroConfig(), STEPS) as run:
+        assert relative(denoise(caller, steps=STEPS), expected) < 1e-5
+    assert run.report.cached_steps > 0
+
+
+@pytest.mark.slow
+def test_compiling_under_hero_leaves_it_on():
+    model = tiny_transformer(4)
+    plain, expected = denoise(model, steps=STEPS), accelerated(model, HeroConfig())
+    run = apply_hero(model, HeroConfig(), STEPS)
+    for module in (*model.transformer_blocks, model):
+        module.compile(backend="eager")
+    assert relative(denoise(model, steps=STEPS), expected) < 1e-5
+    assert run.report.cached_steps > 0 and current_run(model) is run
+    remove_hero(model)
+    assert model._compiled_call_impl is not None and "compile" not in vars(model)
+    assert relative(denoise(model, steps=STEPS), plain) < 1e-5

@@ -28,6 +28,8 @@ OPTIONAL = {"camera", "before", "mask", "tau_blocks"}
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
+PREVIEW = 40
+"""By how much its preview makes an Aether Sampler of the templates' size taller."""
 
 every_workflow = pytest.mark.parametrize("name", WORKFLOWS)
 
@@ -146,6 +148,26 @@ def test_layout(name: str):
         x0, y0, x1, y1 = boxes[node["id"]]
         inside = [x <= x0 and y <= y0 and x1 <= x + w and y1 <= y + h for x, y, w, h in groups]
         assert any(inside) or node["type"] == "MarkdownNote", node["type"]
+
+
+@every_workflow
+def test_a_sampler_has_room_for_its_preview(name: str):
+    """Which makes it grow while it runs."""
+    groups = [group["bounding"] for group in WORKFLOWS[name]["groups"]]
+    for node in of_type(WORKFLOWS[name], "AetherSampler"):
+        x, _, _, bottom = rectangle(node)
+        ends = [top + height for left, top, width, height in groups if left <= x <= left + width]
+        assert min(end for end in ends if end >= bottom) >= bottom + PREVIEW
+
+
+@every_workflow
+def test_videos_play_at_the_rate_that_a_task_takes_off_its_clip(name: str):
+    workflow = WORKFLOWS[name]
+    tasks = of_type(workflow, "AetherReconstruct") + of_type(workflow, "AetherLongClip")
+    if any(value(task, "fps") == "auto" for task in tasks):
+        for node in of_type(workflow, "CreateVideo"):
+            (fps,) = (slot for slot in node["inputs"] if slot["name"] == "fps")
+            assert fps["link"] is not None, node["id"]
 
 
 def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

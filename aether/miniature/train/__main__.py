@@ -23,7 +23,7 @@ from .data import Clips, load_clips
 from .decoder import FIRST_SCENE, train_decoder
 from .denoiser import load_transformer, new_transformer, train_denoiser
 from .latents import LatentClips, load_latents
-from .parallel import first_alone, join
+from .parallel import first_alone, join, own_device
 from .reconstructions import load_reconstructions
 from .state import begin_with
 
@@ -33,6 +33,7 @@ CODEC, DENOISER, DECODER = "autoencoder.safetensors", "denoiser.safetensors", "d
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
+    options.device = own_device(options.device)
     work = options.work
     stages = STAGES[STAGES.index(options.first) : STAGES.index(options.last) + 1]
     if options.bundled:

@@ -18,9 +18,16 @@ _PATIENCE = timedelta(hours=12)  # the first renders and encodes for long
 def join() -> int:
     """This process's number, 0 for the first; joins the others where torchrun started several."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        # gloo takes tensors of the CPU and of a GPU, also where processes share one.
+        dist.init_process_group("gloo", timeout=_PATIENCE)
     return int(os.environ.get("RANK", "0"))
+
+
+def own_device(device: str) -> str:
+    """The device of this process, of "cuda" the GPU of its number on this machine, over and over."""
+    if device != "cuda" or "LOCAL_RANK" not in os.environ:
+        return device
+    return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
 
 
 @contextmanager

@@ -1,0 +1,117 @@
+// Writes what web/graph.js, settings.js and runs.js say of small graphs, built as LiteGraph would hold them.
+import { pathToFileURL } from "node:url";
+
+const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
+const [{ valueOf, findRun }, { settingsOf }, { MODELS, PRESETS }, { Told, remember }] = await Promise.all(
+  ["graph", "settings", "cost", "runs"].map(load),
+);
+
+/** A graph of nodes {id, type, values, links: {input: [origin, slot]}, ...}; links within it, -10 being its border. */
+function graphOf(nodes, rootGraph) {
+  const links = [];
+  const graph = { rootGraph, nodes: [], getLink: (id) => links[id], links };
+  graph.getNodeById = (id) => graph.nodes.find((node) => node.id === id);
+  for (const { values = {}, links: wires = {}, ...node } of nodes) {
+    const widgets = Object.entries(values).map(([name, value]) => ({ name, value }));
+    const inputs = [...new Set([...Object.keys(values), ...Object.keys(wires)])].map((name) => {
+      if (!wires[name]) return { name, type: "INT", link: null, ...(name in values && { widget: { name } }) };
+      const [origin_id, origin_slot] = wires[name];
+      const id = links.push({ origin_id, origin_slot }) - 1;
+      return { name, type: "INT", link: id, ...(name in values && { widget: { name } }) };
+    });
+    graph.nodes.push({ mode: 0, outputs: [], ...node, graph, widgets, inputs });
+  }
+  return graph;
+}
+
+const node = (graph, id) => graph.getNodeById(id);
+
+function switches(on, wires = {}) {
+  const graph = graphOf([
+    { id: 1, type: "PrimitiveInt", values: { value: 20 } },
+    { id: 2, type: "PrimitiveInt", values: { value: 8 } },
+    { id: 3, type: "ComfySwitchNode", values: { switch: on }, links: { on_false: [2, 0], on_true: [1, 0], ...wires } },
+    { id: 4, type: "AetherSampler", values: { steps: 0 }, links: { steps: [3, 0] } },
+  ]);
+  return valueOf(node(graph, 4), "steps") ?? null;
+}
+
+function valueBehind(type, values, links) {
+  const graph = graphOf([
+    { id: 1, type, values, links },
+    { id: 2, type: "AetherSampler", values: { steps: 0 }, links: { steps: [1, 0] } },
+  ]);
+  return valueOf(node(graph, 2), "steps") ?? null;
+}
+
+const HERO = { preset: "balanced", ...PRESETS.balanced, storage: "model" };
+
+/** HERO Patch in a subgraph, within another where `nested`, its settings promoted to the outermost node. */
+function promoted(values, nested = false) {
+  const names = Object.keys(values);
+  const wires = Object.fromEntries(names.map((name, slot) => [name, [-10, slot]]));
+  const root = graphOf([{ id: 7, type: "outer", values }]);
+  const inner = graphOf([{ id: 2, type: "HeroPatch", values: HERO, links: wires }], root);
+  const holder = nested ? graphOf([{ id: 5, type: "inner", values: HERO, links: wires }], root) : root;
+  if (nested) {
+    node(holder, 5).inputs = node(holder, 5).inputs.filter((slot) => names.includes(slot.name));
+    node(holder, 5).inputs.sort((a, b) => names.indexOf(a.name) - names.indexOf(b.name));
+    node(holder, 5).subgraph = inner;
+    node(root, 7).subgraph = holder;
+  } else node(root, 7).subgraph = inner;
+  return settingsOf(node(inner, 2));
+}
+
+function wired(settings, source) {
+  const links = Object.fromEntries(Object.keys(source).map((name, index) => [name, [index + 10, 0]]));
+  const sources = Object.values(source).map((given, index) => ({ id: index + 10, ...given }));
+  const hero = { id: 2, type: "HeroPatch", values: { ...HERO, ...settings }, links };
+  return settingsOf(node(graphOf([hero, ...sources]), 2));
+}
+
+function told() {
+  let open;
+  const first = { name: "first" };
+  const second = { name: "second" };
+  const canvas = {};
+  const reports = new Told(() => open, (id) => canvas[id]);
+  remember("a", first);
+  open = second;
+  canvas["7:2"] = { workflow: "second" };
+  reports.keep("a", "7:2", "of the first"); // the second is on the canvas when the first has run
+  const strange = reports.of(canvas["7:2"]) ?? null;
+  open = first;
+  canvas["7:2"] = { workflow: "first, made anew by undo" };
+  const own = reports.of(canvas["7:2"]);
+  const other = reports.of({}) ?? null;
+  reports.keep("of another page", "7:2", "newer");
+  return [strange, own, other, reports.of(canvas["7:2"])];
+}
+
+/** A run whose steps, guidance and width come by wires that tell nothing. */
+function unknownRun() {
+  const wire = [{ id: 1, type: "SomeMath", values: { operation: "add" } }];
+  const hero = { id: 2, type: "HeroPatch", outputs: [{ type: "MODEL", links: [] }] };
+  const sampler = { id: 3, type: "KSampler", values: { steps: 20, cfg: 3 }, links: { steps: [1, 0], cfg: [1, 0] } };
+  const task = { id: 4, type: "AetherPredict", values: { width: 96, frames: "17" }, links: { width: [1, 0] } };
+  const graph = graphOf([...wire, hero, { ...sampler, links: { ...sampler.links, positive: [4, 0] } }, task]);
+  node(graph, 3).inputs.find((slot) => slot.name === "positive").type = "CONDITIONING";
+  node(graph, 2).outputs[0].links = [graph.links.push({ target_id: 3, target_slot: 0 }) - 1];
+  const { steps, batch, width, assumed } = findRun(node(graph, 2), MODELS);
+  return { steps, batch, width, assumed };
+}
+
+console.log(
+  JSON.stringify({
+    switches: [switches(true), switches(false), switches(true, { on_true: [3, 0] })],
+    primitive: valueBehind("PrimitiveInt", { value: 12 }),
+    other: valueBehind("SomeMath", { value: 12 }),
+    promoted: promoted({ preset: "custom", tau: 0.8, interval: 3 }),
+    nested: promoted({ preset: "custom", tau: 0.8 }, true),
+    overruled: promoted({ tau: 0.8, interval: 2 }),
+    unknownTau: wired({ preset: "custom" }, { tau: { type: "SomeMath", values: { value: 1 } } }),
+    unknownPreset: wired({}, { preset: { type: "SomeMath", values: { value: 1 } } }),
+    unknownRun: unknownRun(),
+    told: told(),
+  }),
+);
