@@ -194,6 +194,7 @@ def test_the_model_before_is_gone_when_the_next_is_measured(monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["bfloat16", "float8, offload"])
+@pytest.mark.slow
 def test_a_whole_run_takes_what_is_foretold(way):
     import torch
 

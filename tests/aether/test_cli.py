@@ -173,6 +173,7 @@ def test_plan_between_two_pictures(tmp_path, pictures, capsys):
     assert "note: image: " in printed and "note: goal: transparent" in printed
 
 
+@pytest.mark.slow
 def test_a_model_from_a_folder_is_the_same_model(tmp_path):
     # The prompt's file holds bfloat16.
     model = replace(build(), prompt_embeds=build().prompt_embeds.bfloat16().float())
@@ -321,6 +322,7 @@ def test_folders_are_replaced_only_when_asked_and_only_if_they_hold_a_run(plain,
 
 @pytest.mark.parametrize("command", ["reconstruct", "compare"])
 @pytest.mark.parametrize("moment", ["denoising", "writing"])
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt

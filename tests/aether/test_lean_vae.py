@@ -100,6 +100,7 @@ def test_it_takes_at_most_half_the_memory(tiny, tmp_path):
     assert peak_of_decoding(build().vae, tiny) < peak_of_decoding(plain, tiny) / 2
 
 
+@pytest.mark.slow
 def test_what_encoding_and_decoding_take_is_foretold(tiny):
     from torch._subclasses.fake_tensor import FakeTensorMode
 

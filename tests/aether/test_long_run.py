@@ -178,6 +178,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model,
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.slow
 def test_a_changed_setting_or_model_starts_afresh(model, video, clip, tmp_path):
     work = tmp_path / "work"
 
@@ -289,6 +290,7 @@ def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
     assert same_files(tmp_path / "plain", tmp_path / "long")
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from them")):
         with monkeypatch.context() as patched:

@@ -98,6 +98,7 @@ needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="traini
 
 
 @needs_muon
+@pytest.mark.slow
 def test_autoencoder_goes_on_where_it_stopped(
     clips: data.Clips, codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,6 +314,7 @@ def test_the_decoder_is_measured_against_the_clip_it_is_given(
 
 
 @needs_muon
+@pytest.mark.slow
 def test_decoder_goes_on_where_it_stopped(
     clips: data.Clips,
     codec: Path,

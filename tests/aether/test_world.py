@@ -182,6 +182,7 @@ def test_bands_do_not_change_a_pixel(monkeypatch):
     assert np.allclose(render(scene, 1, 40, 60).rgb, whole.rgb, atol=2e-3)  # BLAS rounds by batch
 
 
+@pytest.mark.slow
 def test_worlds_keep_the_camera_out_of_things():
     for seed in range(12):
         clip = render(random_scene(seed), frames=6, height=16, width=24, fps=1, samples=1)

@@ -88,6 +88,7 @@ def test_it_changes_cached_runs_only(nodes, miniature, core_model, predicted, ks
     assert torch.equal(run(feedback=1.0), whole)
 
 
+@pytest.mark.slow
 def test_the_miniature_is_truer_with_it(nodes, miniature, clip):
     outputs = nodes.AetherReconstruct(vae=miniature.vae, video=clip, height=64, width=96, seed=5).args
     task = dict(zip(("positive", "negative", "latent"), outputs, strict=True))

@@ -92,6 +92,7 @@ def task(nodes, vae, name, clip):
         slow("AetherPredict", MUCH),
     ],
 )
+@pytest.mark.slow
 def test_a_graph_with_aether_sampler(alike, nodes, clip, name, room):
     def work(model, vae):
         patched = nodes.HeroPatch(model=model)[0]

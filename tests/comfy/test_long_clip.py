@@ -96,6 +96,7 @@ def test_outputs_fit_the_other_nodes(nodes, miniature, film, temp):
     assert result.depth.min() >= 1 and torch.isfinite(result.depth).all()
 
 
+@pytest.mark.slow
 def test_hero_begins_anew_in_every_window(nodes, hero_left, part, miniature, film, temp):
     fast = nodes.HeroPatch(model=miniature.model, preset="custom", warmup=1, cooldown=0)[0]
     result = long_clip(nodes, miniature, film, model=fast, steps=4)
@@ -148,6 +149,7 @@ def test_a_stopped_run_goes_on_from_finished_windows(nodes, miniature, film, tem
 
 
 @pytest.mark.parametrize("change", ["seed", "steps", "model", "video", "scheduler"])
+@pytest.mark.slow
 def test_other_inputs_do_not_go_on_from_them(nodes, miniature, film, temp, change):
     import comfy.model_management
 

@@ -239,6 +239,7 @@ def hooked(model, task, strengths):
     return model, SimpleNamespace(positive=positive, negative=task.negative, latent=task.latent)
 
 
+@pytest.mark.slow
 def test_a_lora_whose_strength_changes_drops_what_was_cached(nodes, part, case, ksampler):
     plain = ksampler(case.model, case.task)
     counts = []

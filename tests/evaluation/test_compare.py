@@ -302,6 +302,7 @@ def test_the_report_shows_all_rows():
     assert undominated([(1, 0.1), (2, 0.05), (3, 0.3), (2.5, 0.4)]) == [(2, 0.05), (3, 0.3)]
 
 
+@pytest.mark.slow
 def test_default_settings_reach_their_targets(model):
     assert contenders.shape_of(model).grid == (5, 2, 3)
     shape, steps = AETHER, [30, 50]
@@ -420,6 +421,7 @@ def test_the_command(on_tiny, tmp_path, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_interrupted_keeps_what_there_is(on_tiny, tmp_path, monkeypatch, capsys):
     calls = []
 

@@ -13,6 +13,7 @@ def run(*arguments):
     return cli.main(["layers", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_table_files_and_picture(tmp_path, capsys):
     from aether.miniature import build, random_scene, render
     from aether.sampling import sample
