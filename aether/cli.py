@@ -124,6 +124,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
+    from hero_engine.cost_cli import ratio
+
     model = command.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -184,7 +186,7 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     hero.add_argument("--hero", default="balanced", metavar="PRESET|off", help="preset, or off")
     hero.add_argument("--tau", type=_count_or_share, help="shallow blocks: a count, or a share such as 0.5")
     hero.add_argument("--interval", type=int, help="a full step at least every so many steps")
-    hero.add_argument("--ratio", type=_ratio, help="share of tokens refreshed on cached steps, such as 1/6")
+    hero.add_argument("--ratio", type=ratio, help="share of tokens refreshed on cached steps, such as 1/6")
     hero.add_argument("--threshold", type=float, help="drift that calls for a full step; 0: fixed interval")
     hero.add_argument("--warmup", type=_count_or_share, help="leading full steps: a count, or a share")
     hero.add_argument("--cooldown", type=_count_or_share, help="trailing full steps: a count, or a share")
@@ -716,12 +718,3 @@ def _patch(text: str) -> tuple[int, ...]:
 def _count_or_share(text: str) -> int | float:
     """A count like "21", or a share like "0.5"."""
     return int(text) if text.lstrip("+-").isdecimal() else float(text)
-
-
-def _ratio(text: str) -> float:
-    """A number like "0.1667", or a fraction like "1/6"."""
-    numerator, slash, denominator = text.partition("/")
-    try:
-        return float(numerator) / float(denominator) if slash else float(numerator)
-    except ZeroDivisionError:
-        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None

@@ -196,10 +196,9 @@ class RunReport:
         counts = f"{self.full_steps} full / {self.cached_steps} cached steps"
         if self.half_steps:
             counts += f", {self.half_steps} of them with one branch left out"
-        miscounted = [self._miscounted()] if self._miscounted() else []
         if self.nothing_reused:
             nothing = f"{self.config.name}: {counts}. Nothing was reused: {self._why_nothing()}."
-            return "\n".join([nothing, *miscounted])
+            return "\n".join([nothing, *self._miscounted()])
         where = {"model": "", "float8": " in float8", "host": " on the host"}[self.config.storage]
         lines = [
             f"{self.config.name}: {counts}, {self.measured_speedup:.2f}x measured in the model "
@@ -212,15 +211,16 @@ class RunReport:
             lines.append(
                 f"Memory ran out: the caches were freed, {self.memory_failures} forwards computed without."
             )
-        return "\n".join([*lines, *miscounted])
+        return "\n".join([*lines, *self._miscounted()])
 
-    def _miscounted(self) -> str:
-        """What to say where another number of steps ran than the settings were told."""
+    def _miscounted(self) -> list[str]:
+        """A line where another number of steps ran than the settings were told."""
         told = self.counts.planned_steps
         counted = isinstance(self.config.warmup, float) or self.config.cooldown
         if told is None or told == self.steps or not counted:
-            return ""
-        return f"{self.steps} steps ran, of {told} that were told: warm-up and cool-down are those of {told}."
+            return []
+        ran = f"{self.steps} steps ran, of {told} that were told"
+        return [f"{ran}: warm-up and cool-down are those of {told}."]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

@@ -160,14 +160,11 @@ class HeroRun:
             raise ConfigError("weights", f"{parts} cannot be those of equal parts of a batch of {call.batch}")
         signature = call.signature, self._branch_adapters
         call = replace(call, signature=signature, weights=self._branch_weights)
-        latent = self._adapter.read_latent(args, kwargs)
         self._enter_step(call.timestep)
-        if self._is_other(latent):
-            # A run that was stopped in its first step, or tiles: in the next step that cannot be told.
-            self._branches.clear()
-            self._mixed = True
+        if self._branch_name is None:
+            self._compare_first(args, kwargs)
         if not self._in_pass:
-            self._in_pass, self._first = True, latent.clone()
+            self._in_pass = True
             self.reports.append(RunReport(self.config, self._counts, call.shape, call.batch))
         name = self._name_call()
         watch = Stopwatch(call.device)
@@ -230,11 +227,16 @@ class HeroRun:
         for report in self.reports:
             report.settle()
 
-    def _is_other(self, latent: Tensor) -> bool:
-        """Whether the first step is asked for with another latent than before, by callers without names."""
-        if self._first is None or self._branch_name is not None:
-            return False
-        return latent.shape != self._first.shape or not torch.equal(latent, self._first)
+    def _compare_first(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let nothing of the first step be reused where callers without names ask with several latents.
+
+        That is a run after one that was stopped in it, or tiles: in the next step it cannot be told.
+        """
+        if not self._in_pass:
+            self._first = self._adapter.read_latent(args, kwargs).clone()
+        elif self._first is not None and _differ(self._adapter.read_latent(args, kwargs), self._first):
+            self._branches.clear()
+            self._mixed = True
 
     def _enter_step(self, timestep: float) -> None:
         if timestep > self._timestep:
@@ -313,3 +315,7 @@ class HeroRun:
             watch=watch,
         )
         self.report.add(record, self.cached_bytes)
+
+
+def _differ(latent: Tensor, other: Tensor) -> bool:
+    return latent.shape != other.shape or not torch.equal(latent, other)

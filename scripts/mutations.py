@@ -54,7 +54,7 @@ MUTATIONS = (
     Mutation(
         "a run goes on with what one cached that was stopped in its first step",
         "hero_engine/run.py",
-        "return latent.shape != self._first.shape or not torch.equal(latent, self._first)",
+        "return latent.shape != other.shape or not torch.equal(latent, other)",
         "return False",
         (f"{SESSION}::test_what_a_run_cached_that_was_stopped_in_its_first_step_is_not_used",),
     ),

@@ -167,15 +167,13 @@ def fitted(
     """
     # Other packages may count their steps a little otherwise: they get the tolerance as a margin.
     enough = target if method in PACKAGES else target * TOLERANCE
-    name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
     for interval in INTERVALS:
-        named = (Contender(method, {**settings, "interval": interval, name: amount}) for amount in amounts)
-        schedules = [one for one in named if _is_valid(one, shape)]
+        schedules = _schedules(method, {**settings, "interval": interval}, shape)
         # A longer warm-up or cool-down is never faster.
         longest = bisect.bisect_left(
             schedules, True, key=lambda one: predicted_speedup(one, shape, steps) >= enough
         )
-        phases = interval if name == "warmup" else 1
+        phases = 1 if "warmup" in settings else interval
         if found := schedules[longest : longest + phases]:
             yield found
 
@@ -184,13 +182,17 @@ def fastest(
     method: str, settings: dict[str, Any], shape: ModelShape, steps: Sequence[int]
 ) -> list[Contender]:
     """A method's fastest fixed schedule, which may reach no target; none where no schedule is valid."""
-    name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
-    shortest = []
+    shortest: list[Contender] = []
     for interval in INTERVALS:
-        spaced = {**settings, "interval": interval}
-        named = (Contender(method, {**spaced, name: amount}) for amount in reversed(amounts))
-        shortest += itertools.islice((one for one in named if _is_valid(one, shape)), 1)
+        shortest += _schedules(method, {**settings, "interval": interval}, shape)[-1:]
     return [max(shortest, key=lambda one: predicted_speedup(one, shape, steps))] if shortest else []
+
+
+def _schedules(method: str, settings: dict[str, Any], shape: ModelShape) -> list[Contender]:
+    """The valid ones by falling cool-down, or by falling warm-up where the settings have none."""
+    name, amounts = ("cooldown", COOLDOWNS) if "warmup" in settings else ("warmup", WARMUPS)
+    named = (Contender(method, {**settings, name: amount}) for amount in amounts)
+    return [one for one in named if _is_valid(one, shape)]
 
 
 def _is_valid(contender: Contender, shape: ModelShape) -> bool:

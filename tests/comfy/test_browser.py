@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,17 @@ def test_a_json_dropped_on_the_canvas_opens(page: Page, renderer: Any):
     page.assert_sound("try_it_now")
 
 
+@contextmanager
+def tau_dragged(page: Page, vue: bool) -> Iterator[None]:
+    """HERO Patch's slider, moved up and held by the mouse for the time of the context."""
+    x, y = page.slider("tau", vue)
+    page.tab.mouse.move(x, y)
+    page.tab.mouse.down()
+    page.tab.mouse.move(x + 60, y, steps=6)
+    yield
+    page.tab.mouse.up()
+
+
 @in_browser
 @both_renderers
 def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, renderer: Any, vue: bool):
@@ -102,14 +114,10 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
     page.look_at("HeroPatch")
     assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n2.9 MB")
     assert page.widget("HeroPatch", "preset") == "balanced"
-    x, y = page.slider("tau", vue)
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x + 60, y, steps=6)
-    page.tab.wait_for_timeout(150)
-    held = page.panel()
-    page.shot(f"dragging_{'nodes2' if vue else 'classic'}")
-    page.tab.mouse.up()
+    with tau_dragged(page, vue):
+        page.tab.wait_for_timeout(150)
+        held = page.panel()
+        page.shot(f"dragging_{'nodes2' if vue else 'classic'}")
     tau = page.widget("HeroPatch", "tau")
     assert tau > 0.3
     assert 1.5 < float(held.removeprefix("up to ").split("×")[0]) < 1.735
@@ -204,11 +212,8 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     renderer(vue)
     page.open_template("try_it_now")
     page.look_at("HeroPatch")
-    x, y = page.slider("tau", vue)
-    page.tab.mouse.move(x, y)
-    page.tab.mouse.down()
-    page.tab.mouse.move(x + 60, y, steps=6)
-    page.tab.mouse.up()
+    with tau_dragged(page, vue):
+        pass
     page.tab.mouse.click(1500, 930)
     page.tab.wait_for_timeout(700)
     assert page.widget("HeroPatch", "tau") > 0.3 and not page.panel().startswith("up to 1.74×")
