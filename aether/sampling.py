@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -49,14 +49,17 @@ class Branch(Protocol):
     def __call__(self, name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]: ...
 
 
-class Accelerated(Protocol):
-    """What a session may give, as ``hero_engine.HeroRun`` is one.
+class Acceleration(Protocol):
+    """What may run on the transformer, as ``hero_engine.HeroRun`` does.
 
     Attributes:
         branch: stands around passes.
     """
 
     branch: Branch
+
+    def begin_pass(self, scheduler: Any, steps: int) -> None:
+        """A run of so many steps begins, with this scheduler."""
 
     def needs_all(self, timestep: float) -> bool:
         """Whether no pass should be left out of the step."""
@@ -97,12 +100,12 @@ def sample(
         fps: frames per second of the clip: 8, 10, 12, 15 or 24.
         generator: the one already given to ``condition``. Without it torch's global generator is used.
         session: a context manager that is entered around the loop only and left whatever happens, such as
-            ``hero_engine.hero_session(...)``. Where it gives an object with the methods of
-            :class:`Accelerated`, as that does, passes run inside ``branch(name, weights=...)``, which tells
-            what each part of the batch weighs in the guided answer. The name is None, or where passes may be
-            left out "unconditional" and "conditional": they then do not run as one batch but one by one, so
-            that what is cached of one stays apart from the other, and none is left out of a step that
-            ``needs_all``.
+            ``hero_engine.hero_session(...)``. A HERO session that is on the transformer already, also by
+            ``apply_hero``, is found there and need not be given. Under such an :class:`Acceleration`, passes
+            run inside ``branch(name, weights=...)``, which passes what each part of the batch weighs in the
+            guided answer. The name is None, or where passes may be left out "unconditional" and
+            "conditional": they then run one by one and not as one batch, so that what is cached of one stays
+            apart from the other, and none is left out of a step that ``needs_all``.
         callback: called after every step; returning False ends the run.
 
     Returns:
@@ -131,7 +134,9 @@ def sample(
     # Steps whose unconditional pass may be left out.
     spared = [not guided or strength - 1 <= tolerance for strength in strengths]
     with nullcontext() if session is None else session as entered:
-        run = entered if hasattr(entered, "needs_all") else None
+        run = entered if hasattr(entered, "begin_pass") else acceleration_on(model.transformer)
+        if run is not None:
+            run.begin_pass(scheduler, len(places))
         branch = _unnamed if run is None else run.branch
         apart = run is not None and True in spared and False in spared
         for index, timestep in enumerate(timesteps):
@@ -149,6 +154,15 @@ def sample(
             if callback and callback(StepInfo(index, steps, place, latent, predicted)) is False:
                 raise SamplingStopped(index + 1, steps)
     return latent
+
+
+def acceleration_on(transformer: torch.nn.Module) -> Acceleration | None:
+    """What accelerates a transformer, however it was put there; None where nothing does.
+
+    It stands where torch looks for what to call in a module's stead (``hero_engine/install.py``).
+    """
+    module = getattr(transformer, "_orig_mod", transformer)
+    return getattr(vars(module).get("_compiled_call_impl"), "run", None)
 
 
 def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:

@@ -19,6 +19,7 @@ from hero_engine import (
     HeroConfig,
     HeroRun,
     MethodConfig,
+    NoiseSchedule,
     TaylorSeerConfig,
     TocaConfig,
     WorldCacheConfig,
@@ -101,7 +102,8 @@ def _session(config: MethodConfig, optimizations: dict[str, Any] | None = None) 
         with ExitStack() as stack:
             if optimizations is not None:
                 stack.enter_context(optimize(model, **optimizations))
-            run = stack.enter_context(hero_session(model, config, steps, make_scheduler("ddim")))
+            noise = NoiseSchedule.of(make_scheduler("ddim"))
+            run = stack.enter_context(hero_session(model, config, steps, noise))
             yield Attached(lambda: run.report.records[-1].reason.full, run)
 
     return Contender(attach, config)

@@ -50,6 +50,8 @@ _LAZY = {
     "report_png": "drawing",
 }
 
+__version__ = "0.1.0"
+
 __all__ = [
     "METHODS",
     "PRESETS",
@@ -81,3 +83,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

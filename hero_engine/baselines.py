@@ -7,9 +7,10 @@ gates, which are computed anew on every step. WorldCache predicts the model's ou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from .checks import choice, count_or_share, integer, integers, real
+from .amounts import Amount, amount
+from .checks import choice, integer, integers, real
 from .errors import ConfigError
 from .flops import ModelShape, Work, feed_forward_flops, linear_flops
 from .optional import present
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from .adapter import ModelAdapter
     from .methods.base import Method
 
-SCORES = ("value", "key", "random")
-FIRSTS = ("toca", "aggressive")
+Score = Literal["value", "key", "random"]
+First = Literal["toca", "aggressive"]
+SCORES: tuple[Score, ...] = get_args(Score)
+FIRSTS: tuple[First, ...] = get_args(First)
 
 
 class ModulesConfig(MethodConfig):
@@ -58,8 +61,8 @@ class ForaConfig(ModulesConfig):
 
     Args:
         interval: N, one full step in every N after the warm-up. 1 makes every step full.
-        warmup: leading full steps; an int counts steps, a float in (0, 1] is a share of the run's. FORA
-            itself has 1; the HERO paper compares with 4.
+        warmup: leading full steps: a count, or a share of the run's ("20%"). FORA itself has 1; the HERO
+            paper compares with 4.
         cooldown: trailing full steps, as warmup; 0 as published.
 
     Raises:
@@ -70,14 +73,14 @@ class ForaConfig(ModulesConfig):
     order = 0  # not a setting
 
     interval: int = 2
-    warmup: int | float = 4
-    cooldown: int | float = 0
+    warmup: Amount = 4
+    cooldown: Amount = 0
 
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
-            warmup=count_or_share("warmup", self.warmup, "steps"),
-            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
+            warmup=amount("warmup", self.warmup, "steps"),
+            cooldown=amount("cooldown", self.cooldown, "steps", low=0),
         )
 
 
@@ -97,15 +100,15 @@ class TaylorSeerConfig(ModulesConfig):
     name: ClassVar[str] = "TaylorSeer"
 
     interval: int = 2
-    warmup: int | float = 4
-    cooldown: int | float = 0
+    warmup: Amount = 4
+    cooldown: Amount = 0
     order: int = 1
 
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
-            warmup=count_or_share("warmup", self.warmup, "steps"),
-            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
+            warmup=amount("warmup", self.warmup, "steps"),
+            cooldown=amount("cooldown", self.cooldown, "steps", low=0),
             order=integer("order", self.order, 1, 4),
         )
 
@@ -134,10 +137,10 @@ class TocaConfig(MethodConfig):
     name: ClassVar[str] = "ToCa"
 
     interval: int = 2
-    warmup: int | float = 4
-    cooldown: int | float = 0
+    warmup: Amount = 4
+    cooldown: Amount = 0
     ratio: float = 0.1
-    score: str = "value"
+    score: Score = "value"
     staleness: float = 0.25
     bonus: float = 0.6
     taper: float = 0.0
@@ -146,8 +149,8 @@ class TocaConfig(MethodConfig):
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
-            warmup=count_or_share("warmup", self.warmup, "steps"),
-            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
+            warmup=amount("warmup", self.warmup, "steps"),
+            cooldown=amount("cooldown", self.cooldown, "steps", low=0),
             ratio=real("ratio", self.ratio, 0.0, 1.0, open_low=True),
             score=choice("score", self.score, SCORES),
             staleness=real("staleness", self.staleness, 0.0, 1e6),
@@ -210,7 +213,7 @@ class DucaConfig(TocaConfig):
     name: ClassVar[str] = "DuCa"
 
     interval: int = 3
-    first: str = "toca"
+    first: First = "toca"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,7 +245,7 @@ class WorldCacheConfig(MethodConfig):
 
     Args:
         interval: at least one full step in every `interval` steps after the warm-up; its n_max plus 1.
-        warmup: leading full steps, at least 3; an int counts steps, a float in (0, 1] is a share.
+        warmup: leading full steps, at least 3: a count, or a share of the run's ("20%").
         threshold: cached steps go on while the error that they were estimated to make, accumulated since the
             last full step, stays below it; above 0. Smaller is truer and slower.
         stable: share of the positions, the least bent, whose output is reused.
@@ -255,7 +258,7 @@ class WorldCacheConfig(MethodConfig):
 
     name: ClassVar[str] = "WorldCache"
     interval: int = 3
-    warmup: int | float = 10
+    warmup: Amount = 10
     cooldown: int = field(default=1, init=False)
     threshold: float = 0.2
     stable: float = 0.3
@@ -265,7 +268,7 @@ class WorldCacheConfig(MethodConfig):
     def __post_init__(self) -> None:
         self._set(
             interval=integer("interval", self.interval, 1, 1000),
-            warmup=count_or_share("warmup", self.warmup, "steps"),
+            warmup=amount("warmup", self.warmup, "steps"),
             threshold=real("threshold", self.threshold, 0.0, 1e6, open_low=True),
             stable=real("stable", self.stable, 0.0, 1.0),
             chaotic=real("chaotic", self.chaotic, 0.0, 1.0),

@@ -30,17 +30,6 @@ def real(field: str, value: Any, low: float, high: float, *, open_low: bool = Fa
     return number
 
 
-def count_or_share(field: str, value: Any, what: str, low: int = 1) -> int | float:
-    """An int counts `what`; a float is a share of them."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ConfigError(field, f"{value!r} is neither a count of {what} (int) nor a share of them (float)")
-    if isinstance(value, Integral):
-        return integer(field, value, low)
-    if value == low == 0:
-        return 0
-    return real(field, value, 0.0, 1.0, open_low=True)
-
-
 def choice(field: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(field, f"{value!r} is not one of {', '.join(map(repr, choices))}")

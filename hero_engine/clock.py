@@ -30,6 +30,12 @@ class Stopwatch:
     def stop(self) -> None:
         self._stop, self._stopped = self._mark()
 
+    def settle(self) -> None:
+        """Read the time once for all, and let go of the device's events."""
+        if self._started is not None:
+            self._start, self._stop = 0.0, self.seconds
+            self._started = self._stopped = None
+
     @property
     def seconds(self) -> float:
         if self._started is None or self._stopped is None:

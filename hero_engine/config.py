@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from .checks import choice, count_or_share, integer, integers, real
+from . import amounts
+from .amounts import Amount, amount
+from .checks import choice, integer, integers, real
 from .errors import ConfigError
 from .flops import ModelShape, Work, attention_flops, linear_flops
 from .settings import Counts, MethodConfig
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
     from .adapter import ModelAdapter
     from .methods.base import Method
 
-CONTEXTS = ("selected", "cached_kv")
-FORECASTS = ("linear", "quadratic", "fitted")
-TEXTS = ("refresh", "omit")
-SHALLOWS = ("reuse", "forecast")
-STORAGES = ("model", "float8", "host")
+Context = Literal["selected", "cached_kv"]
+Forecast = Literal["linear", "quadratic", "fitted"]
+Text = Literal["refresh", "omit"]
+Shallow = Literal["reuse", "forecast"]
+Storage = Literal["model", "float8", "host"]
+CONTEXTS: tuple[Context, ...] = get_args(Context)
+FORECASTS: tuple[Forecast, ...] = get_args(Forecast)
+TEXTS: tuple[Text, ...] = get_args(Text)
+SHALLOWS: tuple[Shallow, ...] = get_args(Shallow)
+STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 
 def _patch(value: Any) -> tuple[int, int, int]:
@@ -46,23 +53,23 @@ class HeroConfig(MethodConfig):
     """Settings of one HERO run (arXiv 2508.17588). Immutable; vary it with ``dataclasses.replace``.
 
     Args:
-        tau: shallow blocks that are refreshed on cached steps, the paper's threshold layer. An int counts
-            blocks, a float in (0, 1] is a share of the model's blocks. More is slower, and not always truer
-            (docs/comparison.md).
+        tau: shallow blocks that are refreshed on cached steps, the paper's threshold layer: a count (21), or
+            a share of the model's blocks as text ("50%", "1/2"). Higher is slower, and not always more
+            accurate (docs/comparison.md).
         interval: N, at least one full step in every N steps after the warm-up. 1 makes every step full.
         ratio: r in (0, 1], share of each patch that is refreshed on a cached step, rounded to whole tokens.
-            More is slower, and not always truer: the more with ``text="omit"``, whose tokens every token
-            attends to on full steps.
+            Higher is slower, and not always more accurate, least so with ``text="omit"``, whose tokens every
+            token attends to on full steps.
         threshold: 0 keeps the fixed interval. Above 0, cached steps go on only while the drift accumulated
             since the last full step (relative change of the residuals, see
             :class:`~hero_engine.schedule.Schedule`) stays below it; the interval remains the upper bound.
             n times the drift plus miss of a step, which the report shows, allows about n cached steps in a
             row; smaller is truer and slower.
         patch: (frames, rows, columns) of tokens from which ``ratio`` is sampled.
-        warmup: leading full steps. An int counts steps, a float in (0, 1] is a share of the run's steps.
+        warmup: leading full steps: a count (4), or a share of the run's steps ("5%").
         cooldown: trailing full steps, a count or a share as ``warmup``; 0 as published. The last steps decide
-            most of a run's error: a tenth of the steps here, in place of a longer warm-up, is several times
-            truer at the same speed (docs/comparison.md).
+            most of a run's error: a tenth of the steps here, in place of a longer warm-up, has a several
+            times lower error at the same speed (docs/comparison.md).
         seed: seed of the token sampling (0 to 2**63 - 1). The global random state is never used.
         context: what refreshed tokens attend to. ``"selected"``: the refreshed tokens only.
             ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; truer, but holds
@@ -91,30 +98,30 @@ class HeroConfig(MethodConfig):
 
     name: ClassVar[str] = "HERO"
 
-    tau: int | float = 0.5
+    tau: Amount = "50%"
     interval: int = 2
     ratio: float = 1 / 6
     threshold: float = 0.0
     patch: tuple[int, int, int] = (1, 2, 3)
-    warmup: int | float = 4
-    cooldown: int | float = 0
+    warmup: Amount = 4
+    cooldown: Amount = 0
     seed: int = 0
-    context: str = "selected"
-    forecast: str = "linear"
-    text: str = "refresh"
-    storage: str = "model"
-    shallow: str = "reuse"
+    context: Context = "selected"
+    forecast: Forecast = "linear"
+    text: Text = "refresh"
+    storage: Storage = "model"
+    shallow: Shallow = "reuse"
     feedback: float = 0.0
 
     def __post_init__(self) -> None:
         self._set(
-            tau=count_or_share("tau", self.tau, "blocks"),
+            tau=amount("tau", self.tau, "blocks"),
             interval=integer("interval", self.interval, 1, 1000),
             ratio=real("ratio", self.ratio, 0.0, 1.0, open_low=True),
             threshold=real("threshold", self.threshold, 0.0, 1e6),
             patch=_patch(self.patch),
-            warmup=count_or_share("warmup", self.warmup, "steps"),
-            cooldown=count_or_share("cooldown", self.cooldown, "steps", low=0),
+            warmup=amount("warmup", self.warmup, "steps"),
+            cooldown=amount("cooldown", self.cooldown, "steps", low=0),
             seed=integer("seed", self.seed, 0, 2**63 - 1),
             context=choice("context", self.context, CONTEXTS),
             forecast=choice("forecast", self.forecast, FORECASTS),
@@ -145,10 +152,6 @@ class HeroConfig(MethodConfig):
         """
         if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError("preset", f"{name!r} is not one of {', '.join(map(repr, PRESETS))}")
-        known = {field.name for field in fields(cls)}
-        for field in overrides:
-            if field not in known:
-                raise ConfigError(field, f"HERO has no such setting; it has {', '.join(sorted(known))}")
         return replace(PRESETS[name], **overrides)
 
     def resolve(self, blocks: int, steps: int | None = None) -> ResolvedConfig:
@@ -168,9 +171,14 @@ class HeroConfig(MethodConfig):
             )
         return ResolvedConfig(
             **vars(super().resolve(blocks, steps)),
-            tau=self.tau if isinstance(self.tau, int) else max(1, round(self.tau * blocks)),
+            tau=amounts.count(self.tau, blocks),
             tokens_per_patch=self._tokens_per_patch(),
         )
+
+    @property
+    def needs_noise(self) -> bool:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        return self.feedback > 0
 
     def check(self, shape: ModelShape) -> None:
         """See :class:`~hero_engine.settings.MethodConfig`."""
@@ -228,14 +236,14 @@ class HeroConfig(MethodConfig):
         return Hero(adapter, self, counts)
 
 
-_OWN = HeroConfig(tau=0.25, warmup=0.05, cooldown=0.1, shallow="forecast", text="omit", feedback=1.0)
+_OWN = HeroConfig(tau="25%", warmup="5%", cooldown="10%", shallow="forecast", text="omit", feedback=1.0)
 
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
     "paper": HeroConfig(text="omit"),
-    "paper-fast": HeroConfig(interval=3, warmup=0.2, text="omit"),
+    "paper-fast": HeroConfig(interval=3, warmup="20%", text="omit"),
     # Chosen by trials on the miniature (docs/comparison.md).
-    "quality": replace(_OWN, warmup=0.08, cooldown=0.2),
+    "quality": replace(_OWN, warmup="8%", cooldown="20%"),
     "balanced": _OWN,
-    "fast": replace(_OWN, interval=4, warmup=0.06),
+    "fast": replace(_OWN, interval=4, warmup="6%"),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import fields
 from typing import Any
 
 from . import METHODS
+from .amounts import fraction
 from .config import PRESETS, HeroConfig
 from .cost import aether_shape, format_prediction, predict
 from .errors import ConfigError
@@ -15,21 +15,13 @@ from .paper import TOLERANCE, figures, format_figures
 from .settings import MethodConfig
 
 
-def count_or_share(text: str) -> int | float:
-    """``"21"`` is a count, ``"0.5"`` a share."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
 def ratio(text: str) -> float:
-    """``"0.1667"`` or ``"1/6"``."""
-    numerator, slash, denominator = text.partition("/")
+    """``"0.1667"``, ``"1/6"`` or ``"17%"``."""
+    part = fraction(text.strip())
     try:
-        return float(numerator) / float(denominator) if slash else float(numerator)
-    except ZeroDivisionError:
-        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
+        return float(text) if part is None else float(part)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; use one such as 0.17, 1/6 or 17%") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -40,11 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--paper", action="store_true", help="check every FLOPs figure of the paper's tables")
     parser.add_argument("--method", default="hero", help=f"one of {', '.join(METHODS)} (hero)")
     parser.add_argument("--preset", help=f"HERO's settings to start from: {', '.join(PRESETS)} (paper)")
-    parser.add_argument("--tau", type=count_or_share, help="shallow blocks: a count, or a share with a point")
+    parser.add_argument("--tau", help="shallow blocks: a count (21), or a share (50%%, 1/2)")
     parser.add_argument("--interval", type=int, help="N: a full step at least every N steps")
     parser.add_argument("--ratio", type=ratio, help="share of tokens computed, such as 1/6")
-    parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
-    parser.add_argument("--cooldown", type=count_or_share, help="trailing full steps: a count, or a share")
+    parser.add_argument("--warmup", help="leading full steps: a count (4), or a share (20%%)")
+    parser.add_argument("--cooldown", help="trailing full steps: a count, or a share")
     parser.add_argument("--context", help="selected or cached_kv")
     parser.add_argument("--forecast", help="linear, quadratic or fitted")
     parser.add_argument("--text", help="refresh or omit")
@@ -72,12 +64,7 @@ def _config(method: str, preset: str | None, given: dict[str, Any]) -> MethodCon
         return HeroConfig.preset("paper" if preset is None else preset, **given)
     if method not in METHODS:
         raise ConfigError("method", f"{method!r} is not one of {', '.join(METHODS)}")
-    kind = METHODS[method]
-    known = {field.name for field in fields(kind)}
-    for field in [*given, *(["preset"] if preset is not None else [])]:
-        if field not in known:
-            raise ConfigError(field, f"{kind.name} has no such setting; it has {', '.join(sorted(known))}")
-    return kind(**given)
+    return METHODS[method].from_dict(given if preset is None else {**given, "preset": preset})
 
 
 def _check_paper() -> int:

@@ -62,6 +62,11 @@ class Wrapped:
             return self._original(*args, **kwargs)
         return self._wrapper(self._original, args, kwargs)
 
+    @property
+    def run(self) -> Any:
+        """The owner's run, for samplers that look for it on the model (``aether/sampling.py``)."""
+        return getattr(self.owner, "run", None)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self._original, memo)
 

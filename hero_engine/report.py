@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .branches import BranchId
 from .clock import Stopwatch
 from .cost import cached_step_flops, full_step_flops, speedup_bound
 from .flops import ModelShape
@@ -22,7 +23,7 @@ class StepRecord:
 
     Attributes:
         timestep: the scheduler's timestep.
-        branch: the branch's name.
+        branch: which it is.
         reason: why the step was full, or "cached".
         tokens, refreshed: video tokens, and how many of them were computed in the blocks that ran.
         drift: how much changed; HERO: relative change of the shallow residual on the tokens computed, None
@@ -32,7 +33,7 @@ class StepRecord:
     """
 
     timestep: float
-    branch: str
+    branch: BranchId
     reason: Reason
     tokens: int
     refreshed: int
@@ -44,12 +45,13 @@ class StepRecord:
         """Read what is still on the device."""
         self.drift = None if self.drift is None else float(self.drift)
         self.missed = None if self.missed is None else float(self.missed)
+        self.watch.settle()
 
     def to_dict(self) -> dict[str, Any]:
         self.settle()
         return {
             "timestep": self.timestep,
-            "branch": self.branch,
+            "branch": str(self.branch),
             "full": self.reason.full,
             "reason": self.reason.value,
             "tokens": self.tokens,
@@ -119,9 +121,8 @@ class RunReport:
     @property
     def half_steps(self) -> int:
         """Steps that a named branch sat out, as guidance of scale 1 has no use for the unconditional one."""
-        # ComfyUI's batches are named by all their members.
         members = [
-            {name for record in records if "call " not in record.branch for name in record.branch.split()}
+            {name for record in records if record.branch.call == 1 for name in record.branch.members}
             for records in self._steps().values()
         ]
         return sum(names < set().union(*members) for names in members)
@@ -214,19 +215,18 @@ class RunReport:
         return "\n".join([*lines, *self._miscounted()])
 
     def _miscounted(self) -> list[str]:
-        """A line where another number of steps ran than the settings were told."""
-        told = self.counts.planned_steps
-        counted = isinstance(self.config.warmup, float) or self.config.cooldown
-        if told is None or told == self.steps or not counted:
+        """A line where another number of steps ran than was planned."""
+        planned = self.counts.planned_steps
+        counted = isinstance(self.config.warmup, str) or self.config.cooldown
+        if planned is None or planned == self.steps or not counted:
             return []
-        ran = f"{self.steps} steps ran, of {told} that were told"
-        return [f"{ran}: warm-up and cool-down are those of {told}."]
+        return [f"{self.steps} of {planned} planned steps ran: warm-up and cool-down are those of {planned}."]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return {
             "method": self.config.name,
-            "config": asdict(self.config),
+            "config": self.config.to_dict(),
             **asdict(self.counts),
             "blocks": self.shape.blocks,
             "video_tokens": self.shape.video_tokens,

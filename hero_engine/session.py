@@ -14,18 +14,20 @@ from torch import nn
 from .adapter import Forward, ModelAdapter
 from .cogvideox import CogVideoXAdapter
 from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
+from .config import HeroConfig
 from .errors import ConfigError
+from .foreign_caches import refuse_caches
 from .install import CALLS, Wrapped, Wrapper, installed_owner, without_replicas
-from .noise import NoiseSchedule
 from .run import HeroRun
+from .sampling import Sampling, is_pipeline
 from .settings import MethodConfig
 
 
 class _Installation:
     """A method on one model, from construction to `remove`."""
 
-    def __init__(self, adapter: ModelAdapter, config: MethodConfig, steps: int | None):
-        self.run = HeroRun(adapter, config, steps)
+    def __init__(self, adapter: ModelAdapter, run: HeroRun):
+        self.run = run
         keep_compiled = not self.run.method.inside_blocks
         with ExitStack() as undo:
             undo.callback(self.run.close)
@@ -69,55 +71,79 @@ def _uncompiled(model: nn.Module, original: Forward, args: tuple[Any, ...], kwar
     return model(*args, **kwargs)
 
 
-def _adapter_for(transformer: Any, config: Any, scheduler: Any) -> ModelAdapter:
+def _prepared(
+    model: Any, config: MethodConfig | str, steps: int | None, scheduler: Any
+) -> tuple[ModelAdapter, HeroRun]:
+    """What a method needs to be put on a model, all of it checked."""
+    adapter = _adapter_for(_transformer_of(model))
+    refuse_caches(adapter.model)
+    pipeline = model if is_pipeline(model) else None
+    if pipeline is not None and scheduler is not None:
+        raise ConfigError("scheduler", "the pipeline has its own; leave it out")
+    settings = _settings(config)
+    sampling = Sampling(pipeline, scheduler, steps, settings.needs_noise)
+    return adapter, HeroRun(adapter, settings, sampling)
+
+
+def _settings(config: Any) -> MethodConfig:
+    if isinstance(config, str):
+        return HeroConfig.preset(config)
     if not isinstance(config, MethodConfig):
         raise ConfigError(
-            "config", f"{type(config).__name__} is no method's settings; use HeroConfig or one of METHODS"
+            "config",
+            f"{type(config).__name__} is no method's settings; use a HeroConfig, the name of a preset, "
+            "or one of METHODS",
         )
-    adapter: ModelAdapter = (
-        ComfyCogVideoXAdapter(transformer)
-        if is_comfy_cogvideox(transformer)
-        else CogVideoXAdapter(transformer)
-    )
-    if getattr(adapter.model, "is_cache_enabled", False):
-        raise ConfigError(
-            "transformer", "diffusers' own cache is on it; call disable_cache() on it, or leave HERO off"
-        )
-    adapter.noise = None if scheduler is None else NoiseSchedule.of(scheduler)
-    return adapter
+    return config
+
+
+def _transformer_of(model: Any) -> Any:
+    return model.transformer if is_pipeline(model) else model
+
+
+def _adapter_for(transformer: Any) -> ModelAdapter:
+    if is_comfy_cogvideox(transformer):
+        return ComfyCogVideoXAdapter(transformer)
+    return CogVideoXAdapter(transformer)
 
 
 @contextmanager
 def hero_session(
-    transformer: Any, config: MethodConfig, steps: int | None = None, scheduler: Any = None
+    model: Any, config: MethodConfig | str, steps: int | None = None, scheduler: Any = None
 ) -> Iterator[HeroRun]:
-    """Accelerate a transformer with HERO, or another method, for the time of a ``with`` block.
+    """Accelerate a model with HERO, or another method, for the time of a ``with`` block.
 
     Whatever ends the block, an interrupt included, the model is called as before again and everything
     cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
 
     Args:
-        transformer: diffusers' ``CogVideoXTransformer3DModel``, or ComfyUI's own class of that name.
-        config: the settings: a :class:`~hero_engine.HeroConfig`, or those of another of ``METHODS``.
-        steps: number of denoising steps that really run, of video-to-video ``int(steps * strength)``; needed
-            where ``config.warmup`` is a share, for a ``config.cooldown``, and by methods that look at the end
-            of the run. Told more, a run has no cool-down; told fewer, it begins early.
-        scheduler: the pipeline's scheduler, or a :class:`~hero_engine.NoiseSchedule`; needed by HERO with
-            ``feedback``, as most presets have it.
+        model: a diffusers pipeline with a ``CogVideoXTransformer3DModel``, or that transformer itself, or
+            ComfyUI's own class of that name. With a pipeline nothing more is needed: its scheduler, steps and
+            guidance are read at the beginning of each pass.
+        config: the settings: a :class:`~hero_engine.HeroConfig`, the name of one of ``PRESETS``, or the
+            settings of another of ``METHODS``.
+        steps: for a transformer: number of denoising steps that really run, of video-to-video
+            ``int(steps * strength)``. Needed where ``config.warmup`` is a share, for a ``config.cooldown``,
+            and by methods that look at the end of the run, unless it can be read off ``scheduler``. Where
+            the scheduler runs another number, that counts, and a warning is logged. If it is too high, the
+            cool-down never starts; if too low, it starts early.
+        scheduler: for a transformer: the scheduler that runs it, read at the beginning of each pass, or a
+            :class:`~hero_engine.NoiseSchedule`; needed by HERO with ``feedback``, as most presets have it.
+            Where it turns out not to be the one that runs, error feedback is off and a warning is logged.
 
     Yields:
         the :class:`~hero_engine.HeroRun`; its ``report`` tells what was saved.
 
     Raises:
-        ConfigError: unsupported model, HERO already on the model, settings that do not fit it, or a scheduler
-            that is missing or of another kind.
+        ConfigError: unsupported model, HERO or a cache of diffusers already on it, settings that do not fit
+            it, or a scheduler that is missing or of another kind.
     """
-    adapter = _adapter_for(transformer, config, scheduler)
+    adapter, run = _prepared(model, config, steps, scheduler)
     if installed_owner(adapter.model) is not None:
         raise ConfigError(
             "transformer", "HERO is already on it; leave that session or call remove_hero first"
         )
-    installation = _Installation(adapter, config, steps)
+    installation = _Installation(adapter, run)
     try:
         yield installation.run
     finally:
@@ -125,9 +151,9 @@ def hero_session(
 
 
 def apply_hero(
-    transformer: Any, config: MethodConfig, steps: int | None = None, scheduler: Any = None
+    model: Any, config: MethodConfig | str, steps: int | None = None, scheduler: Any = None
 ) -> HeroRun:
-    """Put HERO on a transformer until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
+    """Put HERO on a model until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
 
     Each denoising run of the pipeline is a pass of its own. What is cached stays allocated between passes;
     prefer :func:`hero_session` where the run has a clear end. Applying again replaces the settings.
@@ -137,20 +163,26 @@ def apply_hero(
     Returns:
         the :class:`~hero_engine.HeroRun`, whose ``report`` is that of the latest pass.
     """
-    adapter = _adapter_for(transformer, config, scheduler)
-    config.start(adapter, config.resolve(len(adapter.blocks), steps))  # before the one there is taken off
-    remove_hero(transformer)
-    return _Installation(adapter, config, steps).run
+    adapter, run = _prepared(model, config, steps, scheduler)  # before the one there is taken off
+    remove_hero(model)
+    return _Installation(adapter, run).run
 
 
-def current_run(transformer: Any) -> HeroRun | None:
-    """The run of the session that is on a transformer, or of :func:`apply_hero`; None where there is none."""
-    owner = installed_owner(getattr(transformer, "_orig_mod", transformer))
+def current_run(model: Any) -> HeroRun | None:
+    """The run of the session that is on a transformer or a pipeline's, or of :func:`apply_hero`; None where
+    there is none."""
+    owner = _owner(model)
     return None if owner is None else owner.run
 
 
-def remove_hero(transformer: Any) -> None:
-    """Take HERO off a transformer and free what it cached. Does nothing where there is none."""
-    owner = installed_owner(getattr(transformer, "_orig_mod", transformer))
+def remove_hero(model: Any) -> None:
+    """Take HERO off a transformer or a pipeline's, and free what it cached. Does nothing without one."""
+    owner = _owner(model)
     if owner is not None:
         owner.remove()
+
+
+def _owner(model: Any) -> _Installation | None:
+    transformer = _transformer_of(model)
+    owner: _Installation | None = installed_owner(getattr(transformer, "_orig_mod", transformer))
+    return owner

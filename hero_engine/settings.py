@@ -7,18 +7,25 @@ make when a run starts. The session, the run and its report know no method by na
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import Field, dataclass
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from . import amounts
+from .amounts import Amount
 from .checks import integer
 from .errors import ConfigError
 from .flops import ModelShape, Work
-from .optional import present
 from .schedule import Schedule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Self
+
     from .adapter import ModelAdapter
     from .methods.base import Method
 
@@ -29,17 +36,12 @@ class Counts:
 
     Attributes:
         warmup, cooldown: number of leading and of trailing full steps.
-        planned_steps: number of denoising steps, None where it was not told.
+        planned_steps: number of denoising steps, None where it is not known.
     """
 
     warmup: int
     cooldown: int
     planned_steps: int | None
-
-
-def _steps_of(amount: int | float, steps: int | None) -> int:
-    """A count, or a share of the steps, as a count."""
-    return amount if isinstance(amount, int) else max(1, round(amount * present(steps)))
 
 
 class MethodConfig(ABC):
@@ -48,7 +50,7 @@ class MethodConfig(ABC):
     Attributes:
         name: of the method, for people.
         interval: at least one full step in every `interval` steps after the warm-up.
-        warmup: leading full steps; an int counts steps, a float is a share of the run's.
+        warmup: leading full steps: a count (4), or a share of the run's ("5%").
         cooldown: trailing full steps, as `warmup`, or 0.
         threshold: 0, or the bound that an adaptive method keeps; see its own settings.
         storage: where and how features are kept between steps: "model" (on the device, as they are), or what
@@ -59,10 +61,46 @@ class MethodConfig(ABC):
 
     name: ClassVar[str]
     interval: int
-    warmup: int | float
-    cooldown: int | float = 0
+    warmup: Amount
+    cooldown: Amount = 0
     threshold: float = 0.0
     storage: str = "model"
+
+    def __new__(cls, *values: Any, **settings: Any) -> Self:
+        """Refuse unknown settings with the same error as bad values."""
+        cls._check_names(settings)
+        return super().__new__(cls)
+
+    @classmethod
+    def setting_names(cls) -> tuple[str, ...]:
+        """Names of the settings, in the order of the dataclass."""
+        return tuple(field.name for field in fields(cls) if field.init)
+
+    @classmethod
+    def _check_names(cls, given: Iterable[str]) -> None:
+        known = cls.setting_names()
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
+                raise ConfigError(str(name), f"{cls.name} has no such setting; {hint}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name, ready for JSON; :meth:`from_dict` reads them back."""
+        values = {name: getattr(self, name) for name in self.setting_names()}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> Self:
+        """Settings as :meth:`to_dict` gives them; those that are left out have their defaults.
+
+        Raises:
+            ConfigError: an unknown name, a bad value, or no mapping at all (field ``"config"``).
+        """
+        if not isinstance(settings, Mapping):
+            raise ConfigError("config", f"{type(settings).__name__} is no mapping of settings to values")
+        cls._check_names(settings)
+        return cls(**settings)
 
     def _set(self, **checked: Any) -> None:
         """Store checked values in the frozen instance."""
@@ -81,13 +119,20 @@ class MethodConfig(ABC):
         """
         if steps is not None:
             steps = integer("steps", steps, 1)
-        elif isinstance(self.warmup, float):
+        elif isinstance(self.warmup, str):
             raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
         elif self.cooldown:
             raise ConfigError(
                 "steps", "needed because cooldown counts from the last; give the number of steps"
             )
-        return Counts(_steps_of(self.warmup, steps), _steps_of(self.cooldown, steps), steps)
+        # Without a number of steps neither is a share.
+        warmup, cooldown = (amounts.count(amount, steps or 0) for amount in (self.warmup, self.cooldown))
+        return Counts(warmup, cooldown, steps)
+
+    @property
+    def needs_noise(self) -> bool:
+        """Whether the method needs the noise schedule of the sampling."""
+        return False
 
     def schedule(self, counts: Counts) -> Schedule:
         """Which steps are full, from the first of a pass on."""

@@ -147,7 +147,7 @@ def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
 
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         options = args[3] if len(args) > 3 else kwargs["transformer_options"]
-        ids = " ".join(str(name) for name in options.get("uuids", ()))
+        ids = tuple(str(name) for name in options.get("uuids", ()))
         hooks = executor.class_obj.current_patcher.current_hooks
         strengths = tuple(hook.strength for hook in hooks.hooks) if hooks else ()
         with run.branch(ids or None, strengths, _weights(guider, options)):

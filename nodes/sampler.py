@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +12,6 @@ from ..aether.errors import InputError
 from ..aether.loading import scheduler_like
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
-from ..hero_engine import current_run
 from .inputs import SCHEDULER, seed_input
 from .streams import check_latent
 
@@ -243,11 +241,8 @@ class _Run:
                 callback(info.index, info.predicted.transpose(1, 2), info.latent.transpose(1, 2), info.steps)
 
         generator = torch.Generator().manual_seed(extra_args["seed"])
-        # HERO Patch has begun its session around this already.
-        session = nullcontext(current_run(model.transformer))
-        latent = sample(
-            model, conditions, generator=generator, session=session, callback=report, **self._settings
-        )
+        # HERO Patch has begun its session around this already; it is found on the transformer.
+        latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
         return latent.transpose(1, 2)
 
 

@@ -113,9 +113,9 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 """The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
-TRUER = {"tau": 0.25, "forecast": "linear", "shallow": "forecast", "text": "omit"}
+TRUER = {"tau": "25%", "forecast": "linear", "shallow": "forecast", "text": "omit"}
 """The truest of HERO in trials, with a cool-down."""
-SPARSE = {**TRUER, "tau": 0.1, "patch": (1, 8, 12), "ratio": 0.01}
+SPARSE = {**TRUER, "tau": "10%", "patch": (1, 8, 12), "ratio": 0.01}
 """As little refreshing as can be: one token in 96, of the first tenth of the blocks."""
 HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
@@ -131,11 +131,11 @@ HERO_FAMILIES: tuple[dict[str, Any], ...] = (
 
 LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
     "hero": tuple(
-        {**TRUER, "interval": 6, "warmup": SHORT_WARMUP, "cooldown": 0.1, "threshold": threshold}
+        {**TRUER, "interval": 6, "warmup": SHORT_WARMUP, "cooldown": "10%", "threshold": threshold}
         for threshold in (0.05, 0.1, 0.2, 0.4)
     ),
     "worldcache": tuple(
-        {"interval": interval, "warmup": 0.2, "threshold": threshold}
+        {"interval": interval, "warmup": "20%", "threshold": threshold}
         for interval in (3, 5)
         for threshold in (0.05, 0.2, 0.8)
     ),

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hero_engine import amounts
 from hero_engine.cost import ModelShape
 from hero_engine.schedule import full_steps
 
@@ -64,8 +65,7 @@ class Package:
 
 
 def _warmup(settings: dict[str, Any], steps: int) -> int:
-    warmup = settings["warmup"]
-    return warmup if isinstance(warmup, int) else max(1, round(warmup * steps))
+    return amounts.count(amounts.amount("warmup", settings["warmup"], "steps"), steps)
 
 
 @contextmanager
@@ -212,7 +212,7 @@ PACKAGES: dict[str, Package] = {
         "diffusers FirstBlockCache", _first_block, _all_but_one, {}, _thresholds()
     ),
     MAGCACHE: Package(
-        "diffusers MagCache", _magcache, _all, {"threshold": _NEVER}, _thresholds(interval=4, warmup=0.2)
+        "diffusers MagCache", _magcache, _all, {"threshold": _NEVER}, _thresholds(interval=4, warmup="20%")
     ),
     "diffusers-pyramid": Package("diffusers PyramidAttentionBroadcast", _pyramid, _all, {}, _skips()),
     "diffusers-fastercache": Package(
@@ -223,7 +223,7 @@ PACKAGES: dict[str, Package] = {
         _cache_dit,
         _all_but_one,
         {"order": 0},
-        _thresholds(order=0, interval=4, warmup=0.2),
+        _thresholds(order=0, interval=4, warmup="20%"),
     ),
     "cache-dit-taylorseer": Package("cache-dit F1B0 TaylorSeer", _cache_dit, _all_but_one, {"order": 1}),
 }

@@ -86,7 +86,8 @@ class Method(Generic[ConfigT]):
 
     Args:
         adapter: of the model.
-        config, counts: the settings, and what they come to for this model.
+        config, counts: the settings, and what they come to for this model and, once a pass has begun, its
+            number of steps.
     """
 
     def __init__(self, adapter: ModelAdapter, config: ConfigT, counts: Any):
@@ -98,6 +99,10 @@ class Method(Generic[ConfigT]):
     def inside_blocks(self) -> bool:
         """Whether :meth:`attach` puts anything inside the blocks; compiled ones then run uncompiled."""
         return False
+
+    def begin(self, counts: Any) -> None:
+        """A pass begins, in which the settings come to these counts."""
+        self.counts = counts
 
     def forget(self) -> None:
         """A pass is over: drop what its branches shared."""

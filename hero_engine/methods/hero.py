@@ -36,7 +36,9 @@ class Hero(Method[HeroConfig]):
         self._ledger = Ledger()
         if config.feedback and adapter.noise is None:
             raise ConfigError(
-                "scheduler", "feedback needs it: pass the pipeline's to the session, or set feedback to 0"
+                "scheduler",
+                "feedback needs it: pass the pipeline, or its scheduler beside the transformer, or set "
+                "feedback to 0",
             )
 
     def forget(self) -> None:

@@ -117,7 +117,7 @@ def test_options_reach_hero(tmp_path):
         "ratio": 0.5,
         "threshold": 0.5,
         "patch": [1, 2, 2],
-        "warmup": 0.5,
+        "warmup": "50%",
         "cooldown": 1,
         "seed": 9,
         "context": "cached_kv",

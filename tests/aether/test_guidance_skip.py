@@ -105,7 +105,7 @@ def test_under_hero_the_halves_run_apart_and_are_counted(model, tiny, scales, ba
     assert set(batches) == {1} and len(batches) == 14
     by_step = {}
     for record in report.records:
-        by_step.setdefault(record.timestep, []).append(record.branch)
+        by_step.setdefault(record.timestep, []).append(str(record.branch))
     by_step = list(by_step.values())
     assert by_step[0] == ["unconditional", "conditional"] and by_step[2] == by_step[7] == ["conditional"]
     assert by_step[5] == by_step[0]
@@ -159,17 +159,21 @@ def test_leaving_out_costs_little_under_a_preset_of_few_full_steps():
 )
 def test_a_session_is_told_what_each_half_weighs(model, tiny, scales, jumps, names, told):
     scales(*jumps)
-    calls = []
+    calls, begun = [], []
 
     class Listening:
         def branch(self, name, *, weights):
             calls.append((name, weights))
             return nullcontext()
 
+        def begin_pass(self, scheduler, steps):
+            begun.append((type(scheduler), steps))
+
         def needs_all(self, timestep):
             return False
 
     run(model, tiny, steps=len(jumps), session=nullcontext(Listening()))
+    assert begun == [(type(model.scheduler), len(jumps))]
     assert [name for name, _ in calls] == names
     assert [weights for _, weights in calls] == [pytest.approx(weights) for weights in told]
 
@@ -193,16 +197,20 @@ def test_without_steps_to_leave_out_both_halves_stay_one_batch(model, tiny, scal
     assert set(batches) == {2} and current_run(model.transformer) is None
 
 
-def test_a_batch_that_shrinks_and_grows_is_computed_in_full(tiny, scales):
-    """HERO that the sampler was not told of: a batch of one, and one of two after it, have nothing cached."""
+def test_hero_is_found_however_it_was_put_on_the_model(tiny, scales):
+    """Its passes are named and weighed as those of a session that the sampler is given."""
     model = tiny.model()
     scales(3, 3, 3, 3, 1.0, 3, 3, 3)
-    hero = apply_hero(model.transformer, HeroConfig(warmup=1, interval=8, patch=(1, 1, 3)))
-    run(model, tiny)
-    remove_hero(model.transformer)
-    reasons = [record.reason.value for record in hero.report.records]
-    cached = "cached"
-    assert reasons == ["warm-up", cached, cached, cached, "nothing cached", "nothing cached", cached, cached]
+    config = HeroConfig(warmup=1, interval=3, patch=(1, 1, 3), feedback=1.0)
+    given = run(model, tiny, session=hero_session(model, config))
+    with hero_session(model, config) as inside:
+        assert torch.equal(run(model, tiny), given)
+    assert inside.report.counts.planned_steps == 8
+    hero = apply_hero(model.transformer, config, scheduler=model.scheduler)
+    assert torch.equal(run(model, tiny), given)
+    assert {str(record.branch) for record in hero.report.records} == {"conditional", "unconditional"}
+    remove_hero(model)
+    assert not torch.equal(run(model, tiny), given)
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.5, float("nan"), "0.1", True, None])

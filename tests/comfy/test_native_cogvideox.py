@@ -48,7 +48,7 @@ def test_every_step_full_is_bit_identical_and_nothing_is_left(native, context):
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
 def test_all_blocks_and_tokens_refreshed_is_the_model(native, context):
-    config = native.hero.HeroConfig(tau=1.0, ratio=1.0, interval=3, context=context)
+    config = native.hero.HeroConfig(tau="100%", ratio=1.0, interval=3, context=context)
     with native.hero.hero_session(native.model, config, 12) as run:
         result = native.run()
     assert float((result - native.truth).norm() / native.truth.norm()) < 1e-5

@@ -392,7 +392,7 @@ def test_presets_win_over_sliders(part, nodes):
     custom = hero.make_config(
         **widgets | {"preset": "custom", "tau": 1, "warmup": 20, "warmup_unit": "percent"}
     )
-    assert custom == replace(engine.PRESETS["balanced"], tau=1.0, ratio=0.17, warmup=0.2)
+    assert custom == replace(engine.PRESETS["balanced"], tau="100%", ratio=0.17, warmup="20%")
     assert nodes.get("HeroPatch").validate_inputs(model=None, tau=None) is True
 
 

@@ -26,7 +26,7 @@ pytest.importorskip("evo")
 pytest.importorskip("skimage")
 
 ROOT = Path(__file__).parents[2]
-FORA = Contender("fora", {"interval": 2, "warmup": 0.25})
+FORA = Contender("fora", {"interval": 2, "warmup": "25%"})
 GROUP = runs.Group(scene=1, task="planning", sampler="reference", steps=6)
 
 
@@ -43,7 +43,7 @@ def on_tiny(monkeypatch):
 def one_of(package: str) -> Contender:
     known = PACKAGES[package]
     return Contender(
-        package, {**known.fixed, "interval": 2, "warmup": 0.25} if known.fixed else known.ladder[-1]
+        package, {**known.fixed, "interval": 2, "warmup": "25%"} if known.fixed else known.ladder[-1]
     )
 
 
@@ -242,8 +242,8 @@ def row(method, settings, speed, error, sampler="reference"):
 
 
 MADE_UP = [
-    row("hero", {"tau": 0.5}, 1.8, 0.030),
-    row("hero", {"tau": 0.25}, 2.1, 0.050),
+    row("hero", {"tau": "50%"}, 1.8, 0.030),
+    row("hero", {"tau": "25%"}, 2.1, 0.050),
     row("fora", {}, 1.76, 0.031),
     row("taylorseer", {"order": 2}, 2.05, 0.040),
     row("taylorseer", {"order": 1}, 1.6, 0.020),
@@ -362,7 +362,7 @@ def test_survivors_and_thresholds_between():
 
 def test_search_finds_the_truest(tmp_path):
     budget = search.Budget(minutes=5, workers=1, seconds={"reconstruction": 1, "planning": 2})
-    always = [FORA, Contender("hero", {"interval": 2, "warmup": 0.25}), Contender("hero", {"interval": 1})]
+    always = [FORA, Contender("hero", {"interval": 2, "warmup": "25%"}), Contender("hero", {"interval": 1})]
     said = []
     found = search.search(
         Journal(tmp_path / "search.jsonl", {}),

@@ -6,6 +6,8 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
+from hero_engine import NoiseSchedule
+
 GRID = (5, 4, 6)
 TEXT = 8
 
@@ -55,6 +57,11 @@ def scheduler(deterministic: bool = True):
         "beta_end": 0.012,
     }
     return (CogVideoXDDIMScheduler if deterministic else CogVideoXDPMScheduler)(**settings)
+
+
+def noise(deterministic: bool = True) -> NoiseSchedule:
+    """What a session is passed for runs of :func:`denoise`, which has a scheduler of its own."""
+    return NoiseSchedule.of(scheduler(deterministic))
 
 
 @torch.no_grad()

@@ -163,7 +163,7 @@ def test_whatever_ends_a_run_nothing_is_left(model, accelerated, config, error, 
 def test_a_failed_step_drops_its_cache_within_the_session(model, config):
     config = replace(config, warmup=2, interval=10)
     with hero_session(model, config) as run, torch.no_grad():
-        for time in (900, 800, 700, 600, 500):
+        for time in (900, 800, 700, 600, 500, 400):
             hook = None
             if time == 700:
                 hook = model.norm_final.register_forward_pre_hook(lambda *_: 1 / 0)
@@ -173,7 +173,8 @@ def test_a_failed_step_drops_its_cache_within_the_session(model, config):
                 assert run.cached_bytes == 0
             if hook is not None:
                 hook.remove()
-    assert [r.reason.value for r in run.report.records] == ["warm-up", "warm-up", "nothing cached", "cached"]
+    reasons = [[record.reason.value for record in report.records] for report in run.reports]
+    assert reasons == [["warm-up", "warm-up"], ["warm-up", "warm-up", "cached"]], "a new pass"
 
 
 @one_of_each
@@ -240,7 +241,7 @@ def test_branches_called_apart_equal_the_batch(model, config):
         together = denoise(model, steps=STEPS, batch=2)
         apart = denoise(model, steps=STEPS, batch=2, separate=True)
     assert relative(apart, together) < 1e-5
-    assert {record.branch for record in run.report.records} == {"call 1", "call 2"}
+    assert {str(record.branch) for record in run.report.records} == {"call 1", "call 2"}
     assert run.report.steps == STEPS
 
 
@@ -303,7 +304,7 @@ def test_reports(model, config):
 NAN, INF = math.nan, math.inf
 COUNTS = {
     "interval": [0, -1, 1001, 2.0, NAN, "2", None, True],
-    "warmup": [0, -1, 0.0, 1.2, NAN, INF, "4", None],
+    "warmup": [0, -1, 0.0, 0.2, 1.2, NAN, INF, "0", "120%", None],
 }
 TOKENS = {
     "ratio": [0, 0.0, -0.1, 1.01, NAN, INF, "1/6", None, True],
@@ -346,7 +347,7 @@ def test_the_methods():
 
 def test_missing_steps_are_asked_for(model):
     before = state(model)
-    for config in (ForaConfig(warmup=0.2), TocaConfig(taper=0.4), WorldCacheConfig()):
+    for config in (ForaConfig(warmup="20%"), TocaConfig(taper=0.4), WorldCacheConfig()):
         with pytest.raises(ConfigError, match="^steps: needed"):
             apply_hero(model, config)
         with pytest.raises(ConfigError, match="^steps: "):
@@ -378,7 +379,7 @@ def test_blocks_of_comfyui_that_lack_a_part_are_refused():
 )
 def test_counts_of_the_paper(config):
     assert [predict(config, AETHER, steps).full_steps for steps in (50, 30)] == [27, 17]
-    faster = replace(config, interval=3, warmup=0.2)
+    faster = replace(config, interval=3, warmup="20%")
     assert [predict(faster, AETHER, steps).full_steps for steps in (50, 30)] == [23, 14]
 
 

@@ -32,7 +32,7 @@ def drive(config, **asked):
 
 
 def reasons(report, name):
-    return [record.reason.value for record in report.records if record.branch == name]
+    return [record.reason.value for record in report.records if str(record.branch) == name]
 
 
 EVERY = range(8)

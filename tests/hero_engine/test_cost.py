@@ -64,10 +64,19 @@ def test_bad_arguments_name_the_field(arguments, field, capsys):
     assert f"error: {field}: " in capsys.readouterr().err
 
 
-def test_a_ratio_that_divides_by_zero(capsys):
+@pytest.mark.parametrize("text", ["1/0", "a sixth", "1/2/3", "%"])
+def test_a_ratio_that_is_no_share(text, capsys):
     with pytest.raises(SystemExit):
-        main(["--ratio", "1/0"])
-    assert "--ratio: '1/0' divides by zero" in capsys.readouterr().err
+        main(["--ratio", text])
+    assert f"--ratio: {text!r} is no share; use one such as 0.17, 1/6 or 17%" in capsys.readouterr().err
+
+
+def test_shares_are_written_alike_in_all_options(capsys):
+    outputs = []
+    for half in ("50%", "1/2"):
+        assert main(["--tau", half, "--ratio", half, "--warmup", half, "--cooldown", half]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
 
 
 def test_linear_flops_are_those_of_the_modules():
@@ -90,7 +99,7 @@ def test_linear_flops_are_those_of_the_modules():
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
 @pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
-@pytest.mark.parametrize("tau", [2, 1.0])
+@pytest.mark.parametrize("tau", [2, "100%"])
 def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
     model = tiny_transformer(blocks=4)
     config = HeroConfig(tau=tau, context=context, forecast=forecast)
@@ -109,7 +118,7 @@ def test_prediction_is_consistent():
     every = predict(HeroConfig(interval=1), AETHER, 50, 2)
     assert every.full_steps == 50 and every.speedup_bound == 1.0
     assert aether_shape(480, 720, 41) == AETHER
-    counts = HeroConfig(tau=1.0, ratio=1.0).resolve(42)
-    assert cached_step_flops(AETHER, HeroConfig(tau=1.0, ratio=1.0), counts) == full_step_flops(AETHER)
+    counts = HeroConfig(tau="100%", ratio=1.0).resolve(42)
+    assert cached_step_flops(AETHER, HeroConfig(tau="100%", ratio=1.0), counts) == full_step_flops(AETHER)
     with pytest.raises(ConfigError, match="^patch: "):
         predict(HeroConfig(patch=(12, 2, 3)), AETHER, 50)

@@ -20,7 +20,7 @@ from hero_engine import (
 )
 
 from ..pretend import DEVICE, PretendGPU
-from .models import inputs, scheduler, tiny_transformer
+from .models import inputs, noise, scheduler, tiny_transformer
 
 STEPS = 12
 MODEL = tiny_transformer()
@@ -58,7 +58,7 @@ def run(config, gpu=None, *, separate=False, weights=None, attention=None):
             stack.enter_context(optimize(model, attention))
         schedule = scheduler()
         schedule.set_timesteps(STEPS, device=device)
-        session = stack.enter_context(hero_session(model, config, STEPS, scheduler()))
+        session = stack.enter_context(hero_session(model, config, STEPS, noise()))
         for timestep, latent in zip(schedule.timesteps, latents, strict=True):
             before = len(gpu.waits) if gpu else 0
             for part in (slice(0, 1), slice(1, 2)) if separate else (slice(None),):

@@ -35,7 +35,7 @@ def test_the_oracle_with_every_step_full_is_the_model():
 
 
 def test_refreshing_everything_everywhere_is_the_model_in_both_forms():
-    assert max(distances(HeroConfig(tau=1.0, ratio=1.0, interval=3))) < 1e-5
+    assert max(distances(HeroConfig(tau="100%", ratio=1.0, interval=3))) < 1e-5
 
 
 @pytest.mark.parametrize("text", ["omit", "refresh"])

@@ -66,7 +66,7 @@ def test_after_the_session_the_model_is_untouched(model, truth, config):
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
 @pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
 def test_all_blocks_and_all_tokens_refreshed_is_the_model(model, truth, context, forecast):
-    config = HeroConfig(tau=1.0, ratio=1.0, interval=4, context=context, forecast=forecast)
+    config = HeroConfig(tau="100%", ratio=1.0, interval=4, context=context, forecast=forecast)
     with hero_session(model, config, STEPS) as run:
         assert relative(denoise(model, steps=STEPS), truth) < 1e-5
     assert run.report.cached_steps == 6
@@ -120,7 +120,7 @@ def test_branches_called_apart_equal_the_batch(model, config):
         apart = denoise(model, steps=STEPS, batch=2, separate=True)
     tolerance = 1e-2 if config.forecast == "fitted" else 1e-5  # a fit of its own for each branch
     assert relative(apart, together) < tolerance
-    assert {record.branch for record in run.report.records} == {"call 1", "call 2"}
+    assert {str(record.branch) for record in run.report.records} == {"call 1", "call 2"}
     assert (run.report.steps, run.report.full_steps) == (12, 8)
 
 
@@ -153,7 +153,7 @@ def test_a_model_asked_twice_at_one_timestep_stays_finite(model, config, name):
                 with run.branch(name):
                     assert torch.isfinite(model(**call, timestep=torch.tensor([time]))[0]).all()
     assert run.report.cached_steps == 1
-    assert len({record.branch for record in run.report.records}) == 2
+    assert len({str(record.branch) for record in run.report.records}) == 2
 
 
 def test_a_change_of_shape_computes_in_full_and_goes_on(model):
@@ -215,7 +215,7 @@ def test_whatever_ends_a_run_nothing_is_left(model, error, block, step, context)
 def test_a_failed_step_drops_its_cache_within_the_session(model):
     broken = model.transformer_blocks[1]
     with hero_session(model, HeroConfig(warmup=2, interval=10)) as run, torch.no_grad():
-        for time in (900, 800, 700, 600, 500):
+        for time in (900, 800, 700, 600, 500, 400):
             hook = None
             if time == 700:
                 hook = broken.attn1.register_forward_pre_hook(lambda *_: 1 / 0)
@@ -225,7 +225,8 @@ def test_a_failed_step_drops_its_cache_within_the_session(model):
                 assert run.cached_bytes == 0
             if hook is not None:
                 hook.remove()
-    assert [r.reason.value for r in run.report.records] == ["warm-up", "warm-up", "nothing cached", "cached"]
+    reasons = [[record.reason.value for record in report.records] for report in run.reports]
+    assert reasons == [["warm-up", "warm-up"], ["warm-up", "warm-up", "cached"]], "a new pass"
 
 
 def test_inputs_and_outputs_are_never_written(model):
@@ -275,9 +276,9 @@ def test_bad_settings_leave_the_model_alone(model):
     before = state(model)
     cases = [
         (HeroConfig(tau=7), None, "tau"),
-        (HeroConfig(warmup=0.5), None, "steps"),
+        (HeroConfig(warmup="50%"), None, "steps"),
         (HeroConfig(), 0, "steps"),
-        ("paper", None, "config"),
+        ("turbo", None, "preset"),
         (None, None, "config"),
     ]
     for config, steps, field in cases:
@@ -460,7 +461,7 @@ def test_what_a_run_cached_that_was_stopped_in_its_first_step_is_not_used(model)
     with hero_session(model, config) as run:
         steps_of(model, times[:1], seed=0)
         steps_of(model, times, seed=1)
-    reasons = [(record.branch, record.reason.value) for record in run.report.records]
+    reasons = [(str(record.branch), record.reason.value) for record in run.report.records]
     assert reasons[2:] == [("call 1", "nothing cached"), ("call 1", "interval"), ("call 1", "cached")]
 
 
@@ -496,7 +497,7 @@ def test_two_calls_of_one_latent_are_two_branches(model):
     with hero_session(model, HeroConfig()) as run:
         steps_of(model, [900, 900, 800, 800], seed=0)
     assert len(run.reports) == 1
-    assert [record.branch for record in run.report.records] == ["call 1", "call 2"] * 2
+    assert [str(record.branch) for record in run.report.records] == ["call 1", "call 2"] * 2
 
 
 def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
@@ -514,8 +515,8 @@ def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
     assert max(held) == 2 * together and held[-1] == together
 
 
-def test_steps_that_were_not_told_are_said(model):
+def test_another_number_of_steps_is_reported(model):
     for told, said in ((STEPS, False), (STEPS + 10, True)):
-        with hero_session(model, HeroConfig(warmup=0.2, cooldown=1), told) as run:
+        with hero_session(model, HeroConfig(warmup="20%", cooldown=1), told) as run:
             denoise(model, steps=STEPS)
-        assert (f"{STEPS} steps ran, of {told} that were told" in run.report.summary()) is said
+        assert (f"{STEPS} of {told} planned steps ran" in run.report.summary()) is said

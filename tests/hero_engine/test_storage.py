@@ -229,7 +229,7 @@ def test_all_branches_are_freed():
     with Memory(11) as memory, hero_session(MODEL, HeroConfig(), STEPS) as session:
         denoise(MODEL, steps=STEPS, batch=2, separate=True)
     assert memory.caches == [2, 0]
-    names = [(r.branch, r.reason.value) for r in session.report.records][11:14]
+    names = [(str(r.branch), r.reason.value) for r in session.report.records][11:14]
     assert names == [
         ("call 2", "out of memory"),
         ("call 1", "nothing cached"),

@@ -244,7 +244,8 @@ def _comparison() -> dict[str, Reader]:
     from evaluation.compare.contenders import SAMPLERS, Contender, read_settings
     from evaluation.compare.journal import Journal
 
-    entries = [{"method": "fora", "settings": {"interval": 3}}, {"method": "hero", "settings": {"tau": 0.5}}]
+    settings = {"fora": {"interval": 3}, "hero": {"tau": "50%"}}
+    entries = [{"method": name, "settings": values} for name, values in settings.items()]
     setup = {"weights": "ab12", "steps": 8}
     with tempfile.TemporaryDirectory() as scratch:
         journal = Journal(Path(scratch) / "runs.jsonl", setup)

@@ -17,7 +17,7 @@ from diffusers.hooks import FirstBlockCacheConfig
 from hero_engine import METHODS, ConfigError, HeroConfig, apply_hero, hero_session, remove_hero
 from hero_engine.session import current_run
 
-from ..hero_engine.models import denoise, inputs, relative, scheduler, tiny_transformer
+from ..hero_engine.models import denoise, inputs, noise, relative, tiny_transformer
 
 STEPS = 8
 CONFIGS = [HeroConfig(), HeroConfig(context="cached_kv", forecast="fitted")]
@@ -297,7 +297,7 @@ def test_methods_inside_blocks_that_were_compiled_one_by_one(method):
     config = METHODS[method]()
 
     def run():
-        with hero_session(model, config, STEPS, scheduler()) as session:
+        with hero_session(model, config, STEPS, noise()) as session:
             result = denoise(model, steps=STEPS)
         assert session.report.records
         return result
