@@ -7,6 +7,7 @@ from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
+from .checks import real
 from .errors import ConfigError
 
 Amount = int | str
@@ -45,6 +46,15 @@ def amount(field: str, value: Any, what: str, low: int = 1) -> Amount:
     if part is None or part > 1 or (part == 0 and low > 0):
         raise ConfigError(field, f"{value!r} is neither a count nor a share; {_advice(value, what)}")
     return share(part) if part else 0
+
+
+def share_of(field: str, value: Any) -> str:
+    """A slider's number as a share: 0.25 is "25%".
+
+    Raises:
+        ConfigError: no number above 0 and up to 1.
+    """
+    return share(real(field, value, 0.0, 1.0, open_low=True))
 
 
 def count(value: Amount, whole: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,10 +21,6 @@ from .flops import ModelShape, Work, full_step
 from .optional import present
 from .settings import MethodConfig
 from .storage import held_bytes
-
-if TYPE_CHECKING:
-    from .adapter import ModelAdapter
-    from .methods.layers import Layers
 
 TOLERANCE = 0.01
 """Taus whose predicted error is within this share of the least count as equally good."""
@@ -89,12 +85,6 @@ class LayersConfig(MethodConfig):
     def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
-
-    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Layers:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.layers import Layers
-
-        return Layers(adapter, self, counts)
 
 
 def check_steps(steps: int, warmup: int) -> None:

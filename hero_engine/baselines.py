@@ -7,7 +7,7 @@ gates, which are computed anew on every step. WorldCache predicts the model's ou
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from .amounts import Amount, amount
 from .checks import choice, integer, integers, real
@@ -16,10 +16,6 @@ from .flops import ModelShape, Work, feed_forward_flops, linear_flops
 from .optional import present
 from .schedule import ErrorSchedule, Schedule, TaperedSchedule
 from .settings import Counts, MethodConfig
-
-if TYPE_CHECKING:
-    from .adapter import ModelAdapter
-    from .methods.base import Method
 
 Score = Literal["value", "key", "random"]
 First = Literal["toca", "aggressive"]
@@ -47,12 +43,6 @@ class ModulesConfig(MethodConfig):
     def computed(self, shape: ModelShape, counts: Counts) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
-
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.modules import Modules
-
-        return Modules(adapter, self, counts)
 
 
 @dataclass(frozen=True)
@@ -191,12 +181,6 @@ class TocaConfig(MethodConfig):
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the feed-forwards of {shape.blocks} blocks"
 
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.toca import Toca
-
-        return Toca(adapter, self, counts)
-
 
 @dataclass(frozen=True)
 class DucaConfig(TocaConfig):
@@ -230,12 +214,6 @@ class DucaConfig(TocaConfig):
     def cached_numbers(self, shape: ModelShape, counts: Counts) -> int:
         """ToCa's, and the video tokens behind the last block."""
         return super().cached_numbers(shape, counts) + shape.video_tokens * shape.width
-
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.toca import Duca
-
-        return Duca(adapter, self, counts)
 
 
 @dataclass(frozen=True)
@@ -301,9 +279,3 @@ class WorldCacheConfig(MethodConfig):
     def computed(self, shape: ModelShape, counts: Counts) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
-
-    def start(self, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.worldcache import WorldCache
-
-        return WorldCache(adapter, self, counts)

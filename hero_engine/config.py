@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from . import amounts
 from .amounts import Amount, amount
@@ -12,10 +12,6 @@ from .checks import choice, integer, integers, real
 from .errors import ConfigError
 from .flops import ModelShape, Work, attention_flops, linear_flops
 from .settings import Counts, MethodConfig
-
-if TYPE_CHECKING:
-    from .adapter import ModelAdapter
-    from .methods.base import Method
 
 Context = Literal["selected", "cached_kv"]
 Forecast = Literal["linear", "quadratic", "fitted"]
@@ -228,12 +224,6 @@ class HeroConfig(MethodConfig):
     def computed(self, shape: ModelShape, counts: ResolvedConfig) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the shallow {counts.tau} of {shape.blocks} blocks"
-
-    def start(self, adapter: ModelAdapter, counts: ResolvedConfig) -> Method[Any]:
-        """See :class:`~hero_engine.settings.MethodConfig`."""
-        from .methods.hero import Hero
-
-        return Hero(adapter, self, counts)
 
 
 _OWN = HeroConfig(tau="25%", warmup="5%", cooldown="10%", shallow="forecast", text="omit", feedback=1.0)

@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .foreign_caches import refuse_caches
 from .methods.base import Step
 from .optional import present
+from .registry import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
 from .schedule import Reason
@@ -120,7 +121,7 @@ class HeroRun:
         steps = sampling.told_steps
         if steps is None and sampling.reads_steps:
             steps = _ANY_STEPS
-        self.method = config.start(adapter, config.resolve(len(adapter.blocks), steps))
+        self.method = method_of(config, adapter, config.resolve(len(adapter.blocks), steps))
         self._context = _Context()
         self._pass: _Pass | None = None
         self._current: Step | None = None

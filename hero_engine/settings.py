@@ -1,8 +1,8 @@
 """What the settings of every method have in common. No torch.
 
 A method is two things: its settings, which know what it costs (here and in :mod:`hero_engine.config` and
-:mod:`hero_engine.baselines`), and what it does on a model (:mod:`hero_engine.methods`), which the settings
-make when a run starts. The session, the run and its report know no method by name.
+:mod:`hero_engine.baselines`), and what it does on a model (:mod:`hero_engine.methods`). They meet in
+:mod:`hero_engine.registry`; the session, the run and its report know no method by name.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .adapter import ModelAdapter
-    from .methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,3 @@ class MethodConfig(ABC):
     @abstractmethod
     def computed(self, shape: ModelShape, counts: Any) -> str:
         """Where tokens are computed on a cached step, to end "... of the tokens were computed in ..."."""
-
-    @abstractmethod
-    def start(self, adapter: ModelAdapter, counts: Any) -> Method[Any]:
-        """The method at work on a model. Needs torch."""

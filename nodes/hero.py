@@ -8,8 +8,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, ConfigError, HeroConfig
+from ..hero_engine.amounts import share_of
 from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
-from .inputs import seed_input
+from .inputs import amount_input, seed_input
 
 CUSTOM = "custom"
 _SLIDER = io.NumberDisplay.slider
@@ -43,7 +44,8 @@ class HeroPatch(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="Share of the blocks that run on cached steps. More is slower, not always truer.",
+                    tooltip="Share of the blocks that run on cached steps. Higher is slower, and not always "
+                    "more accurate.",
                 ),
                 io.Int.Input(
                     "interval",
@@ -61,7 +63,7 @@ class HeroPatch(io.ComfyNode):
                     step=0.01,
                     display_mode=_SLIDER,
                     tooltip="r: share of each patch of tokens that is computed on cached steps, in whole "
-                    "tokens (0.17 of 1 x 2 x 3 is one). More is slower, not always truer.",
+                    "tokens (0.17 of 1 x 2 x 3 is one). Higher is slower, and not always more accurate.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -73,20 +75,13 @@ class HeroPatch(io.ComfyNode):
                     tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model "
                     "has drifted by that much since the last one; HERO Report draws the drift.",
                 ),
-                io.Int.Input(
-                    "warmup",
-                    default=5,
-                    min=1,
-                    max=100,
+                amount_input("warmup", "5%", "Full steps at the beginning.", advanced=True),
+                amount_input(
+                    "cooldown",
+                    "10%",
+                    "Full steps at the end. They decide the details: with some, the result is far closer to "
+                    "the one without HERO.",
                     advanced=True,
-                    tooltip="Full steps at the beginning, in steps or in percent of all (see the next).",
-                ),
-                io.Combo.Input(
-                    "warmup_unit",
-                    options=["steps", "percent"],
-                    default="percent",
-                    advanced=True,
-                    tooltip="What warmup and cooldown count.",
                 ),
                 *(
                     io.Int.Input(
@@ -104,17 +99,37 @@ class HeroPatch(io.ComfyNode):
                     options=list(CONTEXTS),
                     default="selected",
                     advanced=True,
-                    tooltip="What refreshed tokens see. selected: each other. cached_kv: all tokens, as they "
-                    "last were; truer, takes much more memory.",
+                    tooltip="What refreshed tokens attend to. selected: each other. cached_kv: all tokens, "
+                    "as they last were; a lower error, and much more memory.",
                 ),
                 io.Combo.Input(
                     "forecast",
                     options=list(FORECASTS),
                     default="linear",
                     advanced=True,
-                    tooltip="How features are extrapolated. linear goes straight on; quadratic along a "
-                    "curve, truer with samplers without noise (DDIM, euler); fitted learns from what it "
-                    "missed, and pays without a cool-down. The latter two hold more memory.",
+                    tooltip="How features are extrapolated. linear: along a line. quadratic: along a curve, "
+                    "more accurate with samplers without noise (DDIM, euler). fitted: by coefficients fitted "
+                    "to its last errors; pays without a cool-down. The latter two hold more memory.",
+                ),
+                io.Combo.Input(
+                    "shallow",
+                    options=list(SHALLOWS),
+                    default="forecast",
+                    advanced=True,
+                    tooltip="Shallow-layer values for tokens that are not recomputed. reuse: the last ones. "
+                    "forecast: extrapolated like the deep layers; more accurate with samplers without noise "
+                    "(DDIM, euler).",
+                ),
+                io.Float.Input(
+                    "feedback",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    display_mode=_SLIDER,
+                    advanced=True,
+                    tooltip="How strongly the next full step corrects the error of the cached ones. Free, "
+                    "and keeps long intervals close to the result without HERO. 0: none, as published.",
                 ),
                 io.Combo.Input(
                     "text",
@@ -122,6 +137,14 @@ class HeroPatch(io.ComfyNode):
                     default="omit",
                     advanced=True,
                     tooltip="Whether text tokens run along on cached steps. omit is what the paper counts.",
+                ),
+                io.Combo.Input(
+                    "storage",
+                    options=list(STORAGES),
+                    default="model",
+                    advanced=True,
+                    tooltip="Where cached features wait, also with a preset. model: as they are. float8: "
+                    "half the memory, slightly rounded. host: in the computer's memory, exact.",
                 ),
                 seed_input("Of the choice of tokens; independent of the sampler's seed.", advanced=True),
                 io.Int.Input(
@@ -131,47 +154,6 @@ class HeroPatch(io.ComfyNode):
                     min=1,
                     max=1000,
                     tooltip="tau as a number of blocks, of HERO Analyzer say. Wins over tau and the preset.",
-                ),
-                io.Combo.Input(
-                    "shallow",
-                    options=list(SHALLOWS),
-                    default="forecast",
-                    optional=True,
-                    advanced=True,
-                    tooltip="What tokens that are not computed take for the shallow blocks. reuse: what they "
-                    "last were. forecast: carried forward like the deep blocks; truer with samplers without "
-                    "noise (DDIM, euler).",
-                ),
-                io.Combo.Input(
-                    "storage",
-                    options=list(STORAGES),
-                    default="model",
-                    optional=True,
-                    advanced=True,
-                    tooltip="Where cached features wait, also with a preset. model: as they are. float8: "
-                    "half the memory, slightly rounded. host: in the computer's memory, exact.",
-                ),
-                io.Int.Input(
-                    "cooldown",
-                    default=10,
-                    min=0,
-                    max=100,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Full steps at the end, counted as warmup. They decide the details: with some, "
-                    "the result is far closer to the one without HERO.",
-                ),
-                io.Float.Input(
-                    "feedback",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    display_mode=_SLIDER,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Share of what cached steps got wrong that the next full step makes good. Free, "
-                    "and keeps long intervals close to the result without HERO. 0: none, as published.",
                 ),
             ],
             outputs=[
@@ -204,27 +186,15 @@ class HeroPatch(io.ComfyNode):
 def make_config(
     preset: str,
     tau: float,
-    interval: int,
-    ratio: float,
-    threshold: float,
-    warmup: int,
-    warmup_unit: str,
+    seed: int,
+    storage: str,
     patch_frames: int,
     patch_rows: int,
     patch_columns: int,
-    context: str,
-    forecast: str,
-    text: str,
-    seed: int,
     tau_blocks: int | None = None,
-    shallow: str = "reuse",
-    storage: str = "model",
-    cooldown: int = 0,
-    feedback: float = 0.0,
+    **settings: Any,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
-
-    What has a default here may be missing from saved prompts, which then mean what they meant before.
 
     Raises:
         ConfigError: a value out of range; names the field.
@@ -232,27 +202,12 @@ def make_config(
     if preset != CUSTOM:
         overrides = {} if tau_blocks is None else {"tau": tau_blocks}
         return HeroConfig.preset(preset, seed=seed, storage=storage, **overrides)
-    if warmup_unit not in ("steps", "percent"):
-        raise ConfigError("warmup_unit", f"{warmup_unit!r} is not 'steps' or 'percent'")
-
-    def amount(value: int) -> int | float:
-        return value / 100 if value and warmup_unit == "percent" else value
-
     return HeroConfig(
-        tau=float(tau) if tau_blocks is None else tau_blocks,  # a float is a share, also where it is 1
-        interval=interval,
-        ratio=ratio,
-        threshold=threshold,
+        tau=share_of("tau", tau) if tau_blocks is None else tau_blocks,
         patch=(patch_frames, patch_rows, patch_columns),
-        warmup=amount(warmup),
         seed=seed,
-        context=context,
-        forecast=forecast,
-        text=text,
-        shallow=shallow,
         storage=storage,
-        cooldown=amount(cooldown),
-        feedback=feedback,
+        **settings,
     )
 
 

@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..aether.errors import InputError
-from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
-from .inputs import SCHEDULERS, seed_input
+from ..hero_engine import ConfigError, HeroConfig, LayerAnalysis, LayersConfig, layers_png
+from .inputs import SCHEDULERS, amount_input, seed_input
 from .sampler import guidance_problem, sample_latent
 
 _CORE_GUIDANCE = 6.0
@@ -72,14 +72,7 @@ class HeroAnalyzer(io.ComfyNode):
                     advanced=True,
                     tooltip="r of HERO Patch, in patches of 1 x 2 x 3 tokens.",
                 ),
-                io.Int.Input(
-                    "warmup",
-                    default=4,
-                    min=1,
-                    max=100,
-                    advanced=True,
-                    tooltip="Leading full steps of HERO Patch.",
-                ),
+                amount_input("warmup", "4", "Leading full steps of HERO Patch.", advanced=True),
             ],
             outputs=[
                 io.Image.Output("picture", display_name="picture", tooltip="The analysis as a drawing."),
@@ -93,9 +86,15 @@ class HeroAnalyzer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, guidance: float | None) -> bool | str:
+    def validate_inputs(cls, guidance: float | None, warmup: str | None) -> bool | str:
         problem = None if guidance is None else guidance_problem(guidance)
-        return True if problem is None else f"guidance: {problem}"
+        if problem is not None:
+            return f"guidance: {problem}"
+        try:
+            HeroConfig(**({} if warmup is None else {"warmup": warmup}))
+        except ConfigError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(
@@ -110,7 +109,7 @@ class HeroAnalyzer(io.ComfyNode):
         scheduler: str,
         interval: int,
         ratio: float,
-        warmup: int,
+        warmup: str,
     ) -> io.NodeOutput:
         from .comfy_model import AetherBase
         from .hero_reports import image_of

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..hero_engine import METHODS, ConfigError, MethodConfig
 from ..hero_engine.baselines import FIRSTS, SCORES
-from .inputs import seed_input
+from .inputs import amount_input, seed_input
 
 _SLIDER = io.NumberDisplay.slider
 
@@ -24,19 +24,12 @@ def _interval(default: int = 2) -> io.Int.Input:
     )
 
 
-def _warmup(default: int = 4, least: int = 1) -> io.Int.Input:
-    return io.Int.Input("warmup", default=default, min=least, max=100, tooltip="Full steps at the beginning.")
+def _warmup(default: str = "4") -> io.Input:
+    return amount_input("warmup", default, "Full steps at the beginning.")
 
 
-def _cooldown() -> io.Int.Input:
-    return io.Int.Input(
-        "cooldown",
-        default=0,
-        min=0,
-        max=100,
-        optional=True,
-        tooltip="Full steps at the end; none as published.",
-    )
+def _cooldown() -> io.Input:
+    return amount_input("cooldown", "0", "Full steps at the end; none as published.")
 
 
 def _share(name: str, default: float, tooltip: str, **settings: Any) -> io.Float.Input:
@@ -98,7 +91,7 @@ def _options() -> dict[str, list[Any]]:
         "duca": [*_toca(3), first],
         "worldcache": [
             _interval(3),
-            _warmup(10, least=3),
+            _warmup("10"),
             _share(
                 "threshold",
                 0.2,

@@ -35,6 +35,13 @@ def seed_input(
     )
 
 
+def amount_input(name: str, default: str, tooltip: str, **options: Any) -> io.Input:
+    """A count of steps or a share of them, see `hero_engine.amounts`."""
+    return io.String.Input(
+        name, default=default, tooltip=f"{tooltip} Steps (4), or a share of them (5%).", **options
+    )
+
+
 def size_inputs() -> list[io.Input]:
     """width and height, see `conditioning.size_of`."""
     return [

@@ -34,8 +34,8 @@ const PAPER = {
   interval: 2,
   ratio: 0.17,
   threshold: 0,
-  warmup: 4,
-  warmup_unit: "steps",
+  warmup: "4",
+  cooldown: "0",
   patch_frames: 1,
   patch_rows: 2,
   patch_columns: 3,
@@ -43,26 +43,24 @@ const PAPER = {
   forecast: "linear",
   text: "omit",
   shallow: "reuse",
-  cooldown: 0,
   feedback: 0,
 };
 const OWN = {
   ...PAPER,
   tau: 0.25,
-  warmup: 5,
-  warmup_unit: "percent",
+  warmup: "5%",
+  cooldown: "10%",
   shallow: "forecast",
-  cooldown: 10,
   feedback: 1,
 };
 
 /** hero_engine.config.PRESETS in the words of the node's widgets. */
 export const PRESETS = Object.freeze({
   paper: PAPER,
-  "paper-fast": { ...PAPER, interval: 3, warmup: 20, warmup_unit: "percent" },
-  quality: { ...OWN, warmup: 8, cooldown: 20 },
+  "paper-fast": { ...PAPER, interval: 3, warmup: "20%" },
+  quality: { ...OWN, warmup: "8%", cooldown: "20%" },
   balanced: OWN,
-  fast: { ...OWN, interval: 4, warmup: 6 },
+  fast: { ...OWN, interval: 4, warmup: "6%" },
 });
 
 /** A setting that cannot be; `field` names it. */
@@ -89,22 +87,20 @@ export function clipShape(model, height, width, frames) {
  * @param {object} widgets values by widget name
  */
 export function configOf(widgets) {
-  const percent = widgets.warmup_unit === "percent";
-  const amount = (value) => (percent && value > 0 ? { share: value / 100 } : { count: value });
   return {
-    tau: { share: widgets.tau },
+    tau: { share: [Number((100 * widgets.tau).toPrecision(10)), 100] },
     interval: widgets.interval,
     ratio: widgets.ratio,
     threshold: widgets.threshold,
     patch: [widgets.patch_frames, widgets.patch_rows, widgets.patch_columns],
-    warmup: amount(widgets.warmup),
+    warmup: amountOf("warmup", widgets.warmup, 1),
+    cooldown: amountOf("cooldown", widgets.cooldown, 0),
     context: widgets.context,
     forecast: widgets.forecast,
     text: widgets.text,
-    shallow: widgets.shallow ?? "reuse",
-    storage: widgets.storage ?? "model",
-    cooldown: amount(widgets.cooldown ?? 0),
-    feedback: widgets.feedback ?? 0,
+    shallow: widgets.shallow,
+    storage: widgets.storage,
+    feedback: widgets.feedback,
   };
 }
 
@@ -129,9 +125,25 @@ export function roundEven(value) {
   return low % 2 === 0 ? low : low + 1;
 }
 
+/**
+ * A count or a share as the widgets have them, 4, "4", "5%" or "1/4", as `{count}` or `{share: [numerator,
+ * denominator]}`: the grammar of hero_engine/amounts.py.
+ * @throws {SettingError} anything else, a count below `low`, a share of nothing or of more than all
+ */
+export function amountOf(field, value, low) {
+  const text = String(value).trim();
+  if (/^[+-]?\d+$/.test(text) && Number(text) >= low) return { count: Number(text) };
+  const percent = /^(\d+(?:\.\d*)?|\.\d+) *%$/.exec(text);
+  const [, part, whole] = percent ? [text, percent[1], "100"] : (/^(\d+) *\/ *(\d+)$/.exec(text) ?? [text, "1", "0"]);
+  const share = [Number(part), Number(whole)];
+  if (share[0] > 0 && share[0] <= share[1]) return { share };
+  if (share[0] === 0 && share[1] > 0 && low === 0) return { count: 0 };
+  throw new SettingError(field, `“${text}” is neither steps (4) nor a share of them (5%)`);
+}
+
 /** `{count}` or `{share}` of `whole` as a count. */
-function countOf(value, whole) {
-  return value.count ?? Math.max(1, roundEven(value.share * whole));
+export function countOf({ count, share }, whole) {
+  return count ?? Math.max(1, roundEven((share[0] * whole) / share[1]));
 }
 
 const product = (values) => values.reduce((total, value) => total * value, 1);
@@ -212,7 +224,7 @@ function cleanNumbers(shape, config) {
 
 /**
  * Predict a run with a fixed interval; with a threshold above 0 this is the fastest it can be.
- * @param {object} config see `configOf`; tau, warmup and cooldown are `{count}` or `{share}`
+ * @param {object} config see `configOf`; tau, warmup and cooldown are as `amountOf` gives them
  * @param {object} shape see `clipShape`
  * @param {number} steps @param {number} batch forwards a step (2 with guidance) @param {number} elementBytes
  * @throws {SettingError}

@@ -24,7 +24,12 @@ function describe(node, report) {
   const told = settingsOf(node, method);
   const settings = { ...DEFAULTS[method], ...told };
   const wired = Object.keys(settings).filter((name) => !(name in told) && isLinked(node, `method.${name}`));
-  const prediction = predictMethod(method, settings, shape, run.steps, run.batch, run.bytes);
+  let prediction;
+  try {
+    prediction = predictMethod(method, settings, shape, run.steps, run.batch, run.bytes);
+  } catch (error) {
+    return describeError(text, error.message);
+  }
   return describeRun(text, run, prediction, settings.interval, report, {
     bypassed: text.methodOff(),
     notes: [],

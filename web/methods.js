@@ -1,7 +1,7 @@
 // FLOPs, memory and speed-up bound of the methods that HERO is compared with: the formulas of
 // hero_engine/baselines.py. tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
 
-import { allTokens, fullFlops, linearFlops, roundEven, schedule, videoTokens } from "./cost.js";
+import { allTokens, amountOf, countOf, fullFlops, linearFlops, roundEven, schedule, videoTokens } from "./cost.js";
 
 /** Numbers of `copies` times the two outputs of every block. */
 const outputs = (shape, copies) => copies * 2 * shape.blocks * allTokens(shape) * shape.width;
@@ -27,16 +27,17 @@ const METHODS = {
   worldcache: {
     flops: () => 0,
     numbers: (shape) => 3 * videoTokens(shape) * shape.patchSize ** 2 * shape.outChannels,
+    leastWarmup: 3,
   },
 };
 
 /** By method, the settings that a prediction needs, as the engine has them by default. */
 export const DEFAULTS = Object.freeze({
-  fora: { interval: 2, warmup: 4, cooldown: 0 },
-  taylorseer: { interval: 2, warmup: 4, cooldown: 0, order: 1 },
-  toca: { interval: 2, warmup: 4, cooldown: 0, ratio: 0.1, taper: 0 },
-  duca: { interval: 3, warmup: 4, cooldown: 0, ratio: 0.1, taper: 0, first: "toca" },
-  worldcache: { interval: 3, warmup: 10, cooldown: 1 },
+  fora: { interval: 2, warmup: "4", cooldown: "0" },
+  taylorseer: { interval: 2, warmup: "4", cooldown: "0", order: 1 },
+  toca: { interval: 2, warmup: "4", cooldown: "0", ratio: 0.1, taper: 0 },
+  duca: { interval: 3, warmup: "4", cooldown: "0", ratio: 0.1, taper: 0, first: "toca" },
+  worldcache: { interval: 3, warmup: "10", cooldown: "1" },
 });
 
 /**
@@ -44,10 +45,14 @@ export const DEFAULTS = Object.freeze({
  * @param {string} name a key of DEFAULTS @param {object} settings all of its settings there
  * @param {object} shape see `clipShape` in cost.js
  * @param {number} steps @param {number} batch forwards a step (2 with guidance) @param {number} elementBytes
+ * @throws {SettingError}
  */
 export function predictMethod(name, settings, shape, steps, batch = 1, elementBytes = 2) {
   const method = METHODS[name];
-  const { interval, warmup, cooldown, taper = 0 } = settings;
+  const { interval, taper = 0 } = settings;
+  const least = method.leastWarmup ?? 1;
+  const warmup = Math.max(least, countOf(amountOf("warmup", settings.warmup, least), steps));
+  const cooldown = countOf(amountOf("cooldown", settings.cooldown, 0), steps);
   const limit = (last) => Math.max(1, roundEven(interval / (1 - taper + (2 * taper * last) / steps)));
   const strip = schedule({ interval, warmup, cooldown, limit }, steps);
   const whole = fullFlops(shape);

@@ -96,20 +96,20 @@ def random_prompt(rng: random.Random, acceleration: str, sampler: str, stream: s
 
 def _acceleration(rng: random.Random, name: str) -> tuple[str, dict[str, Any]]:
     if name in ("custom", "paper", "paper-fast"):
-        unit = rng.choice(("steps", "percent"))
         frames, rows, columns = rng.choice(((1, 2, 3), (1, 2, 2), (2, 2, 3), (1, 4, 4)))
         return "HeroPatch", {
             "model": ["model", 0], "preset": name, "tau": round(rng.uniform(0.05, 1.0), 2),
             "interval": rng.randint(2, 4),
             "ratio": round(rng.uniform(0.5 / (frames * rows * columns) + 0.005, 1.0), 2),  # half a token
-            "threshold": rng.choice((0.0, 0.1, 0.5)), "warmup": {"steps": 1, "percent": 30}[unit],
-            "warmup_unit": unit, "patch_frames": frames, "patch_rows": rows, "patch_columns": columns,
+            "threshold": rng.choice((0.0, 0.1, 0.5)), "warmup": rng.choice(("1", "30%")),
+            "cooldown": rng.choice(("0", "1", "20%")), "storage": "model",
+            "patch_frames": frames, "patch_rows": rows, "patch_columns": columns,
             "context": rng.choice(("selected", "cached_kv")),
             "forecast": rng.choice(("linear", "quadratic", "fitted")),
             "text": rng.choice(("refresh", "omit")), "seed": _seed(rng),
             "shallow": rng.choice(("reuse", "forecast")), "feedback": rng.choice((0.0, 0.5, 1.0)),
         }  # fmt: skip
-    settings: dict[str, Any] = {"interval": rng.randint(2, 3), "warmup": rng.randint(1, 2)}
+    settings: dict[str, Any] = {"interval": rng.randint(2, 3), "warmup": str(rng.randint(1, 2))}
     if name == "taylorseer":
         settings["order"] = rng.randint(1, 3)
     if name in ("toca", "duca"):
@@ -119,7 +119,7 @@ def _acceleration(rng: random.Random, name: str) -> tuple[str, dict[str, Any]]:
     if name == "duca":
         settings["first"] = rng.choice(("toca", "aggressive"))
     if name == "worldcache":
-        settings |= {"warmup": 3, "threshold": rng.choice((0.2, 10.0)), "stable": 0.3, "chaotic": 0.4}
+        settings |= {"warmup": "3", "threshold": rng.choice((0.2, 10.0)), "stable": 0.3, "chaotic": 0.4}
     named = {f"method.{key}": value for key, value in settings.items()}
     return "HeroMethod", {"model": ["model", 0], "method": name, **named}
 

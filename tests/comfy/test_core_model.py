@@ -17,7 +17,7 @@ def test_every_step_full_changes_nothing(nodes, core_model, ksampler, context):
 
 @pytest.mark.parametrize("context", ["selected", "cached_kv"])
 def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, context):
-    settings = {"preset": "custom", "warmup": 30, "cooldown": 0, "context": context}
+    settings = {"preset": "custom", "warmup": "30%", "cooldown": "0", "context": context}
     patched = nodes.HeroPatch(model=core_model.model, **settings)[0]
     first = ksampler(patched, core_model.task, steps=12)
     text, picture = nodes.HeroReport(model=patched, latent={"samples": first}).args

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 ALL_FULL = {"preset": "custom", "interval": 1}
-CACHING = {"preset": "custom", "interval": 3, "warmup": 2, "warmup_unit": "steps", "cooldown": 0}
+CACHING = {"preset": "custom", "interval": 3, "warmup": "2", "cooldown": "0"}
 
 
 def make_lora(model, seed=0):

@@ -368,7 +368,8 @@ def test_reconstruction_refuses_guidance(nodes, miniature, clip):
         *((name, value) for name in ("tau", "ratio", "threshold") for value in (NAN, float("inf"), -1.0)),
         ("tau", 0.0), ("tau", 1.01), ("ratio", 0.0), ("ratio", 0.01), ("interval", 0), ("interval", 2.5),
         ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("context", "all"),
-        ("forecast", "magic"), ("text", ""), ("seed", -1), ("preset", "unknown"), ("warmup_unit", "hours"),
+        ("forecast", "magic"), ("text", ""), ("seed", -1), ("preset", "unknown"),
+        ("warmup", "5 hours"), ("cooldown", "-1"),
     ],
 )  # fmt: skip
 def test_bad_hero_settings_are_named_and_the_model_is_untouched(nodes, miniature, field, bad):
@@ -390,7 +391,7 @@ def test_presets_win_over_sliders(part, nodes):
     assert hero.make_config(**widgets | {"interval": 9, "tau": 0.1}) == engine.PRESETS["balanced"]
     assert hero.make_config(**widgets | {"preset": "paper-fast", "seed": 5}).seed == 5
     custom = hero.make_config(
-        **widgets | {"preset": "custom", "tau": 1, "warmup": 20, "warmup_unit": "percent"}
+        **widgets | {"preset": "custom", "tau": 1, "warmup": "20%"}
     )
     assert custom == replace(engine.PRESETS["balanced"], tau="100%", ratio=0.17, warmup="20%")
     assert nodes.get("HeroPatch").validate_inputs(model=None, tau=None) is True

@@ -2,11 +2,11 @@
 // writes the answers as JSON.
 import { pathToFileURL } from "node:url";
 
-const { MODELS, PRESETS, clipShape, configOf, predict } = await import(pathToFileURL(process.argv[2]));
+const { MODELS, PRESETS, amountOf, clipShape, configOf, predict } = await import(pathToFileURL(process.argv[2]));
 const { DEFAULTS, predictMethod } = await import(new URL("methods.js", pathToFileURL(process.argv[2])));
 const chunks = [];
 for await (const chunk of process.stdin) chunks.push(chunk);
-const { cases, clips } = JSON.parse(Buffer.concat(chunks).toString());
+const { cases, clips, amounts } = JSON.parse(Buffer.concat(chunks).toString());
 const answer = ({ method, config, shape, steps, batch, elementBytes }) => {
   try {
     if (method) return predictMethod(method, { ...DEFAULTS[method], ...config }, shape, steps, batch, elementBytes);
@@ -15,6 +15,13 @@ const answer = ({ method, config, shape, steps, batch, elementBytes }) => {
     return { error: error.field };
   }
 };
-const presets = Object.fromEntries(Object.entries(PRESETS).map(([name, widgets]) => [name, configOf(widgets)]));
+const read = (values) => {
+  try {
+    return amountOf(...values);
+  } catch (error) {
+    return { error: error.field };
+  }
+};
+const presets = Object.fromEntries(Object.entries(PRESETS).map(([name, widgets]) => [name, configOf({ storage: "model", ...widgets })]));
 const shapes = clips.map(([name, height, width, frames]) => clipShape(MODELS[name].shape, height, width, frames));
-console.log(JSON.stringify({ answers: cases.map(answer), presets, models: MODELS, shapes, defaults: DEFAULTS }));
+console.log(JSON.stringify({ answers: cases.map(answer), presets, models: MODELS, shapes, defaults: DEFAULTS, amounts: amounts.map(read) }));

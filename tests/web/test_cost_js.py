@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from aether.miniature.model import TRANSFORMER
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig
+from hero_engine.amounts import amount, fraction
 from hero_engine.cost import ModelShape, aether_shape, predict
 
 ROOT = Path(__file__).parents[2]
@@ -21,10 +23,14 @@ NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed: web/cost.js is not run")
 
 
-def ask(cases: list[dict[str, Any]], clips: list[tuple[str, int, int, int]] = ()) -> dict[str, Any]:
+def ask(
+    cases: list[dict[str, Any]],
+    clips: Sequence[tuple[str, int, int, int]] = (),
+    amounts: Sequence[tuple[str, str, int]] = (),
+) -> dict[str, Any]:
     """What web/cost.js answers, run in node."""
     command = [str(NODE), str(Path(__file__).with_name("cost_cases.mjs")), str(ROOT / "web" / "cost.js")]
-    text = json.dumps({"cases": cases, "clips": clips})
+    text = json.dumps({"cases": cases, "clips": clips, "amounts": amounts})
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(done.stdout)
 
@@ -43,8 +49,11 @@ def js_shape(shape: ModelShape) -> dict[str, Any]:
     }
 
 
-def js_amount(value: int | float) -> dict[str, float]:
-    return {"count": value} if isinstance(value, int) else {"share": value}
+def js_amount(value: int | str) -> dict[str, Any]:
+    if isinstance(value, int):
+        return {"count": value}
+    part, whole = (value[:-1], 100) if value.endswith("%") else value.split("/")
+    return {"share": [float(part), float(whole)]}
 
 
 def js_config(config: HeroConfig) -> dict[str, Any]:
@@ -70,17 +79,21 @@ def random_shape(rng: random.Random) -> ModelShape:
     )
 
 
+def random_share(rng: random.Random, least: int = 1) -> str:
+    return rng.choice([f"{rng.randint(least, 100)}%", f"{rng.randint(10 * least, 1000) / 10}%", "1/6", "2/3"])
+
+
 def random_setting(rng: random.Random, shape: ModelShape) -> dict[str, Any]:
     """Widget-like values, on slider steps as well as between them."""
     return {
         # Shares in hundredths of the blocks meet halves, which round to even.
-        "tau": rng.randint(1, shape.blocks + 1) if rng.random() < 0.3 else rng.randint(5, 100) / 100,
+        "tau": rng.randint(1, shape.blocks + 1) if rng.random() < 0.3 else random_share(rng, 5),
         "interval": rng.randint(1, 12),
         "ratio": rng.choice([rng.randint(5, 100) / 100, rng.uniform(0.01, 1.0), 1 / 6]),
         "threshold": rng.choice([0.0, 0.3]),
         "patch": tuple(rng.randint(1, high) for high in (3, 4, 4)),
-        "warmup": rng.randint(1, 20) if rng.random() < 0.5 else rng.randint(1, 100) / 100,
-        "cooldown": rng.choice([0, rng.randint(1, 20), rng.randint(1, 100) / 100]),
+        "warmup": rng.randint(1, 20) if rng.random() < 0.5 else random_share(rng),
+        "cooldown": rng.choice([0, rng.randint(1, 20), random_share(rng)]),
         "context": rng.choice(["selected", "cached_kv"]),
         "forecast": rng.choice(["linear", "quadratic", "fitted"]),
         "text": rng.choice(["refresh", "omit"]),
@@ -119,8 +132,8 @@ def test_a_thousand_random_settings_agree():
         )
         setting, steps = random_setting(rng, shape), rng.choice([1, 4, 30, 50, rng.randint(1, 120)])
         batch, size = rng.randint(1, 2), rng.choice([2, 4])
-        amounts = {name: js_amount(setting[name]) for name in ("tau", "warmup", "cooldown")}
-        config = {**setting, **amounts}
+        given = {name: js_amount(setting[name]) for name in ("tau", "warmup", "cooldown")}
+        config = {**setting, **given}
         cases.append(
             {"config": config, "shape": js_shape(shape), "steps": steps, "batch": batch, "elementBytes": size}
         )
@@ -134,11 +147,32 @@ def test_a_thousand_random_settings_agree():
             assert theirs[name] == (value if exact else pytest.approx(value, rel=1e-12)), (name, case)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["4", " 4 ", "0", "-1", "5%", "5 %", "0%", "100%", "100.5%", ".5%", "1/4", "5/4", "0/3", "1/0", "", "%",
+     "x", "1e1", "4.0", "1/2/3", "50%%"],
+)  # fmt: skip
+@pytest.mark.parametrize("low", [0, 1])
+def test_amounts_are_read_alike(text, low):
+    try:
+        ours = amount("warmup", text, "steps", low)
+    except ConfigError as error:
+        assert ask([], amounts=[["warmup", text, low]])["amounts"] == [{"error": error.field}]
+        return
+    (theirs,) = ask([], amounts=[["warmup", text, low]])["amounts"]
+    if "share" in theirs:
+        part, whole = theirs["share"]
+        assert part / whole == pytest.approx(float(fraction(str(ours))))
+    else:
+        assert theirs == {"count": ours}
+
+
 def random_method(rng: random.Random, name: str) -> dict[str, Any]:
     """Widget-like values of Cache Method."""
-    settings = {"interval": rng.randint(1, 10), "warmup": rng.randint(3 if name == "worldcache" else 1, 20)}
+    warmup = rng.choice([rng.randint(3 if name == "worldcache" else 1, 20), random_share(rng)])
+    settings = {"interval": rng.randint(1, 10), "warmup": warmup}
     if name != "worldcache":
-        settings["cooldown"] = rng.choice([0, rng.randint(1, 20)])
+        settings["cooldown"] = rng.choice([0, rng.randint(1, 20), random_share(rng)])
     if name == "taylorseer":
         settings["order"] = rng.randint(1, 4)
     if name in ("toca", "duca"):
@@ -160,7 +194,9 @@ def test_two_hundred_random_settings_of_other_methods_agree(name):
         expected.append(predict(METHODS[name](**settings), shape, steps, batch, size))
     found = ask(cases)
     defaults = found["defaults"][name]
-    assert defaults == {setting: getattr(METHODS[name](), setting) for setting in defaults}
+    ours = {setting: getattr(METHODS[name](), setting) for setting in defaults}
+    texts = {setting: str(ours[setting]) for setting in ("warmup", "cooldown") if setting in ours}
+    assert defaults == ours | texts
     assert settings.keys() <= defaults.keys()
     for case, ours, theirs in zip(cases, expected, found["answers"], strict=True):
         counts = (theirs["steps"], theirs["fullSteps"], theirs["cachedBytes"])

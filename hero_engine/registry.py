@@ -1,0 +1,40 @@
+"""Which settings are run by what: a config class and its method meet here and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .adapter import ModelAdapter
+from .analysis import LayersConfig
+from .baselines import DucaConfig, ModulesConfig, TocaConfig, WorldCacheConfig
+from .config import HeroConfig
+from .methods.base import Method
+from .methods.hero import Hero
+from .methods.layers import Layers
+from .methods.modules import Modules
+from .methods.toca import Duca, Toca
+from .methods.worldcache import WorldCache
+from .settings import Counts, MethodConfig
+
+_METHODS: dict[type[MethodConfig], type[Method[Any]]] = {
+    HeroConfig: Hero,
+    ModulesConfig: Modules,
+    TocaConfig: Toca,
+    DucaConfig: Duca,
+    WorldCacheConfig: WorldCache,
+    LayersConfig: Layers,
+}
+
+
+def method_of(config: MethodConfig, adapter: ModelAdapter, counts: Counts) -> Method[Any]:
+    """The method of some settings, at work on a model.
+
+    Args:
+        config: of a class here, or of one derived from it.
+        counts: what the settings come to, see :meth:`MethodConfig.resolve`.
+
+    Raises:
+        ConfigError: what the method needs is missing.
+    """
+    kind = next(kind for kind in type(config).__mro__ if kind in _METHODS)
+    return _METHODS[kind](adapter, config, counts)
