@@ -7,7 +7,7 @@ poses_bounds.npy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def read_npz_cameras(path: Path, lens: Lens) -> CameraFile:
     """A .npz; other arrays in it are not loaded."""
     names = npz_names(path, "file")
     wanted = [name for name in names if name.lower() in _ALL]
-    return from_arrays(read_npz(path, "file", wanted), lens, f"{path.name} holds {_shown(names)}")
+    return from_arrays(read_npz(path, "file", wanted), lens, f"{path.name} holds {shown_names(names)}")
 
 
 def read_npy_cameras(path: Path, lens: Lens) -> CameraFile:
@@ -98,7 +98,9 @@ def from_arrays(found: Mapping[str, Any], lens: Lens, what: str) -> CameraFile:
     return CameraFile(Cameras(poses, lenses, height, width), fps, [*notes, *more])
 
 
-def _shown(names: list[str]) -> str:
+def shown_names(names: Iterable[str]) -> str:
+    """The first of them, for an error."""
+    names = list(names)
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") if names else "nothing"
 
 
@@ -129,7 +131,7 @@ def _lenses(found: Mapping[str, Any], sizes: Mapping[str, Any], frames: int) -> 
     if name is None:
         return _from_focals(found, sizes, frames)
     lenses = as_floats(found[name], name)
-    if lenses.shape[-2:] == (4, 4):
+    if lenses.shape[-2:] == (4, 4) and (lenses[..., 3, :] == [0, 0, 0, 1]).all():
         lenses = lenses[..., :3, :3]
     if lenses.shape[-2:] != (3, 3):
         lenses = _matrices(lenses, name)

@@ -93,8 +93,9 @@ def find_model(folder: Path) -> tuple[Path | None, list[str]]:
     for below in _SUBFOLDERS:
         found = [folder / below / f"images{ending}" for ending in _ENDINGS]
         found = [path for path in found if path.is_file()]
+        whole = [path for path in found if path.with_name(f"cameras{path.suffix}").is_file()]
         if found:
-            return found[0], _choices(found, folder / below)
+            return (whole or found)[0], _choices(whole, folder / below)
     return None, []
 
 
@@ -120,27 +121,15 @@ def read(path: Path) -> CameraFile:
         InputError: lenses that are not pinhole, pictures of several sizes or of a lens that is missing, lines
             that are neither a picture nor its points.
     """
-    ending = path.suffix.lower()
-    images, cameras = (path.with_name(f"{part}{ending}") for part in ("images", "cameras"))
+    images, cameras = (path.with_name(f"{part}{path.suffix}") for part in ("images", "cameras"))
     for file in (images, cameras):
         if not file.is_file():
-            raise InputError(
-                "file", f"a COLMAP model has {images.name} and {cameras.name}: {file.name} is missing"
-            )
-    pictures = (_binary_pictures if ending == ".bin" else _text_pictures)(images)
-    if not pictures:
-        raise InputError(images.name, "has no pictures")
-    order, notes = picture_order([picture.name for picture in pictures])
-    pictures = [pictures[index] for index in order]
-    entries = (_binary_entries if ending == ".bin" else _text_entries)(
-        cameras, {one.camera for one in pictures}
-    )
-    missing = next((one for one in pictures if one.camera not in entries), None)
-    if missing:
-        raise InputError(cameras.name, f"has no camera {missing.camera}, which {missing.name} was taken with")
-    height, width = one_size(
-        [(entries[one.camera].height, entries[one.camera].width) for one in pictures], cameras.name
-    )
+            whole = f"a COLMAP model has {images.name} and {cameras.name}"
+            raise InputError("file", f"{whole}: {file.name} is missing")
+    pictures, notes = _pictures(images)
+    entries = _entries(cameras, pictures)
+    sizes = [(entries[one.camera].height, entries[one.camera].width) for one in pictures]
+    height, width = one_size(sizes, cameras.name)
     lenses = {
         number: from_parameters(entry.model, entry.parameters, cameras.name)
         for number, entry in entries.items()
@@ -149,6 +138,26 @@ def read(path: Path) -> CameraFile:
     poses = np.linalg.inv(from_quaternions(np.roll(table[:, :4], -1, axis=1), table[:, 4:]))
     found = Cameras(poses, [lenses[one.camera].matrix for one in pictures], height, width)
     return CameraFile(found, notes=notes + distortion_notes(lenses.values(), height, width))
+
+
+def _pictures(path: Path) -> tuple[list[Picture], list[str]]:
+    """In order, and what to report of it."""
+    found = (_binary_pictures if path.suffix == ".bin" else _text_pictures)(path)
+    if not found:
+        raise InputError(path.name, "has no pictures")
+    order, notes = picture_order([picture.name for picture in found])
+    return [found[index] for index in order], notes
+
+
+def _entries(path: Path, pictures: list[Picture]) -> dict[int, CameraEntry]:
+    """The lenses that pictures use."""
+    found = (_binary_entries if path.suffix == ".bin" else _text_entries)(
+        path, {one.camera for one in pictures}
+    )
+    missing = next((one for one in pictures if one.camera not in found), None)
+    if missing:
+        raise InputError(path.name, f"has no camera {missing.camera}, which {missing.name} was taken with")
+    return found
 
 
 # --- Text -------------------------------------------------------------------------------------------------

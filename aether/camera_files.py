@@ -35,7 +35,16 @@ from .export import check_rate
 from .files import new_folder, write_file
 from .geometry import Cameras
 
-__all__ = ["FORMATS", "SUFFIXES", "CameraFile", "Lens", "read_cameras", "write_cameras"]
+__all__ = [
+    "FORMATS",
+    "SUFFIXES",
+    "CameraFile",
+    "Lens",
+    "files_beside",
+    "is_offered",
+    "read_cameras",
+    "write_cameras",
+]
 _JSON_NAMES = ("cameras.json", "transforms.json", "camera_path.json", "transforms_train.json")
 _ELSEWHERE = {
     ".out": "a Bundler file; convert it with COLMAP, or export transforms.json",
@@ -154,3 +163,17 @@ _READERS: dict[str, Callable[[Path, Lens], CameraFile]] = {
 }
 SUFFIXES = (*_READERS, ".bin")
 """Endings of the files that :func:`read_cameras` takes; .bin is COLMAP's."""
+
+
+def is_offered(path: Path) -> bool:
+    """Whether a list of files to choose from shows one: of a COLMAP model its images, and no other .bin."""
+    if path.name in camera_colmap.MODEL_FILES:
+        return path.stem == "images"
+    return path.suffix.lower() in _READERS
+
+
+def files_beside(path: Path) -> list[Path]:
+    """What is read with a file: a COLMAP model's lenses, the buffers of a .gltf."""
+    if path.name in camera_colmap.MODEL_FILES:
+        return [path.with_name(f"cameras{path.suffix}")]
+    return sorted(path.parent.glob("*.bin")) if path.suffix.lower() == ".gltf" else []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import camera_nerfstudio
-from .camera_arrays import from_arrays
+from .camera_arrays import from_arrays, shown_names
 from .camera_parts import (
     CameraFile,
     Lens,
@@ -56,7 +56,7 @@ def read(path: Path, lens: Lens) -> CameraFile:
         document = document | _by_frames(frames)
     if "K" in document and np.shape(document.get("poses"))[1:] == (7,):
         return _record3d(document)
-    return from_arrays(document, lens, f"{path.name} has neither poses nor frames")
+    return from_arrays(document, lens, f"{path.name} holds {shown_names(document)}")
 
 
 def _by_frames(frames: list[dict[str, Any]]) -> dict[str, list[Any]]:
@@ -93,7 +93,7 @@ def _splatting(path: Path, entries: list[dict[str, Any]]) -> CameraFile:
     )
     height, width = one_size([(whole(one["height"]), whole(one["width"])) for one in entries], "width")
     focals = as_floats([[one["fx"], one["fy"]] for one in entries], "fx")
-    middles = np.broadcast_to([width / 2, height / 2], focals.shape)
+    middles = as_floats([[one.get("cx", width / 2), one.get("cy", height / 2)] for one in entries], "cx")
     lenses = pinhole_matrices(np.concatenate([focals, middles], axis=1))
     return CameraFile(Cameras(poses, lenses, height, width), notes=notes)
 
@@ -103,7 +103,8 @@ def _record3d(document: dict[str, Any]) -> CameraFile:
     rows = finite_array(as_floats(document["poses"], "poses"), "poses", (None, 7))
     poses = from_quaternions(rows[:, :4], rows[:, 4:]) @ FLIP
     lens = as_floats(document["K"], "K").reshape(3, 3).T
+    each = as_floats(document.get("perFrameIntrinsicCoeffs", ()), "perFrameIntrinsicCoeffs")
     fps = None if document.get("fps") is None else float(document["fps"])
     height, width = whole(document["h"]), whole(document["w"])
-    lenses = np.broadcast_to(lens, (len(poses), 3, 3))
+    lenses = pinhole_matrices(each) if each.shape == (len(poses), 4) else np.tile(lens, (len(poses), 1, 1))
     return CameraFile(Cameras(poses, lenses, height, width), fps)

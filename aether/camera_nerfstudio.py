@@ -81,6 +81,8 @@ def read_transforms(document: dict[str, Any], lens: Lens) -> CameraFile:
     """
     frames, notes = _in_order(document["frames"])
     poses = _poses(document, frames)
+    if document.get("applied_scale") not in (None, 1):
+        notes.append(f"applied_scale {document['applied_scale']} was undone: lengths are those before it")
     fps = None if document.get("aether_fps") is None else float(document["aether_fps"])
     settings = [_given(document) | _given(frame) for frame in frames]
     for one in settings:
@@ -125,13 +127,24 @@ def _poses(document: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) -> 
             raise InputError("transform_matrix", f"{_name(frame, number)} has none; give it one or remove it")
     matrices = as_floats([frame["transform_matrix"] for frame in frames], "transform_matrix")
     matrices = square_poses(matrices, "transform_matrix")
-    applied = as_floats(document.get("applied_transform", np.eye(4)), "applied_transform")
-    applied = square_poses(applied[None], "applied_transform")[0]
-    scale = float(document.get("applied_scale") or 1.0)
+    matrices[:, :3, 3] /= _applied_scale(document)
+    return inverted(_applied_transform(document), "applied_transform") @ matrices @ FLIP
+
+
+def _applied_transform(document: Mapping[str, Any]) -> np.ndarray:
+    given = document.get("applied_transform")
+    applied = as_floats(np.eye(4) if given is None else given, "applied_transform")
+    if applied.shape not in ((3, 4), (4, 4)):
+        raise InputError("applied_transform", f"has shape {applied.shape}; it must be (3, 4) or (4, 4)")
+    return square_poses(applied[None], "applied_transform")[0]
+
+
+def _applied_scale(document: Mapping[str, Any]) -> float:
+    given = document.get("applied_scale")
+    scale = 1.0 if given is None else float(given)
     if not 0 < scale < np.inf:
         raise InputError("applied_scale", f"{scale:g} must be a positive number")
-    matrices[:, :3, 3] /= scale
-    return inverted(applied, "applied_transform") @ matrices @ FLIP
+    return scale
 
 
 def _check_pinhole(settings: Mapping[str, Any]) -> None:

@@ -84,6 +84,8 @@ def square_poses(poses: np.ndarray, name: str = "poses") -> np.ndarray:
         poses = poses[0]
     if poses.ndim == 3 and poses.shape[1:] == (3, 4):
         poses = np.concatenate([poses, np.broadcast_to([[[0.0, 0, 0, 1]]], (len(poses), 1, 4))], axis=1)
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4):
+        raise InputError(name, f"has shape {poses.shape}; it must be (frames, 4, 4) or (frames, 3, 4)")
     return finite_array(poses, name, (None, 4, 4))
 
 

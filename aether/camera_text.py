@@ -6,7 +6,7 @@ format     numbers in a line     a pose is                                times
 TUM        8                     camera to world; quaternion w last       seconds, or nanoseconds
 EuRoC      8 or 17, with a head  body to world; quaternion w first        nanoseconds
 KITTI      12                    camera to world, 3 x 4 row by row        none
-matrices   16                    camera to world, 4 x 4 row by row        none
+matrices   16, or 4 in 4 lines   camera to world, 4 x 4 row by row        none
 RE10K      19                    world to camera, 3 x 4; lens before it   microseconds
 ========== ===================== ======================================== ===========================
 
@@ -45,6 +45,8 @@ _EXPECTED = (
 _STRANGERS = {
     "# Bundle file": "a Bundler file; convert it with COLMAP, or export transforms.json",
     "NVM_V3": "a VisualSFM file (NVM); import it into COLMAP, and export its model",
+    "# Image list": "COLMAP's images.txt under another name; call it that, and put cameras.txt beside it",
+    "# Camera list": "COLMAP's cameras.txt under another name; choose images.txt",
     "extrinsic": "one camera of MVSNet's; put the poses of all into a .npz as w2c and intrinsics",
     "<?xml": "an XML file; export COLMAP's format or transforms.json instead",
 }
@@ -92,7 +94,7 @@ def read(path: Path, lens: Lens) -> CameraFile:
         if text.lstrip().startswith(beginning):
             raise InputError("file", f"{path.name} is {what}")
     table = _table(path.name, text)
-    if table.numbers.shape[1] in (12, 16):
+    if table.numbers.shape[1] in (4, 12, 16):
         return CameraFile(lens.cameras(row_poses(table.numbers)), None, [lens.note])
     if table.numbers.shape[1] == 19:
         return _realestate(table.numbers, lens)
@@ -100,8 +102,15 @@ def read(path: Path, lens: Lens) -> CameraFile:
 
 
 def row_poses(numbers: np.ndarray) -> np.ndarray:
-    """(F, 12) or (F, 16), matrices row by row, to (F, 4, 4)."""
-    return square_poses(finite_array(numbers, "poses", (None, None)).reshape(len(numbers), -1, 4))
+    """(F, 12) or (F, 16), matrices row by row, or (4 F, 4), one below another, to (F, 4, 4)."""
+    numbers = finite_array(numbers, "poses", (None, None))
+    if numbers.shape[1] != 4:
+        return square_poses(numbers.reshape(len(numbers), -1, 4))
+    if len(numbers) % 4 or (numbers[3::4] != [0, 0, 0, 1]).any():
+        raise InputError(
+            "poses", f"4 numbers a line are no 4 x 4 matrices, which end in 0 0 0 1; {_EXPECTED}"
+        )
+    return square_poses(numbers.reshape(-1, 4, 4))
 
 
 # --- Lines ------------------------------------------------------------------------------------------------
@@ -160,6 +169,9 @@ def _timed_poses(name: str, table: Table, lens: Lens) -> CameraFile:
         raise InputError("poses", f"{name} is no TUM trajectory: it has {found}; {_EXPECTED}")
     numbers = finite_array(table.numbers[:, columns], "poses", (None, 8))
     own, notes = _seconds(numbers[:, 0])
+    are_numbers = not table.head and len(own) > 2 and bool((np.diff(own) == 1).all())
+    if are_numbers:
+        notes.append("the stamps 0, 1, 2 and so on were read as frame numbers: the file has no rate")
     if any(word.startswith("p_rs_r") for word in table.head):
         notes.append("EuRoC's poses are those of the body, not of a camera: apply the camera's T_BS to them")
     places, turns = numbers[:, 1:4], numbers[:, 4:]
@@ -167,7 +179,8 @@ def _timed_poses(name: str, table: Table, lens: Lens) -> CameraFile:
     times, more = even_times(own)
     if times is not own:
         poses = from_quaternions(turns_at(times, own, turns), values_at(times, own, places))
-    return CameraFile(lens.cameras(poses), frame_rate(times), [lens.note, *notes, *more])
+    rate = None if are_numbers else frame_rate(times)
+    return CameraFile(lens.cameras(poses), rate, [lens.note, *notes, *more])
 
 
 def _columns(table: Table) -> list[int] | None:

@@ -136,10 +136,13 @@ class Gltf:
             )
         row = shape[1] * dtype.itemsize
         stride = view.get("byteStride", row)
-        if stride < row or shape[0] < 0 or min(offset, view.get("byteOffset", 0)) < 0:
+        if stride < row or shape[0] < 1 or min(offset, view.get("byteOffset", 0)) < 0:
             raise InputError("file", "its animation is laid out in a way that glTF does not allow")
-        start = view.get("byteOffset", 0) + offset
-        return np.ndarray(shape, dtype, self._buffer(view["buffer"]), start, (stride, dtype.itemsize))
+        start, buffer = view.get("byteOffset", 0) + offset, self._buffer(view["buffer"])
+        # NumPy would not check against an empty buffer.
+        if start + stride * (shape[0] - 1) + row > len(buffer):
+            raise InputError("file", "its animation is longer than the buffer that holds it; export it again")
+        return np.ndarray(shape, dtype, buffer, start, (stride, dtype.itemsize))
 
     def _largest_buffer(self) -> int:
         return max((len(self._buffer(n)) for n in range(len(self.document.get("buffers", ())))), default=0)

@@ -42,7 +42,7 @@ class LensModel:
         number: COLMAP's, in its binary files; None for names that only other programs have.
         focals: 2 for fx and fy, 1 for one of both axes.
         distortion: names of the coefficients.
-        refused: what the model is, where it is no pinhole camera.
+        refused: what the model is, where it is no pinhole camera, and what to do.
         factor: (r^2, coefficients) to the radial distortion's factor.
     """
 
@@ -58,7 +58,9 @@ class LensModel:
         return self.focals + 2 + len(self.distortion)
 
 
-_FISHEYE, _PANORAMA = "a fisheye lens", "a panorama"
+_FISHEYE = "a fisheye lens; undistort the pictures first, which gives a PINHOLE model"
+_PANORAMA = "a panorama; make perspective pictures of it first"
+_ORTHOGRAPHIC = "an orthographic camera; make it a perspective one"
 LENS_MODELS = {
     "SIMPLE_PINHOLE": LensModel(0, 1),
     "PINHOLE": LensModel(1, 2),
@@ -91,8 +93,8 @@ LENS_MODELS = {
     "VR180": LensModel(None, refused=_PANORAMA),
     "VR180_L": LensModel(None, refused=_PANORAMA),
     "VR180_R": LensModel(None, refused=_PANORAMA),
-    "ORTHOPHOTO": LensModel(None, refused="orthographic"),
-    "ORTHOGRAPHIC": LensModel(None, refused="orthographic"),
+    "ORTHOPHOTO": LensModel(None, refused=_ORTHOGRAPHIC),
+    "ORTHOGRAPHIC": LensModel(None, refused=_ORTHOGRAPHIC),
 }
 BY_NUMBER = {model.number: name for name, model in LENS_MODELS.items() if model.number is not None}
 """COLMAP's number to the name."""
@@ -122,11 +124,7 @@ def check_model(name: str, field: str) -> LensModel:
     if model is None:
         raise InputError(field, f"the lens model {name} is not known; PINHOLE, OPENCV and the like are")
     if model.refused:
-        raise InputError(
-            field,
-            f"{name} is {model.refused}, and Aether knows pinhole cameras alone; undistort the pictures "
-            "first, which gives a PINHOLE model",
-        )
+        raise InputError(field, f"Aether knows pinhole cameras alone, and {name} is {model.refused}")
     return model
 
 
