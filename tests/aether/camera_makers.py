@@ -262,6 +262,32 @@ def glb(folder: Path, path: Cameras) -> Path:
     return put(folder, "scene.glb", glb_pack(*gltf_scene(path)))
 
 
+def glb_curves(folder: Path, path: Cameras) -> Path:
+    """Cubic places, stepped turns, a zoom by a pointer in packed and sparse numbers, a second camera."""
+    document, binary = gltf_scene(path)
+    document["nodes"].append({"camera": 0, "name": "still"})
+    count, start = len(path), len(binary)
+    cubic = np.repeat(path.poses[:, :3, 3], 3, axis=0).astype("<f4").tobytes()
+    angles = np.linspace(20000, 30000, count).astype("<u2").tobytes() + b"\0\0" * (count % 2)
+    binary += cubic + angles + np.array([1, 3, 21000, 25000], "<u2").tobytes()
+    views = len(document["bufferViews"])
+    starts = np.cumsum([start, len(cubic), len(angles), 4]).tolist()
+    document["bufferViews"] += [{"buffer": 0, "byteOffset": at} for at in starts]
+    some = {"indices": {"bufferView": views + 2, "componentType": 5123}, "values": {"bufferView": views + 3}}
+    zoom = {"componentType": 5123, "normalized": True, "count": count, "type": "SCALAR"}
+    document["accessors"] += [
+        {"bufferView": views, "componentType": 5126, "count": 3 * count, "type": "VEC3"},
+        zoom | {"bufferView": views + 1, "sparse": {"count": 2} | some},
+    ]
+    animation = document["animations"][0]
+    animation["samplers"][0] |= {"output": 3, "interpolation": "CUBICSPLINE"}
+    animation["samplers"][1] |= {"interpolation": "STEP"}
+    animation["samplers"].append({"input": 0, "output": 4})
+    pointer = {"KHR_animation_pointer": {"pointer": "/cameras/0/perspective/yfov"}}
+    animation["channels"].append({"sampler": 2, "target": {"path": "pointer", "extensions": pointer}})
+    return put(folder, "scene.glb", glb_pack(document, binary))
+
+
 def gltf_inline(folder: Path, path: Cameras) -> Path:
     document, binary = gltf_scene(path)
     uri = "data:application/octet-stream;base64," + base64.b64encode(binary).decode()
