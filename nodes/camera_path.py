@@ -217,13 +217,17 @@ class AetherLoadCameras(io.ComfyNode):
                 "glb camera",
                 "poses",
                 "npz",
+                "kitti",
+                "realestate10k",
+                "gaussian splatting",
+                "gltf",
             ],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=_files() or [NO_FILE],
-                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model take "
-                    "its images.txt.",
+                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model choose "
+                    "images.bin or images.txt.",
                 ),
                 io.Float.Input(
                     "scale",
