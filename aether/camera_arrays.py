@@ -23,6 +23,7 @@ from .camera_parts import (
     relative_intrinsics,
     size_of,
     square_poses,
+    whole,
 )
 from .camera_text import row_poses
 from .errors import InputError
@@ -33,17 +34,8 @@ _TO_WORLD = (
     *("camera_to_world", "camera_to_worlds", "camera_poses", "cam_poses", "camera_pose"),
 )
 _TO_CAMERA = (
-    *(
-        "w2c",
-        "w2cs",
-        "cam_w2c",
-        "world2cam",
-        "world2cams",
-        "world_to_cam",
-        "world_to_camera",
-        "world_to_cameras",
-    ),
-    *("extrinsics", "extrinsic", "viewmats"),
+    *("w2c", "w2cs", "cam_w2c", "world2cam", "world2cams", "world_to_cam", "world_to_camera"),
+    *("world_to_cameras", "extrinsics", "extrinsic", "viewmats"),
 )
 _LENSES = ("intrinsics", "intrinsic", "k", "ks", "cam_k", "camera_intrinsics", "intrinsic_matrix")
 _FOCALS, _MIDDLES = ("focals", "focal", "focal_length"), ("principal_points", "principal_point", "pp")
@@ -89,11 +81,10 @@ def from_arrays(found: Mapping[str, Any], lens: Lens, what: str) -> CameraFile:
     if lenses is None:
         return CameraFile(lens.cameras(poses), fps, [*notes, lens.note])
     if _is_relative(lenses):
-        size = (int(sizes["height"]), int(sizes["width"])) if len(sizes) == 2 else None
+        notes.append("intrinsics were read as shares of the picture's size")
+        size = (whole(sizes["height"]), whole(sizes["width"])) if len(sizes) == 2 else None
         cameras, more = relative_intrinsics(poses, lenses[:, [0, 1, 0, 1], [0, 1, 2, 2]], lens, size)
-        return CameraFile(
-            cameras, fps, [*notes, "intrinsics were read as shares of the picture's size", *more]
-        )
+        return CameraFile(cameras, fps, [*notes, *more])
     height, width, more = size_of(sizes, lenses[0], ("height", "width"))
     return CameraFile(Cameras(poses, lenses, height, width), fps, [*notes, *more])
 

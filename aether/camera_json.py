@@ -22,11 +22,14 @@ from .camera_parts import (
     picture_order,
     pinhole_matrices,
     read_text,
+    size_of,
     whole,
 )
 from .errors import InputError
 from .export import cameras_json
 from .geometry import FLIP, Cameras, finite_array, from_quaternions
+
+_SPLATTING_KEYS = ("position", "rotation", "fx", "fy", "width", "height")
 
 
 def encode(cameras: Cameras, fps: float) -> bytes:
@@ -73,24 +76,19 @@ def _by_frames(frames: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _splatting(path: Path, entries: list[dict[str, Any]]) -> CameraFile:
     """Pictures in the order of their names: the program shuffles them before it writes."""
-    keys = ("position", "rotation", "fx", "fy", "width", "height")
     for number, entry in enumerate(entries):
-        missing = [key for key in keys if key not in entry]
+        missing = [key for key in _SPLATTING_KEYS if key not in entry]
         if missing:
+            found = f"{path.name}: camera {number} has no {', '.join(missing)}"
             raise InputError(
-                "poses",
-                f"{path.name}: camera {number} has no {', '.join(missing)}; expected is a "
-                "list of poses, or of cameras as 3D Gaussian Splatting writes it",
+                "poses", f"{found}; expected is a list of poses, or of 3D Gaussian Splatting's cameras"
             )
     order, notes = picture_order([str(entry.get("img_name", entry.get("id", ""))) for entry in entries])
     entries = [entries[index] for index in order]
     poses = np.tile(np.eye(4), (len(entries), 1, 1))
-    poses[:, :3, :3] = finite_array(
-        as_floats([one["rotation"] for one in entries], "rotation"), "rotation", (None, 3, 3)
-    )
-    poses[:, :3, 3] = finite_array(
-        as_floats([one["position"] for one in entries], "position"), "position", (None, 3)
-    )
+    for name, columns, shape in (("rotation", slice(3), (3, 3)), ("position", 3, (3,))):
+        values = as_floats([one[name] for one in entries], name)
+        poses[:, :3, columns] = finite_array(values, name, (None, *shape))
     height, width = one_size([(whole(one["height"]), whole(one["width"])) for one in entries], "width")
     focals = as_floats([[one["fx"], one["fy"]] for one in entries], "fx")
     middles = as_floats([[one.get("cx", width / 2), one.get("cy", height / 2)] for one in entries], "cx")
@@ -105,6 +103,6 @@ def _record3d(document: dict[str, Any]) -> CameraFile:
     lens = as_floats(document["K"], "K").reshape(3, 3).T
     each = as_floats(document.get("perFrameIntrinsicCoeffs", ()), "perFrameIntrinsicCoeffs")
     fps = None if document.get("fps") is None else float(document["fps"])
-    height, width = whole(document["h"]), whole(document["w"])
     lenses = pinhole_matrices(each) if each.shape == (len(poses), 4) else np.tile(lens, (len(poses), 1, 1))
-    return CameraFile(Cameras(poses, lenses, height, width), fps)
+    height, width, notes = size_of(document, lenses[0], ("h", "w"))
+    return CameraFile(Cameras(poses, lenses, height, width), fps, notes)

@@ -91,10 +91,9 @@ def read_transforms(document: dict[str, Any], lens: Lens) -> CameraFile:
     height, width, size_notes = _size(settings, lens)
     notes += size_notes
     if not any(key in settings[0] for keys in _FOCALS.values() for key in keys):
-        without = Lens(lens.fov, height, width)
-        return CameraFile(
-            without.cameras(poses), fps, [*notes, *_bent(settings, without.cameras(poses)), without.note]
-        )
+        taken = Lens(lens.fov, height, width)
+        cameras = taken.cameras(poses)
+        return CameraFile(cameras, fps, [*notes, *_bent(settings, cameras), taken.note])
     intrinsics = np.stack([_matrix(one, height, width) for one in settings])
     cameras = Cameras(poses, intrinsics, height, width)
     return CameraFile(cameras, fps, [*notes, *_bent(settings, cameras)])
@@ -201,9 +200,8 @@ def _focal(one: Mapping[str, Any], axis: str, side: int) -> float | None:
         if name in one:
             angle = float(one[name]) * unit
             if not 0 < angle < np.pi:
-                raise InputError(
-                    name, f"{float(one[name]):g} must be between 0 and {'pi' if unit == 1 else 180}"
-                )
+                most = "pi" if unit == 1 else "180"
+                raise InputError(name, f"{float(one[name]):g} must be between 0 and {most}")
             return side / (2 * np.tan(angle / 2))
     return None
 
@@ -259,13 +257,9 @@ def _viewer_size(document: Mapping[str, Any], lens: Lens) -> tuple[int, int, lis
     aspect = document["camera_path"][0].get("aspect")
     if None not in sides:
         height, width = map(whole, sides)
-        if aspect and abs(float(aspect) * height / width - 1) > 0.01:
-            return (
-                height,
-                width,
-                [f"aspect {float(aspect):.4g} is not that of {width} x {height}, which was taken"],
-            )
-        return height, width, []
+        unlike = aspect and abs(float(aspect) * height / width - 1) > 0.01
+        note = f"aspect {aspect:.4g} is not that of {width} x {height}, which was taken" if unlike else ""
+        return height, width, [note] if note else []
     width = round(lens.height * float(aspect)) if aspect else lens.width
     return lens.height, width, [f"the file has no render size: {width} x {lens.height} was taken"]
 

@@ -130,7 +130,9 @@ def size_of(
     missing = [side for side in middle if found.get(side) is None]
     names = " and ".join(missing)
     if any(middle[side] <= 0 for side in missing):
-        raise InputError("intrinsics", f"have no positive principal point to tell {names} by; add {names}")
+        raise InputError(
+            "intrinsics", f"have no positive principal point, which would give {names}; add {names}"
+        )
     height, width = (round(2 * middle[side]) if side in missing else whole(found[side]) for side in sides)
     taken = f"{width} x {height} was taken, with the principal point in the middle"
     return height, width, [f"the file has no {names}: {taken}"] if missing else []

@@ -67,10 +67,10 @@ _EPOCHS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 
 
 class Table(NamedTuple):
-    """(rows, columns), and the words of the last comment or line before the numbers that names columns."""
+    """(rows, columns), and the words of the comments and of the line of names before them."""
 
     numbers: np.ndarray
-    head: list[str]
+    heads: list[list[str]]
 
 
 def encode_tum(cameras: Cameras, fps: float) -> bytes:
@@ -118,22 +118,24 @@ def row_poses(numbers: np.ndarray) -> np.ndarray:
 
 def _table(name: str, text: str) -> Table:
     rows: list[list[float]] = []
-    head: list[str] = []
+    heads: list[list[str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         content, _, comment = line.partition("#")
         words = _words(content, number)
-        if words and not rows and not _is_number(words[0]):
-            comment = (
-                "" if content.strip().startswith("http") else content
-            )  # RealEstate10K: the clip's address
-        elif words:
+        address = content.lstrip().startswith("http")  # of RealEstate10K's clip
+        if words and not address and (rows or any(map(_is_number, words))):
             rows.append(_numbers(words, number, rows))
-            continue
-        if comment and not rows:
-            head = re.split(r"[,;\s]+", re.sub(r"\[[^]]*\]|\([^)]*\)", "", comment).strip().lower())
+        elif not rows:
+            heads.append(_names(content if words else comment))
     if not rows:
         raise InputError("poses", f"{name} has no lines of numbers; {_EXPECTED}")
-    return Table(np.array(rows), head)
+    return Table(np.array(rows), heads)
+
+
+def _names(head: str) -> list[str]:
+    """Lower-case words, without units and remarks in brackets."""
+    bare = re.sub(r"\[[^]]*\]|\([^)]*\)", "", head)
+    return re.split(r"[,;\s]+", bare.strip().lower())
 
 
 def _words(content: str, number: int) -> list[str]:
@@ -163,16 +165,17 @@ def _numbers(words: list[str], number: int, before: Sequence[Sequence[float]]) -
 
 
 def _timed_poses(name: str, table: Table, lens: Lens) -> CameraFile:
-    columns = _columns(table)
-    if columns is None:
+    named = _named_columns(table)
+    columns = named or list(range(8))
+    if named is None and table.numbers.shape[1] != 8:
         found = f"{table.numbers.shape[1]} numbers a line"
         raise InputError("poses", f"{name} is no TUM trajectory: it has {found}; {_EXPECTED}")
     numbers = finite_array(table.numbers[:, columns], "poses", (None, 8))
     own, notes = _seconds(numbers[:, 0])
-    are_numbers = not table.head and len(own) > 2 and bool((np.diff(own) == 1).all())
+    are_numbers = named is None and len(own) > 2 and bool((np.diff(own) == 1).all())
     if are_numbers:
         notes.append("the stamps 0, 1, 2 and so on were read as frame numbers: the file has no rate")
-    if any(word.startswith("p_rs_r") for word in table.head):
+    if any(word.startswith("p_rs_r") for head in table.heads for word in head):
         notes.append("EuRoC's poses are those of the body, not of a camera: apply the camera's T_BS to them")
     places, turns = numbers[:, 1:4], numbers[:, 4:]
     poses = from_quaternions(turns, places)
@@ -183,21 +186,22 @@ def _timed_poses(name: str, table: Table, lens: Lens) -> CameraFile:
     return CameraFile(lens.cameras(poses), rate, [lens.note, *notes, *more])
 
 
-def _columns(table: Table) -> list[int] | None:
-    """Where time, place and turn stand: by the table's head, else as TUM has them."""
+def _named_columns(table: Table) -> list[int] | None:
+    """Where time, place and turn stand, by the last head that says it."""
     width = table.numbers.shape[1]
-    if len(table.head) >= width:
-        places = [
-            next((n for n, word in enumerate(table.head[:width]) if word in names), None)
-            for names in _COLUMNS.values()
-        ]
-        if None not in places:
+    for head in reversed(table.heads):
+        places = [_place(head[:width], names) for names in _COLUMNS.values()]
+        if len(head) >= width and None not in places:
             return [place for place in places if place is not None]
-    return list(range(8)) if width == 8 else None
+    return None
+
+
+def _place(head: list[str], names: tuple[str, ...]) -> int | None:
+    return next((place for place, word in enumerate(head) if word in names), None)
 
 
 def _seconds(stamps: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Stamps in seconds from the first on.
+    """Stamps in seconds since the first, and what to report of their unit.
 
     Those since 1970 show their unit by their size. Others are whole nano- or microseconds where no two are
     less than 1000 apart, which as seconds would be no path.
@@ -205,11 +209,10 @@ def _seconds(stamps: np.ndarray) -> tuple[np.ndarray, list[str]]:
     gaps = np.diff(np.unique(stamps))
     unit = next((unit for least, unit in _EPOCHS if np.abs(stamps).max() >= least), 1.0)
     whole = bool((stamps == np.round(stamps)).all())
-    if unit == 1.0 and whole and gaps.min(initial=np.inf) >= 1000 and len(gaps):
+    if unit == 1.0 and whole and len(gaps) and gaps.min() >= 1000:
         unit = 1e-9 if np.median(gaps) >= 1e6 else 1e-6
     names = {1e-9: "nanoseconds", 1e-6: "microseconds", 1e-3: "milliseconds"}
-    seconds = (stamps - stamps[0]) * unit if unit != 1.0 else stamps
-    return seconds, [f"the stamps were read as {names[unit]}"] if unit in names else []
+    return (stamps - stamps[0]) * unit, [f"the stamps were read as {names[unit]}"] if unit in names else []
 
 
 # --- RealEstate10K ----------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Tables of poses as text, arrays under names in use, and short JSON: read, or refused with a reason."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -53,6 +55,8 @@ def check(found, fps: float | None, *notes: str) -> None:
         "# timestamp tx ty tz qw qx qy qz\n" + tum([0, 0.1, 0.2], w_first=True),
         "time;x;y;z;q_w;q_x;q_y;q_z\n" + tum([0, 0.1, 0.2], ";", w_first=True),
         "# ground truth trajectory\n# file: 'a.bag'\n# timestamp tx ty tz qx qy qz qw\n" + tum([0, 0.1, 0.2]),
+        "# timestamp tx ty tz qw qx qy qz\n# made by a program with w first\n\n"
+        + tum([0, 0.1, 0.2], w_first=True),
     ],
 )
 @pytest.mark.parametrize("name", ["a.txt", "a.csv"])
@@ -77,8 +81,10 @@ def test_units_of_stamps(tmp_path, times, unit):
 def test_seconds_and_frame_numbers(tmp_path):
     check(read_cameras(put(tmp_path, "a.txt", tum([1.7e9, 1.7e9 + 0.5, 1.7e9 + 1]))), 2)
     check(read_cameras(put(tmp_path, "a.txt", tum([0, 2, 4]))), 0.5)
+    check(read_cameras(put(tmp_path, "a.txt", tum([0, 7]))), 1 / 7)
     said = "the stamps 0, 1, 2 and so on were read as frame numbers: the file has no rate"
     check(read_cameras(put(tmp_path, "a.txt", tum([0, 1, 2]))), None, said)
+    check(read_cameras(put(tmp_path, "a.txt", "# some path\n" + tum([5, 6, 7]))), None, said)
     check(read_cameras(put(tmp_path, "a.txt", "# timestamp tx ty tz qx qy qz qw\n" + tum([0, 1, 2]))), 1)
 
 
@@ -137,6 +143,7 @@ def test_realestate_with_gaps_keeps_its_pace_and_zoom(tmp_path):
         ("a.txt", tum([0, 0.1]).replace(".", ","), "line 1 has decimal commas; write decimal points"),
         ("a.txt", tum([0, 0.1]) + "0 1 2\n", "line 3 has 3 numbers, those before 8"),
         ("a.txt", tum([0, 0.1]) + "0.2 1 2 x 4 5 6 7\n", "line 3: x is not a number"),
+        ("a.txt", "x.1 0 0 0 0 0 0 1\n" + tum([0, 0.1]), "line 1: x.1 is not a number"),
         ("a.txt", "# nothing\n", "has no lines of numbers; expected are 8"),
         ("a.txt", "# Bundle file v0.3\n4 0\n", "file: a.txt is a Bundler file"),
         ("a.txt", "NVM_V3\n\n4\n", "file: a.txt is a VisualSFM file"),
@@ -234,6 +241,11 @@ def test_record3d(tmp_path):
     path = asymmetric_path()
     found = read_cameras(record3d(tmp_path, path))
     np.testing.assert_allclose(found.cameras.poses, path.poses, atol=1e-12)
+    document = json.loads(record3d(tmp_path, path).read_text())
+    zoom = np.linspace([500, 510, 320, 240], [900, 910, 321, 241], len(path)).tolist()
+    found = read_cameras(put(tmp_path, "b.json", document | {"perFrameIntrinsicCoeffs": zoom, "w": None}))
+    np.testing.assert_allclose(found.cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]], zoom)
+    assert found.notes == ["the file has no w: 640 x 480 was taken, with the principal point in the middle"]
 
 
 def test_extrinsics_in_json(tmp_path):
