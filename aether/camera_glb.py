@@ -82,12 +82,11 @@ def read(path: Path, lens: Lens) -> CameraFile:
         ValueError, KeyError, IndexError, TypeError, struct.error: a broken file.
     """
     camera, notes = _moving_camera(open_gltf(path))
-    own = camera.times
-    times, time_notes = even_times(own, curved=camera.curved)
+    times, time_notes = camera.even_times()
     poses, pose_notes = camera.poses_at(times)
     notes += pose_notes + camera.notes()
     ours = camera.ours
-    if times is own and len(ours.get("intrinsics", ())) == len(poses):
+    if not time_notes and len(ours.get("intrinsics", ())) == len(poses):
         found = from_arrays(ours | {"poses": poses}, lens, path.name)
         return CameraFile(found.cameras, found.fps, notes + found.notes + time_notes)
     aspect = camera.perspective.get("aspectRatio")
@@ -147,7 +146,7 @@ class _Camera:
 
     @property
     def ours(self) -> dict[str, Any]:
-        """ "width", "height", "fps" and "intrinsics" (F, 3, 3), where :func:`encode` wrote the file."""
+        """Where :func:`encode` wrote the file: width, height, fps and intrinsics (F, 3, 3)."""
         return self._camera.get("extras", {}).get("aether", {})
 
     @property
@@ -156,14 +155,21 @@ class _Camera:
         return merged_times(track for track in self._all_tracks if len(track.times) > 1)
 
     @property
-    def curved(self) -> bool:
-        return any(track.curved for track in self._all_tracks)
+    def _curved(self) -> bool:
+        """Whether it leaves the straight line between keys: a parent that turns or grows swings it round."""
+        parents = [self.tracks[Target("nodes", number)] for number in self.line[1:]]
+        swings = [track for tracks in parents for path, track in tracks.items() if path != "translation"]
+        return any(track.curved for track in self._all_tracks) or any(len(one.times) > 1 for one in swings)
+
+    def even_times(self) -> tuple[np.ndarray, list[str]]:
+        """The times to sample it at, and what to report of them."""
+        return even_times(self.times, curved=self._curved)
 
     @property
     def moves(self) -> bool:
-        """Whether its keys differ."""
-        worlds = self._worlds(self.times)
-        return bool(np.ptp(worlds, axis=0).max() > _STILL or np.ptp(self.fov_at(self.times)) > _STILL)
+        times, _ = self.even_times()
+        zooms = self.is_perspective and np.ptp(self.fov_at(times)) > _STILL
+        return bool(zooms or np.ptp(self._worlds(times), axis=0).max() > _STILL)
 
     def notes(self) -> list[str]:
         return self.animations.notes(self.tracks)
@@ -176,10 +182,11 @@ class _Camera:
 
     def fov_at(self, times: np.ndarray) -> np.ndarray:
         """(N,) full vertical angle of view in radians."""
-        track = self.tracks.get(Target("cameras", self._node["camera"]), {}).get("yfov")
-        angles = (
-            np.full(len(times), float(self.perspective["yfov"])) if track is None else track.at(times)[:, 0]
-        )
+        track = self.tracks[Target("cameras", self._node["camera"])].get("yfov")
+        if track is None:
+            angles = np.full(len(times), float(self.perspective["yfov"]))
+        else:
+            angles = track.at(times)[:, 0]
         wrong = angles[~((angles > 0) & (angles < np.pi))]
         if len(wrong):
             raise InputError("yfov", f"{wrong[0]:g} must be between 0 and pi")
@@ -189,13 +196,15 @@ class _Camera:
         world = np.tile(np.eye(4), (len(times), 1, 1))
         for number in reversed(self.line):
             node = self.gltf.document["nodes"][number]
-            world = world @ _local(node, self.tracks.get(Target("nodes", number), {}), times)
+            world = world @ _local(node, self.tracks[Target("nodes", number)], times)
         return world
 
 
 def _local(node: dict[str, Any], tracks: dict[str, Track], times: np.ndarray) -> np.ndarray:
     """A node's matrix at each time."""
-    if "matrix" in node and not tracks:
+    if "matrix" in node and tracks:
+        raise InputError("file", "a node has a matrix and an animation, which glTF does not allow")
+    if "matrix" in node:
         return np.tile(np.reshape(node["matrix"], (4, 4)).T.astype(np.float64), (len(times), 1, 1))
     still = {"translation": (0.0, 0, 0), "rotation": (0.0, 0, 0, 1), "scale": (1.0, 1, 1)}
     places, turns, scales = (
@@ -222,12 +231,10 @@ def _rigid(worlds: np.ndarray) -> tuple[np.ndarray, list[str]]:
     notes = []
     if (np.linalg.det(axes) < 0).any():
         notes.append(
-            f"the camera's parents mirror it: the path is theirs, the picture is not mirrored; {_APPLY}"
+            f"the camera's parents mirror it: its path was kept, the picture is not mirrored; {_APPLY}"
         )
     if sheared > _SHEAR:
-        notes.append(
-            f"the camera's parents scale unevenly: where it looks and what is up were kept; {_APPLY}"
-        )
+        notes.append(f"the camera's parents shear it: where it looks and what is up were kept; {_APPLY}")
     return poses, notes
 
 
@@ -246,15 +253,14 @@ def _moving_camera(gltf: Gltf) -> tuple[_Camera, list[str]]:
     animated = [camera for camera in cameras if camera.is_animated]
     if not animated:
         raise InputError("file", "its camera does not move: no animation of it has two keys or more")
-    perspective = [camera for camera in animated if camera.is_perspective]
+    moving = [camera for camera in animated if camera.moves] or animated
+    perspective = [camera for camera in moving if camera.is_perspective]
     if not perspective:
-        raise InputError(
-            "file", f"its camera that moves ({animated[0].name}) is orthographic; make it perspective"
-        )
-    moving = [camera for camera in perspective if camera.moves] or perspective
+        name = moving[0].name
+        raise InputError("file", f"its camera that moves ({name}) is orthographic; make it perspective")
     shown = _shown_nodes(gltf)
-    moving.sort(key=lambda camera: camera.line[-1] not in shown)
-    return moving[0], _choice(moving, len(cameras))
+    perspective.sort(key=lambda camera: camera.line[-1] not in shown)
+    return perspective[0], _choice(perspective, len(cameras))
 
 
 def _camera(gltf: Gltf, animations: Animations, parents: dict[int, int], number: int) -> _Camera:
@@ -280,4 +286,4 @@ def _choice(moving: Sequence[_Camera], count: int) -> list[str]:
     if len(moving) > 1:
         names = ", ".join(camera.name for camera in moving[:5]) + (", ..." if len(moving) > 5 else "")
         return [f"{len(moving)} cameras move ({names}): {moving[0].name} was taken"]
-    return [f"of {count} cameras {moving[0].name} was taken, the one that moves"] if count > 1 else []
+    return [f"of {count} cameras {moving[0].name} was taken, the one that is animated"] if count > 1 else []

@@ -131,7 +131,7 @@ def size_of(
     names = " and ".join(missing)
     if any(middle[side] <= 0 for side in missing):
         raise InputError(
-            "intrinsics", f"have no positive principal point, which would give {names}; add {names}"
+            "intrinsics", f"have no positive principal point to derive {names} from; add {names}"
         )
     height, width = (round(2 * middle[side]) if side in missing else whole(found[side]) for side in sides)
     taken = f"{width} x {height} was taken, with the principal point in the middle"

@@ -26,7 +26,7 @@ def even_times(times: np.ndarray, *, curved: bool = False) -> tuple[np.ndarray, 
         return times, []
     length = float(times[-1] - times[0])
     count = round(min(length / min(float(np.median(steps)), 1 / _SAMPLE_RATE), MOST_FRAMES - 1))
-    why = "keys are eased or held in between" if sparse else "times are uneven"
+    why = "path is not straight between its keys" if sparse else "times are uneven"
     how = "along its curves" if curved else "straight between its poses"
     note = f"the file's {why}: the path was sampled {count / length:.4g} times a second, {how}"
     return np.linspace(times[0], times[-1], count + 1), [note]

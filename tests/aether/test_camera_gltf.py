@@ -60,15 +60,22 @@ def test_the_camera_that_moves(tmp_path, first):
     nodes = [{"camera": 0, "name": "A"}, {"camera": 1, "name": "B"}]
     found = read(tmp_path, nodes, [(node(1), TIMES, ALONG_X, "LINEAR")], cameras=[first, LENS])
     np.testing.assert_allclose(x_of(found), ALONG_X[:, 0], atol=1e-6)
-    assert found.notes == ["of 2 cameras B was taken, the one that moves"]
+    assert found.notes == ["of 2 cameras B was taken, the one that is animated"]
 
 
 def test_keys_that_do_not_differ_are_no_move(tmp_path):
     nodes = [{"camera": 0, "name": "A"}, {"camera": 0, "name": "B"}]
     still = (node(0), TIMES, STILL, "LINEAR")
     found = read(tmp_path, nodes, [still], [(node(1), TIMES, ALONG_X, "LINEAR")])
-    assert found.notes == ["of 2 cameras B was taken, the one that moves"]
+    assert found.notes == ["of 2 cameras B was taken, the one that is animated"]
     assert len(read(tmp_path, nodes[:1], [still]).cameras) == 5  # alone, it is a path that stands still
+
+
+def test_an_orthographic_camera_that_moves_beside_a_still_one(tmp_path):
+    nodes = [{"camera": 0, "name": "A"}, {"camera": 1, "name": "B"}]
+    both = [(node(0), TIMES, ALONG_X, "LINEAR"), (node(1), TIMES, STILL, "LINEAR")]
+    with pytest.raises(InputError, match=r"camera that moves \(A\) is orthographic"):
+        read(tmp_path, nodes, both, cameras=[FLAT, LENS])
 
 
 def test_of_several_that_move_the_first_of_the_scene_is_named(tmp_path):
@@ -128,7 +135,7 @@ def test_a_sheared_camera_keeps_its_view_and_its_upper_side(tmp_path):
     np.testing.assert_allclose(found.cameras.poses[0, :3, 2], expected, atol=1e-6)
     np.testing.assert_allclose(found.cameras.poses[0, :3, 1], [0, 1, 0], atol=1e-6)
     (note,) = found.notes
-    assert note.startswith("the camera's parents scale unevenly: where it looks and what is up were kept")
+    assert note.startswith("the camera's parents shear it: where it looks and what is up were kept")
 
 
 def test_a_mirrored_camera_keeps_its_view(tmp_path):
@@ -136,7 +143,7 @@ def test_a_mirrored_camera_keeps_its_view(tmp_path):
     found = read(tmp_path, nodes, ALONG)
     np.testing.assert_allclose(x_of(found), -ALONG_X[:, 0], atol=1e-6)
     np.testing.assert_allclose(found.cameras.poses[0, :3, 2], [np.sin(0.4), 0, np.cos(0.4)], atol=1e-6)
-    assert found.notes[0].startswith("the camera's parents mirror it: the path is theirs")
+    assert found.notes[0].startswith("the camera's parents mirror it: its path was kept")
 
 
 def test_parents_that_move_and_grow(tmp_path):
@@ -151,6 +158,22 @@ def test_parents_that_move_and_grow(tmp_path):
     assert found.notes == []
 
 
+def test_a_parent_that_turns_swings_its_camera_round(tmp_path):
+    """Two keys, half a turn: an orbit, not the line through the middle."""
+    nodes = [{"camera": 0, "translation": [0, 0, 3]}, {"children": [0]}]
+    turns = Rotation.from_euler("y", [[0], [3.0]]).as_quat()
+    found = read(tmp_path, nodes, [(node(1, "rotation"), [0, 1], turns, "LINEAR")])
+    angles = np.linspace(0, 3, 25)
+    expected = 3 * np.stack([np.sin(angles), 0 * angles, -np.cos(angles)], axis=1)
+    np.testing.assert_allclose(found.cameras.poses[:, :3, 3], expected, atol=1e-5)
+    assert found.notes[0].startswith("the file's path is not straight between its keys")
+
+
+def test_a_matrix_that_is_animated_is_refused(tmp_path):
+    with pytest.raises(InputError, match="file: a node has a matrix and an animation"):
+        read(tmp_path, [{"camera": 0, "matrix": np.eye(4).ravel().tolist()}], ALONG)
+
+
 # --- Keys -------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +184,7 @@ def test_cubic_keys_are_eased(tmp_path):
     t = np.linspace(0, 1, 49)
     expected = 3 * t**2 - 2 * t**3 + 2 * 0.5 * (t**3 - 2 * t**2 + t)
     np.testing.assert_allclose(x_of(found), expected, atol=1e-6)
-    said = "keys are eased or held in between: the path was sampled 24 times a second, along its curves"
+    said = "path is not straight between its keys: the path was sampled 24 times a second, along its curves"
     assert found.fps == pytest.approx(24) and found.notes == [f"the file's {said}"]
 
 
