@@ -42,6 +42,7 @@ _FOCALS, _MIDDLES = ("focals", "focal", "focal_length"), ("principal_points", "p
 _SIZES = {"height": ("height", "h"), "width": ("width", "w")}
 _RATES = ("fps",)
 _ALL = (*_TO_WORLD, *_TO_CAMERA, *_LENSES, *_FOCALS, *_MIDDLES, *_SIZES["height"], *_SIZES["width"], *_RATES)
+_ALL += ("fx", "fy", "cx", "cy")
 
 
 def read_npz_cameras(path: Path, lens: Lens) -> CameraFile:
@@ -105,8 +106,7 @@ def _poses(found: Mapping[str, Any], what: str) -> tuple[np.ndarray, list[str]]:
     if not names:
         raise InputError(
             "poses",
-            f"{what}, but no poses: expected is an array named poses or c2w (camera to world), or w2c or "
-            "extrinsics (world to camera)",
+            f"{what}; expected are poses or c2w (camera to world), or w2c or extrinsics (world to camera)",
         )
     name = names[0]
     poses = square_poses(as_floats(found[name], name), name)
@@ -144,19 +144,31 @@ def _for_each(lenses: np.ndarray, name: str, frames: int) -> np.ndarray:
 
 def _from_focals(found: Mapping[str, Any], sizes: Mapping[str, Any], frames: int) -> np.ndarray | None:
     """Focal lengths, with principal points or in a picture of a known size; None without."""
-    focals, middles = _first(found, _FOCALS), _first(found, _MIDDLES)
+    focals = _pairs(found, _FOCALS, ("fx", "fy"))
+    middles = _pairs(found, _MIDDLES, ("cx", "cy"))
     if focals is None:
         return None
-    focals = as_floats(focals, "focals")
-    focals = focals.reshape(-1, 2 if focals.ndim == 2 and focals.shape[1] == 2 else 1)
     if middles is None:
         if len(sizes) < 2:
             raise InputError("focals", "have no picture size; add height and width, or intrinsics")
-        middles = [np.reshape(sizes[side], -1)[0] / 2 for side in ("width", "height")]
-    middles = as_floats(middles, "principal_points").reshape(-1, 2)
+        middles = np.array([[whole(sizes["width"]) / 2, whole(sizes["height"]) / 2]])
     count = max(len(focals), len(middles))
     numbers = [np.broadcast_to(part, (count, 2)) for part in (focals, middles)]
     return _for_each(pinhole_matrices(np.concatenate(numbers, axis=1)), "focals", frames)
+
+
+def _pairs(found: Mapping[str, Any], names: tuple[str, ...], axes: tuple[str, str]) -> np.ndarray | None:
+    """(F, 2) or (1, 2), a number for x and one for y, from one array of either or both, or from two."""
+    both = _first(found, names)
+    if both is None and axes[0] in found:
+        both = np.stack(
+            [as_floats(found.get(axis, found[axes[0]]), axis).reshape(-1) for axis in axes], axis=1
+        )
+    if both is None:
+        return None
+    values = as_floats(both, names[0])
+    values = values.reshape(-1, 2 if values.ndim and values.shape[-1] == 2 else 1)
+    return np.broadcast_to(values, (len(values), 2))
 
 
 def _is_relative(lenses: np.ndarray) -> bool:

@@ -25,6 +25,7 @@ from .camera_parts import (
     picture_order,
     read_text,
     text_file,
+    whole,
 )
 from .errors import InputError
 from .geometry import Cameras, finite_array, from_quaternions, to_quaternions
@@ -171,7 +172,7 @@ def _text_entries(path: Path, wanted: set[int]) -> dict[int, CameraEntry]:
             continue
         with _naming(path, number, "CAMERA_ID MODEL WIDTH HEIGHT PARAMETERS"):
             if int(words[0]) in wanted:
-                width, height = int(words[2]), int(words[3])
+                width, height = whole(words[2]), whole(words[3])
                 found[int(words[0])] = CameraEntry(
                     words[1], width, height, [float(word) for word in words[4:]]
                 )

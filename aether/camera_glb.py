@@ -93,6 +93,8 @@ def read(path: Path, lens: Lens) -> CameraFile:
     if aspect is None:
         aspect = lens.width / lens.height
         notes.append(f"the file has no aspect ratio: {lens.width} x {lens.height} was taken")
+    if not 0 < aspect < np.inf:
+        raise InputError("aspectRatio", f"{aspect:g} must be a positive number")
     fov_y = camera.fov_at(times)
     fov_x = 2 * np.arctan(np.tan(fov_y / 2) * aspect)
     cameras = cameras_from_fov(poses, fov_x, fov_y, lens.height, max(1, round(lens.height * aspect)))
@@ -285,5 +287,5 @@ def _shown_nodes(gltf: Gltf) -> set[int]:
 def _choice(moving: Sequence[_Camera], count: int) -> list[str]:
     if len(moving) > 1:
         names = ", ".join(camera.name for camera in moving[:5]) + (", ..." if len(moving) > 5 else "")
-        return [f"{len(moving)} cameras move ({names}): {moving[0].name} was taken"]
+        return [f"{len(moving)} cameras are animated ({names}): {moving[0].name} was taken"]
     return [f"of {count} cameras {moving[0].name} was taken, the one that is animated"] if count > 1 else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -58,8 +59,9 @@ class Lens:
 
 
 def read_text(path: Path) -> str:
-    """Without the byte-order mark that some editors put first."""
-    return path.read_text(encoding="utf-8-sig")
+    """UTF-8, or UTF-16 as Windows' shell writes it, without the byte-order mark."""
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
 
 
 def as_floats(value: Any, name: str) -> np.ndarray:
@@ -69,9 +71,12 @@ def as_floats(value: Any, name: str) -> np.ndarray:
         InputError: not numbers, or not of one shape.
     """
     try:
-        return np.asarray(value, dtype=np.float64)
+        array = np.asarray(value)
+        if array.dtype.kind != "c":
+            return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InputError(name, "are not numbers, or not of one shape") from None
+    raise InputError(name, "are complex numbers")
 
 
 def square_poses(poses: np.ndarray, name: str = "poses") -> np.ndarray:

@@ -347,7 +347,7 @@ def nerfstudio(**settings: object) -> dict:
         ("a.npz", b"PK nonsense", "file", "cannot be read"),
         ("a.json", "{", "file", "cannot be read"),
         ("a.json", "3", "poses", "neither poses nor frames"),
-        ("a.json", {"frames": []}, "poses", "a.json holds frames, but no poses"),
+        ("a.json", {"frames": []}, "poses", "a.json holds frames; expected are poses"),
         ("a.json", {"frames": 5}, "file", "cannot be read"),
         ("a.json", {"poses": "many"}, "poses", "not numbers"),
         ("a.json", {"poses": [[1, 2], [3]]}, "poses", "not of one shape"),

@@ -81,10 +81,10 @@ def test_an_orthographic_camera_that_moves_beside_a_still_one(tmp_path):
 def test_of_several_that_move_the_first_of_the_scene_is_named(tmp_path):
     nodes = [{"camera": 0, "name": "A"}, {"camera": 0, "name": "B"}, {"camera": 0}]
     moves = [[(node(n), TIMES, ALONG_X * (n + 1), "LINEAR")] for n in range(3)]
-    assert read(tmp_path, nodes, *moves).notes == ["3 cameras move (A, B, node 2): A was taken"]
+    assert read(tmp_path, nodes, *moves).notes == ["3 cameras are animated (A, B, node 2): A was taken"]
     scenes = [{"nodes": [0]}, {"nodes": [1]}]
     found = read(tmp_path, nodes[:2], *moves[:2], scenes=scenes, scene=1)
-    assert found.notes == ["2 cameras move (B, A): B was taken"]
+    assert found.notes == ["2 cameras are animated (B, A): B was taken"]
     np.testing.assert_allclose(x_of(found), 2 * ALONG_X[:, 0], atol=1e-6)
 
 
@@ -234,6 +234,12 @@ def test_a_zoom_out_of_range(tmp_path):
     zoom = (pointer("/cameras/0/perspective/yfov"), TIMES, np.linspace(1, 4, 5), "LINEAR")
     with pytest.raises(InputError, match="yfov: 3.25 must be between 0 and pi"):
         read(tmp_path, [{"camera": 0}], [zoom])
+
+
+def test_an_aspect_ratio_of_zero(tmp_path):
+    lens = {"type": "perspective", "perspective": {"yfov": 0.6, "aspectRatio": 0}}
+    with pytest.raises(InputError, match="aspectRatio: 0 must be a positive number"):
+        read(tmp_path, [{"camera": 0}], [(node(0), TIMES, ALONG_X, "LINEAR")], cameras=[lens])
 
 
 def test_without_an_aspect_ratio(tmp_path):

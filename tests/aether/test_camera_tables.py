@@ -64,6 +64,10 @@ def test_tum_in_all_its_hands(tmp_path, text, name):
     check(read_cameras(put(tmp_path, name, text)), 10)
 
 
+def test_utf_16(tmp_path):
+    check(read_cameras(put(tmp_path, "a.txt", tum([0, 0.1, 0.2]).encode("utf-16"))), 10)
+
+
 @pytest.mark.parametrize(
     "times, unit",
     [
@@ -183,6 +187,9 @@ def matrix_4x4() -> np.ndarray:
          (500, 500), [BY_MIDDLE]),
         ({"poses": poses(), "focals": np.tile([500.0, 510], (4, 1)), "height": 480, "width": 640},
          (500, 510), []),
+        ({"poses": poses(), "fx": 500.0, "fy": 510.0, "cx": 320.0, "cy": 240.0}, (500, 510), [BY_MIDDLE]),
+        ({"poses": poses(), "fx": np.full(4, 500.0), "H": 480, "W": 640}, (500, 500), []),
+        ({"poses": poses(), "focal": [500.0, 510.0], "H": 480, "W": 640}, (500, 510), []),
         ({"poses": poses(), "focal": 500.0, "height": 480, "width": 640}, (500, 500), []),
         ({"extrinsic": np.linalg.inv(poses())[None, :, :3], "intrinsic": np.tile(LENS, (1, 4, 1, 1))},
          (500, 510), ["extrinsic was read as world to camera", BY_MIDDLE]),
@@ -206,11 +213,12 @@ def test_arrays_under_their_names(tmp_path, arrays, focals, notes):
     [
         (
             {"depth": np.zeros(3), "cams": poses()},
-            "a.npz holds depth, cams, but no poses: expected is an array named",
+            "a.npz holds depth, cams; expected are poses or c2w",
         ),
         ({"c2w": poses(), "K": np.tile(LENS, (3, 1, 1))}, "k: has 3 lenses for 4 poses"),
         ({"c2w": poses(), "K": np.zeros(5)}, r"k: has shape \(5,\); it must be"),
         ({"c2w": poses(), "focals": np.full(4, 500.0)}, "focals: have no picture size; add height and width"),
+        ({"c2w": poses() + 0j}, "c2w: are complex numbers"),
         ({"w2c": np.zeros((4, 4, 4))}, "w2c: cannot be inverted"),
         ({"w2c": np.zeros((4, 7))}, r"w2c: has shape \(4, 7\); it must be \(frames, 4, 4\)"),
         ({"c2w": np.tile(poses(), (2, 1, 1, 1))}, r"c2w: has shape \(2, 4, 4, 4\)"),
@@ -258,7 +266,7 @@ def test_extrinsics_in_json(tmp_path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ({"views": [1]}, "poses: a.json holds views, but no poses"),
+        ({"views": [1]}, "poses: a.json holds views; expected are poses"),
         ([{"a": 1}], "poses: a.json: camera 0 has no position, rotation, fx, fy, width, height"),
         (
             {"frames": [{"pose": np.eye(4).tolist()}, {}]},
