@@ -62,6 +62,7 @@ _COLUMNS = {
     "qw": ("qw", "q_w", "q_rs_w"),
 }
 """In TUM's order; what heads of tables call them."""
+_LONGEST_HEAD = 1000
 _EPOCHS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 """Stamps of this size, since 1970, are nano-, micro- or milliseconds."""
 
@@ -134,7 +135,7 @@ def _table(name: str, text: str) -> Table:
 
 def _names(head: str) -> list[str]:
     """Lower-case words, without units and remarks in brackets."""
-    bare = re.sub(r"\[[^]]*\]|\([^)]*\)", "", head)
+    bare = re.sub(r"\[[^]]*\]|\([^)]*\)", "", head[:_LONGEST_HEAD])
     return re.split(r"[,;\s]+", bare.strip().lower())
 
 

@@ -20,6 +20,7 @@ COMPONENTS = {"f4": 5126, "u4": 5125, "u2": 5123}
 _DTYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _DATA_URI = re.compile(r"data:[^,]*;base64,")
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})")
 _AS_GLB = "export as GLB, which has all in one file"
 _MAGIC, _JSON_CHUNK, _BIN_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 
@@ -160,11 +161,12 @@ class Gltf:
         inline = _DATA_URI.match(uri)
         if inline:
             return base64.b64decode(uri[inline.end() :], validate=True)
-        if self.folder is None or not re.fullmatch(r"[\w .()+-]+", uri) or uri.startswith("."):
+        name = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), uri.encode()).decode()
+        if self.folder is None or not re.fullmatch(r"[\w .()+-]+", name) or name.startswith("."):
             raise InputError("file", f"its buffer {uri[:60]} does not lie beside it; {_AS_GLB}")
-        if not (self.folder / uri).is_file():
-            raise InputError("file", f"its buffer {uri[:60]} is missing; {_AS_GLB}")
-        return (self.folder / uri).read_bytes()
+        if not (self.folder / name).is_file():
+            raise InputError("file", f"its buffer {name[:60]} is missing; {_AS_GLB}")
+        return (self.folder / name).read_bytes()
 
 
 def open_gltf(path: Path) -> Gltf:
@@ -172,14 +174,12 @@ def open_gltf(path: Path) -> Gltf:
 
     Raises:
         InputError: not glTF 2.
-        ValueError, struct.error: a broken file.
+        ValueError, KeyError, TypeError, struct.error: a broken file.
     """
     if path.suffix.lower() != ".gltf":
         return unpack(path.read_bytes())
     document = json.loads(path.read_text(encoding="utf-8-sig"))
-    if not isinstance(document, dict) or not str(document.get("asset", {}).get("version", "")).startswith(
-        "2"
-    ):
+    if not str(document["asset"]["version"]).startswith("2"):
         raise InputError("file", "it is no glTF 2")
     return Gltf(document, folder=path.parent)
 

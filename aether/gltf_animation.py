@@ -82,7 +82,7 @@ class Animations:
                     paths.setdefault(path, []).append((number, channel["sampler"]))
 
     def tracks(self, target: Target) -> dict[str, Track]:
-        """ "translation", "rotation", "scale" and "yfov", as far as they are there.
+        """By name, as far as they are there: translation, rotation, scale and yfov.
 
         Raises:
             InputError: times that do not rise, values that are not finite or too few.
@@ -112,7 +112,7 @@ class Animations:
 
     def _numbers(self, target: Target) -> list[int]:
         paths = self._channels.get(target, {})
-        return sorted({number for channels in paths.values() for number, _ in channels})
+        return sorted({number for path in _WIDTHS for number, _ in paths.get(path, ())})
 
     def _name(self, number: int) -> str:
         return str(self._gltf.document["animations"][number].get("name", f"animation {number}"))
@@ -125,9 +125,8 @@ class Animations:
         times = finite_array(self._gltf.floats(sampler["input"])[:, 0], "times", (None,))
         if (np.diff(times) <= 0).any():
             raise InputError("times", "of an animation's keys do not rise")
-        shape = (
-            (len(times), 3, _WIDTHS[path]) if interpolation == "CUBICSPLINE" else (len(times), _WIDTHS[path])
-        )
+        parts = (3,) if interpolation == "CUBICSPLINE" else ()
+        shape = (len(times), *parts, _WIDTHS[path])
         values = self._gltf.floats(sampler["output"])
         if values.size != np.prod(shape):
             raise InputError("poses", f"an animation has {len(times)} times and {len(values)} values")

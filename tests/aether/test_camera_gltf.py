@@ -228,6 +228,9 @@ def test_other_pointers(tmp_path):
     other = (pointer("/materials/0/emissiveFactor"), TIMES, ALONG_X, "LINEAR")
     found = read(tmp_path, [{"camera": 0}], [moves, wider, other])
     assert found.notes == ["the animation of the camera's aspectRatio was left out"]
+    zoom = (pointer("/cameras/0/perspective/yfov"), TIMES, np.linspace(0.6, 0.5, 5), "LINEAR")
+    found = read(tmp_path, [{"camera": 0}], [wider], [zoom])
+    assert found.cameras.fov_y[-1] == pytest.approx(0.5)
 
 
 def test_a_zoom_out_of_range(tmp_path):
@@ -339,6 +342,8 @@ def gltf_with(tmp_path, uri: str | None, **more: object):
         ("missing.bin", "its buffer missing.bin is missing; export as GLB"),
         ("../a.bin", "its buffer ../a.bin does not lie beside it; export as GLB"),
         ("/etc/passwd", "does not lie beside it"),
+        ("..%2Fa.bin", "does not lie beside it"),
+        ("%2e%2e", "does not lie beside it"),
         ("sub/a.bin", "does not lie beside it"),
         ("..", "does not lie beside it"),
         ("http://localhost/a.bin", "does not lie beside it"),
@@ -350,6 +355,12 @@ def gltf_with(tmp_path, uri: str | None, **more: object):
 def test_buffers_of_gltf(tmp_path, uri, words):
     with pytest.raises(InputError, match=f"file: .*{words}"):
         gltf_with(tmp_path, uri)
+
+
+@pytest.mark.parametrize("uri", ["my scene.bin", "my%20scene.bin"])
+def test_a_buffer_beside_a_gltf(tmp_path, uri):
+    put(tmp_path, "my scene.bin", gltf_scene(asymmetric_path())[1])
+    assert len(gltf_with(tmp_path, uri).cameras) == len(asymmetric_path())
 
 
 def test_compressed_and_old_files(tmp_path):

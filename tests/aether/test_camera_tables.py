@@ -64,6 +64,10 @@ def test_tum_in_all_its_hands(tmp_path, text, name):
     check(read_cameras(put(tmp_path, name, text)), 10)
 
 
+def test_a_long_comment_takes_no_time(tmp_path):
+    check(read_cameras(put(tmp_path, "a.txt", "# " + "[" * 200_000 + "\n" + tum([0, 0.1, 0.2]))), 10)
+
+
 def test_utf_16(tmp_path):
     check(read_cameras(put(tmp_path, "a.txt", tum([0, 0.1, 0.2]).encode("utf-16"))), 10)
 
