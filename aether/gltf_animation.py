@@ -87,13 +87,12 @@ class Animations:
         Raises:
             InputError: times that do not rise, values that are not finite or too few.
         """
-        paths = self._channels.get(target, {})
-        numbers = self._numbers(target)
-        found = {}
-        for path, channels in paths.items():
-            samplers = [sampler for number, sampler in channels if number == numbers[0]]
-            if path in _WIDTHS and samplers:
-                found[path] = self._track(numbers[0], samplers[0], path)
+        paths, found = self._channels.get(target, {}), {}
+        for first in self._numbers(target)[:1]:
+            for path in _WIDTHS:
+                samplers = [sampler for number, sampler in paths.get(path, ()) if number == first]
+                if samplers:
+                    found[path] = self._track(first, samplers[0], path)
         return found
 
     def notes(self, targets: Iterable[Target]) -> list[str]:
