@@ -122,8 +122,8 @@ def test_pictures_of_several_folders_are_reported(tmp_path):
     images = "".join(picture(n, f"cam{n % 2}/{n}.png") for n in range(4))
     found = read_cameras(model(tmp_path, images))
     assert found.cameras.poses[:, 0, 3].tolist() == [0, 2, 1, 3]
-    said = "pictures lie in 2 folders (cam0, cam1): the path goes through one after another"
-    assert found.notes == [said]
+    note = "pictures lie in 2 folders (cam0, cam1): the path goes through one after another"
+    assert found.notes == [note]
 
 
 # --- Binary -----------------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ def test_cubic_keys_are_eased(tmp_path):
     t = np.linspace(0, 1, 49)
     expected = 3 * t**2 - 2 * t**3 + 2 * 0.5 * (t**3 - 2 * t**2 + t)
     np.testing.assert_allclose(x_of(found), expected, atol=1e-6)
-    said = "path is not straight between its keys: the path was sampled 24 times a second, along its curves"
-    assert found.fps == pytest.approx(24) and found.notes == [f"the file's {said}"]
+    note = "path is not straight between its keys: the path was sampled 24 times a second, along its curves"
+    assert found.fps == pytest.approx(24) and found.notes == [f"the file's {note}"]
 
 
 def test_cubic_turns_are_of_unit_length(tmp_path):

@@ -60,7 +60,7 @@ def check(found, fps: float | None, *notes: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["a.txt", "a.csv"])
-def test_tum_in_all_its_hands(tmp_path, text, name):
+def test_variants_of_tum(tmp_path, text, name):
     check(read_cameras(put(tmp_path, name, text)), 10)
 
 
@@ -90,13 +90,13 @@ def test_seconds_and_frame_numbers(tmp_path):
     check(read_cameras(put(tmp_path, "a.txt", tum([1.7e9, 1.7e9 + 0.5, 1.7e9 + 1]))), 2)
     check(read_cameras(put(tmp_path, "a.txt", tum([0, 2, 4]))), 0.5)
     check(read_cameras(put(tmp_path, "a.txt", tum([0, 7]))), 1 / 7)
-    said = "the stamps 0, 1, 2 and so on were read as frame numbers: the file has no rate"
-    check(read_cameras(put(tmp_path, "a.txt", tum([0, 1, 2]))), None, said)
-    check(read_cameras(put(tmp_path, "a.txt", "# some path\n" + tum([5, 6, 7]))), None, said)
+    note = "the stamps 0, 1, 2 and so on were read as frame numbers: the file has no rate"
+    check(read_cameras(put(tmp_path, "a.txt", tum([0, 1, 2]))), None, note)
+    check(read_cameras(put(tmp_path, "a.txt", "# some path\n" + tum([5, 6, 7]))), None, note)
     check(read_cameras(put(tmp_path, "a.txt", "# timestamp tx ty tz qx qy qz qw\n" + tum([0, 1, 2]))), 1)
 
 
-def test_euroc_says_whose_poses_it_has(tmp_path):
+def test_the_poses_of_euroc_are_reported_as_the_bodys(tmp_path):
     head = (
         "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []\n"
     )
