@@ -43,6 +43,16 @@ def read_npz(path: str | Path, field: str, names: Iterable[str] | None = None) -
         return {name: _read_member(archive, members[name]) for name in wanted}
 
 
+def npz_names(path: str | Path, field: str) -> list[str]:
+    """The names of a .npz file's arrays; none of them is read.
+
+    Raises:
+        InputError: another kind of file, a damaged one.
+    """
+    with reading(field, f"{path} cannot be read as .npz"), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     if member.file_size > max(LARGEST_UNASKED, LARGEST_RATIO * member.compress_size):
         raise ValueError(

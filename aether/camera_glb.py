@@ -1,41 +1,29 @@
-"""A GLB (glTF 2 in one file) with one animated camera, which Blender, three.js and others play; and back.
+"""A camera with an animation in glTF 2, which Blender, three.js and others play (.glb, .gltf); and back.
 
 glTF: y up, the camera looks along its -z. Times are in seconds, a key per frame, straight between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .camera_arrays import from_arrays
+from .camera_parts import CameraFile, Lens
+from .camera_times import even_times, frame_rate
 from .errors import InputError
-from .geometry import Cameras, finite_array, from_quaternions, to_gltf, to_quaternions
-from .glb import Binary, read_floats, unpack
+from .geometry import Cameras, cameras_from_fov, from_quaternions, to_gltf, to_quaternions
+from .glb import Binary, Gltf, open_gltf
+from .gltf_animation import Animations, Target, Track, merged_times
 
-_SAME_KEY = 1e-4  # seconds; exporters round the same moment differently from track to track
-
-
-@dataclass(frozen=True)
-class AnimatedCamera:
-    """What was read.
-
-    Attributes:
-        times: (F,) rising seconds at which its place or its turn has a key.
-        poses_at: times (N,) to poses (N, 4, 4), camera to world, OpenCV axes; before the first key and after
-            the last it stands still.
-        fov_y: full vertical angle of view in radians.
-        aspect: width / height, where the file says it.
-        ours: "width", "height", "fps" and "intrinsics" (F, 3, 3), where :func:`encode` wrote the file.
-    """
-
-    times: np.ndarray
-    poses_at: Callable[[np.ndarray], np.ndarray]
-    fov_y: float
-    aspect: float | None
-    ours: dict[str, Any]
+_STILL = 1e-7
+"""Less than this is rounding, not a move."""
+_SHEAR = 1e-3
+_APPLY = "apply the scale of its parents for another result"
 
 
 def encode(cameras: Cameras, fps: float) -> bytes:
@@ -86,92 +74,218 @@ def encode(cameras: Cameras, fps: float) -> bytes:
     return binary.pack(document)
 
 
-def decode(data: bytes) -> AnimatedCamera:
-    """The first camera of a GLB, with the first animation of it and of what it hangs on.
+def read(path: Path, lens: Lens) -> CameraFile:
+    """The camera that moves, sampled at its keys, or at even times where those will not do.
 
     Raises:
-        InputError: no camera, no animation of it, an orthographic camera, a layout that is not read.
+        InputError: no camera, none that moves, an orthographic one, keys that are not read.
         ValueError, KeyError, IndexError, TypeError, struct.error: a broken file.
     """
-    document, binary = unpack(data)
-    nodes = document.get("nodes", [])
-    number = next((n for n, node in enumerate(nodes) if "camera" in node), None)
-    if number is None:
-        raise InputError("file", "the GLB has no camera")
-    parents = {child: n for n, node in enumerate(nodes) for child in node.get("children", ())}
-    line = [number]
-    while line[-1] in parents and len(line) <= len(nodes):
-        line.append(parents[line[-1]])
-    tracks = _tracks(document, binary)
-    keys = [keys for (node, _), (keys, _) in tracks.items() if node in line and len(keys) > 1]
-    if not keys:
-        raise InputError("file", "the GLB's camera does not move: no animation of it has two keys or more")
-
-    def poses_at(times: np.ndarray) -> np.ndarray:
-        world = np.eye(4)
-        for node in reversed(line):
-            world = world @ _local(nodes[node], node, tracks, times)
-        world[:, :3, :3] /= np.linalg.norm(world[:, :3, :3], axis=1, keepdims=True)  # a scene's scale
-        return to_gltf(world)
-
-    camera = document["cameras"][nodes[number]["camera"]]
-    if camera.get("type") != "perspective":
-        raise InputError("file", "the GLB's camera is orthographic; make it a perspective one")
-    lens = camera["perspective"]
-    if not 0 < lens["yfov"] < np.pi:
-        raise InputError("yfov", f"{lens['yfov']:g} must be between 0 and pi")
-    ours = camera.get("extras", {}).get("aether", {})
-    return AnimatedCamera(_merged(keys), poses_at, lens["yfov"], lens.get("aspectRatio"), ours)
+    camera, notes = _moving_camera(open_gltf(path))
+    times, time_notes = camera.even_times()
+    poses, pose_notes = camera.poses_at(times)
+    notes += pose_notes + camera.notes()
+    ours = camera.ours
+    if not time_notes and len(ours.get("intrinsics", ())) == len(poses):
+        found = from_arrays(ours | {"poses": poses}, lens, path.name)
+        return CameraFile(found.cameras, found.fps, notes + found.notes + time_notes)
+    aspect = camera.perspective.get("aspectRatio")
+    if aspect is None:
+        aspect = lens.width / lens.height
+        notes.append(f"the file has no aspect ratio: {lens.width} x {lens.height} was taken")
+    if not 0 < aspect < np.inf:
+        raise InputError("aspectRatio", f"{aspect:g} must be a positive number")
+    fov_y = camera.fov_at(times)
+    fov_x = 2 * np.arctan(np.tan(fov_y / 2) * aspect)
+    cameras = cameras_from_fov(poses, fov_x, fov_y, lens.height, max(1, round(lens.height * aspect)))
+    return CameraFile(cameras, frame_rate(times), notes + time_notes)
 
 
-def _tracks(document: dict[str, Any], binary: bytes) -> dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]:
-    """(node, "translation" | "rotation") to times and values, of the first animation of each."""
-    tracks = {}
-    for animation in document.get("animations", ()):
-        for channel in animation["channels"]:
-            target, sampler = channel["target"], animation["samplers"][channel["sampler"]]
-            key = target.get("node"), target["path"]
-            if key[1] in ("translation", "rotation") and key not in tracks:
-                times, values = (_values(document, binary, sampler[end]) for end in ("input", "output"))
-                if sampler.get("interpolation") == "CUBICSPLINE":
-                    values = values[1::3]  # between an incoming and an outgoing tangent
-                tracks[key] = times[:, 0], values
-    return tracks
+# --- Cameras of a file ------------------------------------------------------------------------------------
 
 
-def _merged(tracks: list[np.ndarray]) -> np.ndarray:
-    """The times of all tracks, rising; those of two tracks that differ by rounding are one."""
-    times = np.unique(np.concatenate(tracks))
-    same = min(_SAME_KEY, *(np.diff(keys).min() / 2 for keys in tracks))  # never two keys of one track
-    return times[np.diff(times, prepend=-np.inf) > same]
+@dataclass(frozen=True)
+class _Camera:
+    """A node with a camera that is animated.
+
+    Attributes:
+        line: numbers of its node and of what that hangs on, up to the scene.
+        tracks: of the line's nodes and of the camera.
+    """
+
+    gltf: Gltf
+    animations: Animations
+    line: tuple[int, ...]
+    tracks: dict[Target, dict[str, Track]]
+
+    @property
+    def _all_tracks(self) -> list[Track]:
+        return [track for tracks in self.tracks.values() for track in tracks.values()]
+
+    @property
+    def _node(self) -> dict[str, Any]:
+        return self.gltf.document["nodes"][self.line[0]]
+
+    @property
+    def _camera(self) -> dict[str, Any]:
+        return self.gltf.document["cameras"][self._node["camera"]]
+
+    @property
+    def name(self) -> str:
+        return str(self._node.get("name") or self._camera.get("name") or f"node {self.line[0]}")
+
+    @property
+    def is_animated(self) -> bool:
+        return any(len(track.times) > 1 for track in self._all_tracks)
+
+    @property
+    def is_perspective(self) -> bool:
+        return self._camera.get("type") == "perspective"
+
+    @property
+    def perspective(self) -> dict[str, Any]:
+        return self._camera["perspective"]
+
+    @property
+    def ours(self) -> dict[str, Any]:
+        """Where :func:`encode` wrote the file: width, height, fps and intrinsics (F, 3, 3)."""
+        return self._camera.get("extras", {}).get("aether", {})
+
+    @property
+    def times(self) -> np.ndarray:
+        """(F,) rising seconds at which anything of it has a key."""
+        return merged_times(track for track in self._all_tracks if len(track.times) > 1)
+
+    @property
+    def _curved(self) -> bool:
+        """Whether it leaves the straight line between keys: a parent that turns or grows swings it round."""
+        parents = [self.tracks[Target("nodes", number)] for number in self.line[1:]]
+        swings = [track for tracks in parents for path, track in tracks.items() if path != "translation"]
+        return any(track.curved for track in self._all_tracks) or any(len(one.times) > 1 for one in swings)
+
+    def even_times(self) -> tuple[np.ndarray, list[str]]:
+        """The times to sample it at, and what to report of them."""
+        return even_times(self.times, curved=self._curved)
+
+    @property
+    def moves(self) -> bool:
+        times, _ = self.even_times()
+        zooms = self.is_perspective and np.ptp(self.fov_at(times)) > _STILL
+        return bool(zooms or np.ptp(self._worlds(times), axis=0).max() > _STILL)
+
+    def notes(self) -> list[str]:
+        return self.animations.notes(self.tracks)
+
+    def poses_at(self, times: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Poses (N, 4, 4), camera to world, OpenCV axes; before the first key and after the last it stands
+        still. And what to report."""
+        worlds, notes = _rigid(self._worlds(times))
+        return to_gltf(worlds), notes
+
+    def fov_at(self, times: np.ndarray) -> np.ndarray:
+        """(N,) full vertical angle of view in radians."""
+        track = self.tracks[Target("cameras", self._node["camera"])].get("yfov")
+        if track is None:
+            angles = np.full(len(times), float(self.perspective["yfov"]))
+        else:
+            angles = track.at(times)[:, 0]
+        wrong = angles[~((angles > 0) & (angles < np.pi))]
+        if len(wrong):
+            raise InputError("yfov", f"{wrong[0]:g} must be between 0 and pi")
+        return angles
+
+    def _worlds(self, times: np.ndarray) -> np.ndarray:
+        world = np.tile(np.eye(4), (len(times), 1, 1))
+        for number in reversed(self.line):
+            node = self.gltf.document["nodes"][number]
+            world = world @ _local(node, self.tracks[Target("nodes", number)], times)
+        return world
 
 
-def _values(document: dict[str, Any], binary: bytes, number: int) -> np.ndarray:
-    values = read_floats(document, binary, number)
-    return finite_array(values.astype(np.float64), "poses", (None, None))
-
-
-def _local(node: dict[str, Any], number: int, tracks: dict, times: np.ndarray) -> np.ndarray:
+def _local(node: dict[str, Any], tracks: dict[str, Track], times: np.ndarray) -> np.ndarray:
     """A node's matrix at each time."""
+    if "matrix" in node and tracks:
+        raise InputError("file", "a node has a matrix and an animation, which glTF does not allow")
     if "matrix" in node:
-        return np.reshape(node["matrix"], (4, 4)).T
-    still = np.array([0.0]), np.array([node.get("rotation", (0.0, 0, 0, 1))])
-    quaternions = turns_at(times, *tracks.get((number, "rotation"), still))
-    still = np.array([0.0]), np.array([node.get("translation", (0.0, 0, 0))])
-    matrices = from_quaternions(quaternions, places_at(times, *tracks.get((number, "translation"), still)))
-    matrices[:, :3, :3] *= node.get("scale", (1.0, 1, 1))
+        return np.tile(np.reshape(node["matrix"], (4, 4)).T.astype(np.float64), (len(times), 1, 1))
+    still = {"translation": (0.0, 0, 0), "rotation": (0.0, 0, 0, 1), "scale": (1.0, 1, 1)}
+    places, turns, scales = (
+        tracks[path].at(times)
+        if path in tracks
+        else np.tile(np.asarray(node.get(path, value), float), (len(times), 1))
+        for path, value in still.items()
+    )
+    matrices = from_quaternions(turns, places)
+    matrices[:, :3, :3] *= scales[:, None]
     return matrices
 
 
-def turns_at(times: np.ndarray, keys: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Quaternions (N, 4) at times, by Slerp between those of rising keys; the first and last one go on."""
-    from scipy.spatial.transform import Rotation, Slerp
+def _rigid(worlds: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Matrices without the scale, mirroring and shear of a camera's parents, and what to report: it keeps
+    looking the same way, with the same side up."""
+    poses = worlds.copy()
+    axes = worlds[:, :3, :3] / np.maximum(np.linalg.norm(worlds[:, :3, :3], axis=1, keepdims=True), 1e-30)
+    right, up, back = np.moveaxis(axes, 2, 0)
+    sheared = max(np.abs(np.sum(a * b, axis=1)).max() for a, b in ((right, up), (up, back), (back, right)))
+    up = up - back * np.sum(up * back, axis=1, keepdims=True)
+    up /= np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-30)
+    poses[:, :3, :3] = np.stack([np.cross(up, back), up, back], axis=2)
+    notes = []
+    if (np.linalg.det(axes) < 0).any():
+        notes.append(
+            f"the camera's parents mirror it: its path was kept, the picture is not mirrored; {_APPLY}"
+        )
+    if sheared > _SHEAR:
+        notes.append(f"the camera's parents shear it: where it looks and what is up were kept; {_APPLY}")
+    return poses, notes
 
-    if len(keys) == 1:
-        return np.repeat(turns, len(times), axis=0)
-    return Slerp(keys, Rotation.from_quat(turns))(np.clip(times, keys[0], keys[-1])).as_quat()
+
+# --- Which camera -----------------------------------------------------------------------------------------
 
 
-def places_at(times: np.ndarray, keys: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Positions (N, 3) at times, straight between those of rising keys; the first and last one go on."""
-    return np.stack([np.interp(times, keys, places[:, axis]) for axis in range(3)], axis=1)
+def _moving_camera(gltf: Gltf) -> tuple[_Camera, list[str]]:
+    """The camera to follow, and what to report of the choice."""
+    nodes = gltf.document.get("nodes", [])
+    numbers = [number for number, node in enumerate(nodes) if "camera" in node]
+    if not numbers:
+        raise InputError("file", "it has no camera; tick Cameras when you export it")
+    animations = Animations(gltf)
+    parents = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
+    cameras = [_camera(gltf, animations, parents, number) for number in numbers]
+    animated = [camera for camera in cameras if camera.is_animated]
+    if not animated:
+        raise InputError("file", "its camera does not move: no animation of it has two keys or more")
+    moving = [camera for camera in animated if camera.moves] or animated
+    perspective = [camera for camera in moving if camera.is_perspective]
+    if not perspective:
+        name = moving[0].name
+        raise InputError("file", f"its camera that moves ({name}) is orthographic; make it perspective")
+    shown = _shown_nodes(gltf)
+    perspective.sort(key=lambda camera: camera.line[-1] not in shown)
+    return perspective[0], _choice(perspective, len(cameras))
+
+
+def _camera(gltf: Gltf, animations: Animations, parents: dict[int, int], number: int) -> _Camera:
+    line = [number]
+    while line[-1] in parents and len(line) <= len(parents):
+        line.append(parents[line[-1]])
+    targets = [
+        Target("cameras", gltf.document["nodes"][number]["camera"]),
+        *(Target("nodes", n) for n in line),
+    ]
+    return _Camera(gltf, animations, tuple(line), {target: animations.tracks(target) for target in targets})
+
+
+def _shown_nodes(gltf: Gltf) -> set[int]:
+    """The roots of the scene that the file opens with; all nodes where it names none."""
+    scenes = gltf.document.get("scenes", ())
+    if not scenes:
+        return set(range(len(gltf.document["nodes"])))
+    return set(scenes[gltf.document.get("scene", 0)].get("nodes", ()))
+
+
+def _choice(moving: Sequence[_Camera], count: int) -> list[str]:
+    if len(moving) > 1:
+        names = ", ".join(camera.name for camera in moving[:5]) + (", ..." if len(moving) > 5 else "")
+        return [f"{len(moving)} cameras are animated ({names}): {moving[0].name} was taken"]
+    return [f"of {count} cameras {moving[0].name} was taken, the one that is animated"] if count > 1 else []

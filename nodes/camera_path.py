@@ -14,7 +14,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..aether import trajectory
-from ..aether.camera_files import FORMATS, SUFFIXES, Lens, read_cameras, write_cameras
+from ..aether.camera_files import FORMATS, Lens, files_beside, is_offered, read_cameras, write_cameras
 from ..aether.depth_files import ABOUT
 from ..aether.errors import InputError
 from ..aether.geometry import Cameras, to_gltf, to_quaternions
@@ -34,8 +34,6 @@ _NOT_PORTABLE = re.compile(
     r'[<>:"|?*]|[^./][. ]+/|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.[^/]*)?(/|$)', re.IGNORECASE
 )
 """What Windows cannot have in a path: signs, names of devices, dots and spaces at the end of a folder."""
-_NOT_OFFERED = ("cameras.txt", "points3D.txt", ABOUT)
-"""A COLMAP model is chosen by its images.txt; the last is of Aether Save Depth."""
 
 
 class AetherCamera(io.ComfyNode):
@@ -219,13 +217,17 @@ class AetherLoadCameras(io.ComfyNode):
                 "glb camera",
                 "poses",
                 "npz",
+                "kitti",
+                "realestate10k",
+                "gaussian splatting",
+                "gltf",
             ],
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=_files() or [NO_FILE],
-                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model take "
-                    "its images.txt.",
+                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model choose "
+                    "images.bin or images.txt.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -446,15 +448,14 @@ def _files() -> list[str]:
     found = []
     for mark, folder in folders.items():
         root = folder.parent if mark else folder
-        paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-        found += [path.relative_to(root).as_posix() + mark for path in paths if path.name not in _NOT_OFFERED]
+        paths = (path for path in sorted(folder.rglob("*")) if is_offered(path) and path.name != ABOUT)
+        found += [path.relative_to(root).as_posix() + mark for path in paths]
     return found
 
 
 def _state_of(file: Path) -> list[tuple[int, int]]:
-    """What changes when what is read does: a COLMAP model's lenses are in another file."""
-    read = [file, file.with_name("cameras.txt")] if file.name == "images.txt" else [file]
-    return [(found.st_mtime_ns, found.st_size) for found in map(os.stat, read)]
+    """What changes when what is read does."""
+    return [(found.st_mtime_ns, found.st_size) for found in map(os.stat, [file, *files_beside(file)])]
 
 
 NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSmoothCameras, AetherSaveCameras]

@@ -249,6 +249,8 @@ SPECIAL: dict[str, Damage] = {
     ".json": json_file,
     ".jsonl": jsonl_file,
     ".txt": text_file,
+    ".csv": text_file,
+    ".gltf": json_file,
     ".npy": npy_file,
     ".npz": npz_file,
     ".safetensors": safetensors_file,

@@ -136,16 +136,49 @@ def _cameras() -> dict[str, Reader]:
             made[name] = {name: (Path(scratch) / name).read_bytes()}
     poses = json.dumps({"poses": path.poses.tolist(), "fps": 12}).encode()
     made["poses.json"] = {"poses.json": poses}
+    made |= _other_cameras()
 
     def right(found: Any) -> bool:
         rate = found.fps is None or 0 < found.fps < np.inf
         return rate and len(found.cameras) >= 2 and bool(np.isfinite(found.cameras.fov_x).all())
 
     def reader(files: dict[str, bytes]) -> Reader:
-        name = "images.txt" if "images.txt" in files else next(iter(files))
+        models = {"images.txt", "images.bin", "scene.gltf"} & files.keys()
+        name = next(iter(models or files))
         return Reader(files, lambda folder: read_cameras(folder / name), right)
 
     return {f"camera {name}": reader(files) for name, files in made.items()}
+
+
+def _other_cameras() -> dict[str, dict[str, bytes]]:
+    """Formats that are read and not written: name to files."""
+    from functools import partial
+
+    from ..aether import camera_makers as make
+
+    makers = {
+        "colmap binary": make.colmap_binary,
+        "instant-ngp": make.instant_ngp,
+        "viewer path": make.viewer_path,
+        "splatting": make.splatting,
+        "record3d": make.record3d,
+        "tum commas": make.tum_commas,
+        "euroc": make.euroc,
+        "kitti": make.kitti,
+        "realestate": make.realestate,
+        "llff": make.llff,
+        "extrinsics npz": partial(make.arrays, name="extrinsics", lens="K", inverse=True, batch=True),
+        "glb with parents": make.glb,
+        "gltf": make.gltf_inline,
+        "gltf apart": make.gltf_apart,
+        "glb curves": make.glb_curves,
+    }
+    found = {}
+    for name, maker in makers.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            maker(Path(scratch), make.asymmetric_path())
+            found[name] = {file.name: file.read_bytes() for file in sorted(Path(scratch).iterdir())}
+    return found
 
 
 def _arrays() -> dict[str, Reader]:

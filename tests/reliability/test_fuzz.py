@@ -20,6 +20,9 @@ ROOT = Path(__file__).parents[2]
 READERS = (
     *(f"camera {name}" for name in ("json", "colmap", "tum", "nerfstudio", "glb")),
     *("camera cameras.npz", "camera poses.npy", "camera poses.json", "raymap npy"),
+    *(f"camera {name}" for name in ("colmap binary", "instant-ngp", "viewer path", "splatting", "record3d")),
+    *(f"camera {name}" for name in ("tum commas", "euroc", "kitti", "realestate", "llff", "extrinsics npz")),
+    *(f"camera {name}" for name in ("glb with parents", "glb curves", "gltf", "gltf apart")),
     *("evaluation npz", "evaluation streams", "evaluation run", "sintel dpt", "sintel cam"),
     *("safetensors header", "prompt embeds", "scheduler config", "transformer file", "transformer folder"),
     *("vae file", "vae folder", "window of a long run", "training checkpoint", "training average"),
