@@ -94,8 +94,8 @@ class HeroAnalyzer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, guidance: float | None) -> bool | str:
-        problem = None if guidance is None else guidance_problem(guidance)
-        return True if problem is None else f"guidance: {problem}"
+        # A linked value is not known yet. ComfyUI puts the input's name before the answer.
+        return True if guidance is None else guidance_problem(guidance) or True
 
     @classmethod
     def execute(

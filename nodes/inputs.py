@@ -13,7 +13,8 @@ RATES = [AUTO, *map(str, FPS)]
 SCHEDULERS = ["dpm", "ddim"]
 MOST_PIXELS = 16384
 
-VAE = io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature.")
+VAE = io.Vae.Input("vae", lazy=True, tooltip="The VAE of Aether Loader or Aether Miniature.")
+"""Lazy, so that a node can refuse its settings before the model is loaded: see `wiring.waiting`."""
 SCHEDULER = io.Combo.Input(
     "scheduler",
     options=SCHEDULERS,
@@ -32,6 +33,19 @@ def seed_input(
     """A seed from 0 to ``most``. control: what becomes of it after a run, False for a plain number."""
     return io.Int.Input(
         "seed", default=0, min=0, max=most, control_after_generate=control, tooltip=tooltip, **options
+    )
+
+
+def rate_input() -> io.Input:
+    """The rate of a clip that comes as a LATENT or the like, see `latents.rate`."""
+    return io.Combo.Input(
+        "fps",
+        options=RATES,
+        default=AUTO,
+        optional=True,
+        advanced=True,
+        tooltip="Frames per second. auto: the clip's own. Set it for a latent from Load Latent, which has "
+        "lost its rate.",
     )
 
 

@@ -13,6 +13,12 @@ def show_text(node_id: str | None, text: str) -> None:
         server.send_progress_text(text, node_id, server.client_id)
 
 
+def show_notes(node_id: str | None, notes: list[str]) -> None:
+    """What was assumed, on a node. web/notes.js clears the text of the run before."""
+    if notes:
+        show_text(node_id, "\n".join(notes))
+
+
 def send_event(name: str, data: dict[str, Any]) -> None:
     """An event for the pack's JavaScript. Does nothing where no server runs."""
     server = _server()
