@@ -84,7 +84,7 @@ class AetherDepth(io.ComfyNode):
                     tooltip="For edges: a pixel counts where depth jumps around it by more than this share "
                     "of its own.",
                 ),
-                rate_input(),
+                rate_input(advanced=True),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="Disparity to look at, 0 to 1."),

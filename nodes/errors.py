@@ -37,12 +37,10 @@ def on_canvas() -> Iterator[None]:
 
 
 def with_plain_errors(node: type[Any]) -> type[Any]:
-    """A node whose errors are shown plainly. The node itself is changed."""
-    for name in ("check_lazy_status", "execute"):
-        own = vars(node).get(name)
-        if own is not None:
-            setattr(node, name, classmethod(_plain(own.__func__)))
-    return node
+    """A node like this one, whose errors are shown plainly."""
+    own = {name: vars(node).get(name) for name in ("check_lazy_status", "execute")}
+    plain = {name: classmethod(_plain(method.__func__)) for name, method in own.items() if method}
+    return type(node.__name__, (node,), {"__module__": node.__module__, "__doc__": node.__doc__} | plain)
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -36,14 +36,14 @@ def seed_input(
     )
 
 
-def rate_input() -> io.Input:
+def rate_input(*, advanced: bool = False) -> io.Input:
     """The rate of a clip that comes as a LATENT or the like, see `latents.rate`."""
     return io.Combo.Input(
         "fps",
         options=RATES,
         default=AUTO,
         optional=True,
-        advanced=True,
+        advanced=advanced,
         tooltip="Frames per second. auto: the clip's own. Set it for a latent from Load Latent, which has "
         "lost its rate.",
     )

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .browser import CHROMIUM, PACK, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
+from .browser import CHROMIUM, FIRST, PACK, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 SEEDS = {
-    "compare_with_and_without_hero": ("PrimitiveInt", "value"),
-    "power_user_samplercustomadvanced": ("RandomNoise", "noise_seed"),
-    "reconstruct_a_long_clip": ("AetherLongClip", "seed"),
+    "8 Compare with and without HERO": ("PrimitiveInt", "value"),
+    "9 With core samplers": ("RandomNoise", "noise_seed"),
+    "5 Long video": ("AetherLongClip", "seed"),
 }
 """Templates whose seed is not the Aether Sampler's."""
 
@@ -91,8 +91,8 @@ def test_templates_open(page: Page, renderer: Any, name: str, vue: bool):
 @in_browser
 def test_a_json_dropped_on_the_canvas_opens(page: Page, renderer: Any):
     renderer(False)
-    page.drop(WORKFLOWS["try_it_now"])
-    page.assert_sound("try_it_now")
+    page.drop(WORKFLOWS[FIRST])
+    page.assert_sound(FIRST)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def tau_dragged(page: Page, vue: bool) -> Iterator[None]:
 @both_renderers
 def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n2.9 MB")
     assert page.widget("HeroPatch", "preset") == "balanced"
@@ -128,7 +128,7 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
 @both_renderers
 def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.set_widget("HeroPatch", "preset", "paper-fast")
     assert [page.widget("HeroPatch", name) for name in ("interval", "warmup", "warmup_unit")] == [
         3,
@@ -153,7 +153,7 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
 @both_renderers
 def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.replace("HeroPatch", "HeroMethod")
     page.look_at("HeroMethod", 1.0)
     page.wait_for_panel("27 full + 23 cached of 50 steps\n15.0 MB of cache · Aether Miniature 96×64×17")
@@ -177,7 +177,7 @@ def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: boo
 @in_browser
 def test_the_panel_speaks_chinese(page: Page, renderer: Any):
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     try:
         page.language("zh")
         page.wait_for_panel("最多加速 1.74×")
@@ -191,7 +191,7 @@ def test_the_panel_speaks_chinese(page: Page, renderer: Any):
 def test_settings_of_cache_method_speak_chinese(page: Page, renderer: Any):
     """Those that come with the method, too."""
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     try:
         page.language("zh")
         page.replace("HeroPatch", "HeroMethod")
@@ -210,7 +210,7 @@ def command(page: Page, name: str) -> None:
 def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     """It makes the nodes anew, and Nodes 2.0 keeps what it shows of them."""
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     with tau_dragged(page, vue):
         pass
@@ -230,7 +230,7 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
 @both_renderers
 def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     page.set_widget("AetherSampler", "steps", 1)
     page.wait_for_panel("warm-up and cool-down take all 1 steps")
@@ -244,7 +244,7 @@ def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
 @in_browser
 def test_the_strip_follows_the_theme(page: Page, renderer: Any):
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.wait_for_panel("steps")
     same = """() => {
         const strip = document.querySelector(".aether-hero-strip");
@@ -275,7 +275,7 @@ PROMOTE = """() => {
 def test_promoted_settings_count(page: Page, renderer: Any):
     """Those of the subgraph's node, whose values the node within does not have."""
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.js(PROMOTE)
     said = "() => promoted.hero.widgets.find(found => found.name === 'hero_live').element.textContent"
 
@@ -296,8 +296,8 @@ def test_promoted_settings_count(page: Page, renderer: Any):
 def test_a_report_goes_to_the_workflow_that_was_run(page: Page, renderer: Any, server: Any):
     """Also where another one, with a node of the same id, is on the canvas when the run ends."""
     renderer(False)
-    page.open_template("compare_with_and_without_hero")
-    page.open_template("try_it_now")
+    page.open_template("8 Compare with and without HERO")
+    page.open_template(FIRST)
     page.set_widget("AetherSampler", "steps", 40)
     page.set_widget("AetherSampler", "seed", 31)
     before = set(server.get("/history"))
@@ -337,7 +337,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
         if nodes[key]["type"] == "SaveVideo":
             (video,) = output["images"]
             clip = frames_of(server.base / "output" / video["subfolder"] / video["filename"])
-            assert len(clip) == (41 if name == "reconstruct_a_long_clip" else 17)
+            assert len(clip) == (41 if name == "5 Long video" else 17)
             assert clip.shape[1:] in {
                 (64, 96, 3),
                 (64, 200, 3),
@@ -345,11 +345,11 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
                 (128, 192, 3),
             }
             assert clip.std() > 0.02 and neighbors(clip) > 0.3
-    if name in ("reconstruct_a_video", "video_to_blender", "video_to_point_cloud"):
+    if name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         assert page.panel().startswith("HERO is off")
     else:
         page.wait_for_panel("Last run: ")
-    if name == "video_to_blender":
+    if name == "6 Video to Blender and Nuke":
         assert len(list((server.base / "output/aether").glob("blender_depth_*_exr/depth_*.exr"))) == 17
         assert len(list((server.base / "output/aether").glob("blender_camera_*.glb"))) == 1
     videos = "() => [...document.querySelectorAll('video')].filter(v => v.readyState > 0).length"
@@ -361,7 +361,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
 @both_renderers
 def test_what_the_node_says_after_a_run(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.set_widget("AetherSampler", "steps", 10)
     page.set_widget("AetherSampler", "seed", 11 + vue)
     page.run()

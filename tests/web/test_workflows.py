@@ -44,9 +44,9 @@ def value(node: dict[str, Any], widget: str) -> Any:
 
 def test_all_templates_are_there():
     assert set(WORKFLOWS) == {
-        "try_it_now", "reconstruct_a_video", "predict_along_a_camera_path", "plan_between_two_images",
-        "compare_with_and_without_hero", "power_user_samplercustomadvanced", "reconstruct_a_long_clip",
-        "video_to_blender", "video_to_point_cloud",
+        "1 Try it now", "2 Video to depth and camera", "3 Picture along a camera path",
+        "4 From one picture to another", "5 Long video", "6 Video to Blender and Nuke",
+        "7 Video to point cloud", "8 Compare with and without HERO", "9 With core samplers",
     }  # fmt: skip
 
 
@@ -164,10 +164,12 @@ def test_a_sampler_has_room_for_its_preview(name: str):
 def test_videos_play_at_the_rate_that_a_task_takes_off_its_clip(name: str):
     workflow = WORKFLOWS[name]
     tasks = of_type(workflow, "AetherReconstruct") + of_type(workflow, "AetherLongClip")
+    origins = {link[0]: link[1] for link in workflow["links"]}
+    examples = {node["id"] for node in of_type(workflow, "AetherExample")}
     if any(value(task, "fps") == "auto" for task in tasks):
         for node in of_type(workflow, "CreateVideo"):
-            (fps,) = (slot for slot in node["inputs"] if slot["name"] == "fps")
-            assert fps["link"] is not None, node["id"]
+            links = {slot["name"]: slot["link"] for slot in node["inputs"]}
+            assert links["fps"] is not None or origins[links["images"]] in examples, node["id"]
 
 
 def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -183,14 +185,14 @@ def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def test_the_run_is_found_in_every_template():
     found = found_runs(WORKFLOWS)
-    for name in ("reconstruct_a_video", "video_to_blender", "video_to_point_cloud"):
+    for name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         (reconstruct,) = found.pop(name)
         assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
         assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
-    (long,) = found.pop("reconstruct_a_long_clip")
+    (long,) = found.pop("5 Long video")
     assert (long["steps"], long["batch"], long["frames"], long["assumed"]) == (8, 1, 17, [])
     assert (long["fullSteps"], long["cachedSteps"]) == (5, 3)
-    (power,) = found.pop("power_user_samplercustomadvanced")
+    (power,) = found.pop("9 With core samplers")
     assert (power["fullSteps"], power["cachedSteps"], power["batch"]) == (17, 13, 2)
     for (run,) in found.values():
         assert (run["model"], run["steps"], run["batch"], run["assumed"]) == ("miniature", 50, 2, [])
@@ -199,8 +201,8 @@ def test_the_run_is_found_in_every_template():
 
 
 def changed(**settings: Any) -> dict[str, Any]:
-    """try_it_now with widgets set, such as AetherSampler_steps=8."""
-    workflow = copy.deepcopy(WORKFLOWS["try_it_now"])
+    """1 Try it now with widgets set, such as AetherSampler_steps=8."""
+    workflow = copy.deepcopy(WORKFLOWS["1 Try it now"])
     for key, setting in settings.items():
         kind, _, widget = key.partition("_")
         (node,) = of_type(workflow, kind)
@@ -221,7 +223,7 @@ def without(workflow: dict[str, Any], kind: str, **mode: int) -> dict[str, Any]:
 
 
 def test_the_run_is_found_in_changed_graphs():
-    base = WORKFLOWS["try_it_now"]
+    base = WORKFLOWS["1 Try it now"]
     found = found_runs(
         {
             "steps": changed(AetherSampler_steps=8, AetherSampler_guidance=1),
