@@ -17,7 +17,7 @@ const ours = (id) => {
 const textOf = (node) => node.widgets?.find((widget) => widget.name === TEXT);
 
 /** Lines that a text takes in so many pixels. */
-export function lines(text, width) {
+function lines(text, width) {
   const characters = Math.max(10, Math.floor(width / CHARACTER));
   return text.split("\n").reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / characters)), 0);
 }
@@ -29,7 +29,7 @@ function clear({ detail }) {
 }
 
 function fit(node) {
-  const text = textOf(node);
+  const text = node && textOf(node);
   if (!text) return;
   text.options.getMinHeight = () => AROUND + LINE * lines(String(text.value), node.size[0] - AROUND);
   const [width, height] = node.computeSize();
@@ -41,6 +41,6 @@ app.registerExtension({
   setup() {
     api.addEventListener("executing", clear);
     // After ComfyUI's own listener, which makes the widget.
-    api.addEventListener("progress_text", ({ detail }) => setTimeout(() => ours(detail.nodeId) && fit(ours(detail.nodeId))));
+    api.addEventListener("progress_text", ({ detail }) => setTimeout(() => fit(ours(detail.nodeId))));
   },
 });

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .browser import CHROMIUM, FIRST, PACK, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
+from .browser import CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 SEEDS = {
@@ -226,6 +226,14 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("of 10 steps")
 
 
+PANEL_CUT = """() => ["steps", "memory", "note"].filter(name => {
+    const line = document.querySelector(`.aether-hero-${name}`), panel = line.parentElement;
+    const inside = line.getBoundingClientRect().bottom <= panel.getBoundingClientRect().bottom + 1;
+    return !inside || line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
+})"""
+"""Lines of HERO Patch's text that are not in view as a whole."""
+
+
 @in_browser
 @both_renderers
 def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
@@ -234,11 +242,7 @@ def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
     page.look_at("HeroPatch")
     page.set_widget("AetherSampler", "steps", 1)
     page.wait_for_panel("warm-up and cool-down take all 1 steps")
-    cut = """() => ["steps", "memory", "note"].filter(name => {
-        const line = document.querySelector(`.aether-hero-${name}`);
-        return line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
-    })"""
-    assert page.js(cut) == []
+    assert page.js(PANEL_CUT) == []
 
 
 @in_browser
@@ -367,12 +371,110 @@ def test_what_the_node_says_after_a_run(page: Page, renderer: Any, vue: bool):
     page.run()
     page.wait_for_panel("Last run: 6 full / 4 cached, ")
     page.look_at("HeroPatch")
+    assert page.js(PANEL_CUT) == []
     page.shot(f"after_run_{'nodes2' if vue else 'classic'}")
     page.set_widget("HeroPatch", "interval", 1)
     page.run()
     page.wait_for_panel("Last run reused nothing.")
+    assert page.js(PANEL_CUT) == []
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.shot(f"nothing_reused_{'nodes2' if vue else 'classic'}")
+
+
+SHOWN = """kind => {
+    const node = app.graph.nodes.find(found => found.type === kind);
+    return node.widgets.find(found => found.name === "$$node-text-preview")?.value ?? "";
+}"""
+CUT = """() => [...document.querySelectorAll("div")]
+    .filter(box => box.className.includes?.("max-h-[200px]") && box.innerText.trim())
+    .map(box => [box, box.closest("[style*='height']") ?? box])
+    .filter(([box, room]) => box.scrollHeight > Math.min(box.clientHeight, room.clientHeight) + 1)
+    .map(([box]) => box.innerText)"""
+"""Texts that runs have left on nodes and that are not in view as a whole."""
+
+
+@in_browser
+@both_renderers
+def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bool):
+    """All of its lines are in view, and none of an earlier run's."""
+    renderer(vue)
+    page.open_template("2 Video to depth and camera")
+    page.set_widget("AetherExample", "frames", "33")
+    page.set_widget("AetherExample", "scene", 20 + vue)
+    page.js(
+        """() => app.api.dispatchEvent(new CustomEvent("progress_text", {
+            detail: { nodeId: String(app.graph.nodes.find(n => n.type === "AetherSplit").id), text: "old" },
+        }))"""
+    )
+    assert page.js(SHOWN, "AetherSplit") == "old"
+    assert page.run()["status"]["status_str"] == "success"
+    page.look_at("AetherReconstruct", 1.2)
+    assert page.js(SHOWN, "AetherReconstruct") == (
+        "17 frames of 96 x 64, 12 a second\n"
+        "• the first 1.4 s (17 frames) are used, 1.3 s after them are left out"
+    )
+    assert page.js(SHOWN, "AetherSplit") == ""
+    assert page.js(CUT) == []
+    page.shot(f"text_on_a_node_{'nodes2' if vue else 'classic'}")
+
+
+SWAP = """name => {
+    const old = app.graph.nodes.find(node => node.type === "AetherExample" && !node.flags.collapsed);
+    const task = app.graph.nodes.find(node => node.type === "AetherReconstruct");
+    const video = LiteGraph.createNode("LoadVideo");
+    video.pos = [...old.pos];
+    app.graph.add(video);
+    video.widgets.find(widget => widget.name === "file").value = name;
+    app.graph.remove(old);
+    video.connect(0, task, task.inputs.findIndex(input => input.name === "video"));
+}"""
+
+
+@in_browser
+@pytest.mark.parametrize("name", [name for name in WORKFLOWS if "Video to" in name])
+def test_your_own_footage_in_the_place_of_the_example(page: Page, renderer: Any, server: Any, name: str):
+    import av
+
+    with av.open(str(server.base / "input/own.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(30):
+            picture = np.full((64, 96, 3), 8 * number, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    renderer(False)
+    page.tab.reload()
+    page.tab.wait_for_function(READY)
+    page.tab.wait_for_timeout(1500)
+    page.open_template(name)
+    page.js(SWAP, "own.mp4")
+    entry = page.run()
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    nodes = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}
+    wanted = {key for key, node in nodes.items() if node["type"] == "SaveVideo"}
+    assert wanted <= set(entry["outputs"])
+    assert page.js("() => app.graph.nodes.filter(n => n.has_errors).map(n => n.type)") == []
+
+
+@in_browser
+@both_renderers
+def test_a_wrong_wire_is_named_before_anything_is_sampled(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open_template(FIRST)
+    page.set_widget("AetherSampler", "seed", 50 + vue)
+    page.js("""() => {
+        const [split, depth] = ["AetherSplit", "AetherDepth"].map(
+            kind => app.graph.nodes.find(node => node.type === kind));
+        split.connect(0, depth, depth.inputs.findIndex(input => input.name === "disparity"));
+    }""")
+    messages = dict(page.run()["status"]["messages"])
+    error = messages["execution_error"]
+    assert error["node_type"] == "AetherDepth" and error["executed"] == []
+    page.tab.get_by_role("button", name="View details").click()
+    words = "Aether: disparity: is the rgb of Aether Split; connect its output disparity"
+    page.tab.get_by_text(words).first.wait_for()
+    page.shot(f"wrong_wire_{'nodes2' if vue else 'classic'}")
+    page.setting("Comfy.RightSidePanel.IsOpen", False)
 
 
 @in_browser

@@ -127,6 +127,34 @@ def test_notes_say_the_same_by_name_and_ask_for_nothing_unused(name: str):
         assert "tokenizer" not in text and "text_encoder/" not in text  # 9 GB that the loader does without
 
 
+@every_workflow
+def test_notes_read_well_in_both_renderers(name: str):
+    """What is not indented ends a list, so that its next item runs on; Nodes 2.0 hides inline code."""
+    for node in of_type(WORKFLOWS[name], "MarkdownNote"):
+        text = re.sub(r"```.*?```", "", node["widgets_values"][0], flags=re.DOTALL)
+        assert "`" not in text, node["title"]
+        last = 0
+        for line in node["widgets_values"][0].splitlines():
+            if item := re.match(r"(\d+)\. ", line):
+                assert int(item[1]) in (1, last + 1), line
+                last = int(item[1])
+            elif line and not line.startswith("   "):
+                last = 0
+
+
+def test_names_are_numbered_in_the_order_to_read_them():
+    assert [int(name.partition(" ")[0]) for name in sorted(WORKFLOWS)] == [*range(1, len(WORKFLOWS) + 1)]
+
+
+@pytest.mark.parametrize("name", [name for name in WORKFLOWS if "Video to" in name])
+def test_only_the_task_hangs_on_the_example_clip(name: str):
+    """So that Load Video can take its place. The true depth, which it has not, comes from a second one."""
+    workflow = WORKFLOWS[name]
+    example = next(node for node in of_type(workflow, "AetherExample") if not node["flags"])
+    kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
+    assert [kinds[link[3]] for link in workflow["links"] if link[1] == example["id"]] == ["AetherReconstruct"]
+
+
 def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
     x, y = node["pos"]
     if node.get("flags", {}).get("collapsed"):
