@@ -299,8 +299,6 @@ def test_latents_of_another_kind(nodes, miniature, predicted, ksampler):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"^latent: "):
             call()
-    with pytest.raises(ValueError, match=r"^disparity: .*connect the disparity of Aether Split"):
-        nodes.AetherDepth(vae=miniature.vae, disparity=predicted.latent)
     broken = torch.full((1, 56, 5, 4, 6), float("nan"))
     with pytest.raises(ValueError, match=r"^latent: holds NaN.*fp16"):
         nodes.AetherSplit(latent={"samples": broken})
