@@ -130,19 +130,24 @@ def check_fps(fps: float) -> int:
 def check_size(model: AetherModel, height: int, width: int, field: str = "size") -> None:
     """Height and width in pixels: multiples of a token's, or the one size a learned position table allows."""
     if model.fixed_size and (height, width) != model.default_size:
-        fixed = "x".join(map(str, model.default_size))
+        fixed = _by(*model.default_size)
         raise InputError(
             field,
-            f"{height}x{width} cannot be used: this transformer has learned positional embeddings, which fix "
-            f"the size at {fixed} (height x width). Crop and resize to {fixed}",
+            f"{_by(height, width)} cannot be used: this transformer has learned positional embeddings, which "
+            f"fix the size at {fixed} (width x height). Crop and resize to {fixed}",
         )
     unit = model.size_multiple
     if height % unit or width % unit or not height or not width:
-        nearest = "x".join(str(max(unit, round(side / unit) * unit)) for side in (height, width))
+        nearest = _by(*(max(unit, round(side / unit) * unit) for side in (height, width)))
         raise InputError(
             field,
-            f"{height}x{width} cannot be used: height and width must be multiples of {unit}; try {nearest}",
+            f"{_by(height, width)} (width x height) cannot be used: both must be multiples of {unit}; "
+            f"try {nearest}",
         )
+
+
+def _by(height: int, width: int) -> str:
+    return f"{width} x {height}"
 
 
 def check_generator(generator: torch.Generator | None) -> None:
@@ -233,7 +238,8 @@ def _raymap_condition(
     if tuple(values.shape) != wanted:
         raise InputError(
             "raymap",
-            f"has shape {tuple(values.shape)}; for {frames} frames of {height}x{width} it must be {wanted}",
+            f"has shape {tuple(values.shape)}; for {frames} frames of {_by(height, width)} it must be "
+            f"{wanted}",
         )
     if not torch.isfinite(values).all():
         raise InputError("raymap", "holds NaN or infinite values")

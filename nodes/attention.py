@@ -24,8 +24,8 @@ def problem(choice: str | None) -> str | None:
     if choice is None or choice in installed():
         return None
     if choice in _PACKAGES:
-        return f"attention: {choice} is not installed here: pip install {_PACKAGES[choice]}, or choose auto"
-    return f"attention: {choice!r} is not one of {', '.join(installed())}"
+        return f"{choice} is not installed here: pip install {_PACKAGES[choice]}, or choose auto"
+    return f"{choice!r} is not one of {', '.join(installed())}"
 
 
 def use(transformer: torch.nn.Module, choice: str) -> None:

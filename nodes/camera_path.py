@@ -261,7 +261,7 @@ class AetherLoadCameras(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str | None) -> bool | str:
         if file is not None and (file == NO_FILE or not folder_paths.exists_annotated_filepath(file)):
-            return f"file: {file} is not in ComfyUI's input folder; put one there and press R"
+            return f"{file} is not in ComfyUI's input folder; put one there and press R"
         return True
 
     @classmethod

@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import comfy.utils
+import torch
 from comfy_api.latest import io
 
 from ..aether.contact import draw_path
 from ..aether.export import cameras_json
 from ..aether.geometry import Cameras
 from ..aether.raymap import to_cameras
-from .types import CameraPath, Raymap, RaymapValue, color_image
+from .inputs import AUTO, rate_input
+from .latents import RAYMAP, rate, stream
+from .messages import show_notes
+from .streams import unpacked
+from .types import FPS_KEY, CameraPath, Raymap, RaymapValue, color_image
+from .wiring import refuse_other_streams, waiting
 
 _FULL_SIZE_FRAMES = 100
 """Up to so many pictures are 640 x 480, 0.4 GB; more are smaller and take as much in all, to 160 x 120."""
@@ -27,9 +33,17 @@ class AetherCameras(io.ComfyNode):
             node_id="AetherCameras",
             display_name="Aether Cameras",
             category="Aether/geometry",
-            description="Reads a camera per frame off the raymap of Aether Split: pose and field of view.",
+            description="Reads a camera per frame off a sampled clip: pose and field of view.",
             search_aliases=["camera path", "camera pose", "trajectory", "intrinsics", "raymap to camera"],
-            inputs=[Raymap.Input("raymap", tooltip="The raymap of Aether Split.")],
+            inputs=[
+                io.MultiType.Input(
+                    RAYMAP,
+                    [Raymap, io.Latent],
+                    lazy=True,
+                    tooltip="The raymap of Aether Split, or the latent that the sampler made.",
+                ),
+                rate_input(),
+            ],
             outputs=[
                 CameraPath.Output(
                     "cameras",
@@ -46,14 +60,30 @@ class AetherCameras(io.ComfyNode):
                     "json", display_name="json", tooltip="The same as JSON text, its conventions spelled out."
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
-    def execute(cls, raymap: RaymapValue) -> io.NodeOutput:
-        cameras = to_cameras(raymap["raymap"], square_pixels=True)
+    def check_lazy_status(cls, raymap: Any = None, **widgets: Any) -> list[str]:
+        refuse_other_streams(cls.hidden, RAYMAP, RAYMAP)
+        return waiting({RAYMAP: raymap})
+
+    @classmethod
+    async def execute(cls, raymap: RaymapValue | dict[str, Any], fps: str = AUTO) -> io.NodeOutput:
+        values, notes = _raymap_of(raymap)
+        speed, more = rate(raymap, fps, "fps" if "raymap" in raymap else FPS_KEY)
+        cameras = to_cameras(values, square_pixels=True)
         path = color_image(_drawn(cameras), len(cameras))
-        fps = raymap["fps"]
-        return io.NodeOutput({"cameras": cameras, "fps": fps}, path, cameras_json(cameras, fps))
+        show_notes(cls.hidden.unique_id, notes + more)
+        return io.NodeOutput({"cameras": cameras, "fps": speed}, path, cameras_json(cameras, speed))
+
+
+def _raymap_of(given: RaymapValue | dict[str, Any]) -> tuple[torch.Tensor, list[str]]:
+    """The raymap (F, 6, h, w) of an AETHER_RAYMAP or a LATENT, and what was assumed."""
+    if "raymap" in given:
+        return given["raymap"], []
+    packed, notes = stream(given, RAYMAP)
+    return unpacked(packed), notes
 
 
 def _drawn(cameras: Cameras) -> Iterator[Any]:

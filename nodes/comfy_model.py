@@ -29,6 +29,7 @@ from ..aether.model import AetherModel
 from ..aether.rotary import rotary_embeddings
 from ..aether.tasks import check_size
 from ..hero_engine.cogvideox import CogVideoXAdapter
+from .errors import on_canvas
 
 KEY = "aether_hero"
 """Under which our wrappers, callbacks and attachments stand in ComfyUI's dictionaries."""
@@ -139,9 +140,11 @@ class AetherLatent(comfy.latent_formats.LatentFormat):
             self.latent_rgb_factors, self.latent_rgb_factors_bias = preview
             self.latent_rgb_factors_reshape = self._side_by_side
 
+    @on_canvas()
     def process_in(self, latent: torch.Tensor) -> torch.Tensor:
         return self._times(latent, self._scale)
 
+    @on_canvas()
     def process_out(self, latent: torch.Tensor) -> torch.Tensor:
         return self._times(latent, 1 / self._scale)
 
@@ -188,6 +191,7 @@ class AetherBase(comfy.model_base.BaseModel):
         held = _HELD * batch * shape.tokens * shape.width * element
         return _MARGIN * step_bytes(shape.tokens, shape.width, batch, element) + held
 
+    @on_canvas()
     def extra_conds(self, **kwargs: Any) -> dict[str, Any]:
         """The condition channels and the frame rate, from the CONDITIONING that a task node made."""
         condition, noise = kwargs.get("concat_latent_image"), kwargs["noise"]

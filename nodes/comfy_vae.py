@@ -25,6 +25,7 @@ from ..aether.errors import InputError
 from ..aether.memory import decoding_bytes, encoding_bytes
 from ..aether.model import AetherModel
 from .comfy_model import OUR_LOADERS, ConfigOnly
+from .errors import on_canvas
 
 Result = TypeVar("Result")
 
@@ -117,6 +118,7 @@ class AetherVAE(comfy.sd.VAE):
         self._check_channels(samples)
         return super().decode_tiled(samples, *args, **kwargs)
 
+    @on_canvas()
     def _check_channels(self, latent: torch.Tensor) -> None:
         if latent.shape[1] != self.latent_channels:
             raise InputError(

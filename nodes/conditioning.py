@@ -30,14 +30,16 @@ def form_of(vae: Any) -> AetherModel:
     return condition_model(vae)
 
 
-def size_problem(width: int | None, height: int | None) -> str | None:
-    """Linked values are not known yet and come as None; the library checks them when they are."""
+def check_size(width: int, height: int) -> None:
+    """
+    Raises:
+        InputError: pixels out of range, or one side without the other.
+    """
     for name, value in (("width", width), ("height", height)):
-        if value is not None and not 0 <= value <= MOST_PIXELS:
-            return f"{name}: {value} cannot be used; give pixels, or 0 for the model's own"
-    if None not in (width, height) and (width == 0) != (height == 0):
-        return "width, height: give both, or 0 for both (the model's own size)"
-    return None
+        if not 0 <= value <= MOST_PIXELS:
+            raise InputError(name, f"{value} cannot be used; give pixels, or 0 for the model's own")
+    if (width == 0) != (height == 0):
+        raise InputError("width, height", "give both, or 0 for both (the model's own size)")
 
 
 def size_of(vae: Any, width: int, height: int) -> tuple[int, int]:
@@ -46,14 +48,16 @@ def size_of(vae: Any, width: int, height: int) -> tuple[int, int]:
     Raises:
         InputError: a size that Aether cannot have, or another kind of VAE.
     """
-    problem = size_problem(width, height)
-    if problem:
-        field, _, text = problem.partition(": ")
-        raise InputError(field, text)
+    check_size(width, height)
     form = form_of(vae)
     size = (height, width) if height else form.default_size
     aether_tasks.check_size(form, *size, field="width, height")
     return size
+
+
+def made(frames: int, size: tuple[int, int], fps: int) -> str:
+    """A clip in words. size: (height, width)."""
+    return f"{frames} frames of {size[1]} x {size[0]}, {fps} a second"
 
 
 def whole_file(video: Any) -> str | None:

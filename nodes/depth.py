@@ -10,9 +10,11 @@ from comfy_api.latest import io
 
 from ..aether.errors import InputError
 from ..aether.geometry import depth_edges, disparity_to_depth
-from .inputs import VAE
-from .streams import check_stream
-from .types import gray_image, latent_fps, make_video
+from .inputs import AUTO, VAE, rate_input
+from .latents import DISPARITY, rate, stream
+from .messages import show_notes
+from .types import gray_image, make_video
+from .wiring import refuse_other_streams, waiting
 
 NORMALIZE = ["sequence", "none", "range"]
 COLORMAPS = ["gray", "Spectral", "viridis", "magma", "turbo"]
@@ -28,11 +30,15 @@ class AetherDepth(io.ComfyNode):
             node_id="AetherDepth",
             display_name="Aether Depth",
             category="Aether/geometry",
-            description="Decodes the disparity of Aether Split: a picture, float depth and disparity, edges.",
+            description="Decodes the depth of a sampled clip: a picture, float depth and disparity, edges.",
             search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth", "depth edges"],
             inputs=[
                 VAE,
-                io.Latent.Input("disparity", tooltip="The disparity of Aether Split."),
+                io.Latent.Input(
+                    DISPARITY,
+                    lazy=True,
+                    tooltip="The disparity of Aether Split, or the latent that the sampler made.",
+                ),
                 io.Combo.Input(
                     "normalize",
                     options=NORMALIZE,
@@ -78,6 +84,7 @@ class AetherDepth(io.ComfyNode):
                     tooltip="For edges: a pixel counts where depth jumps around it by more than this share "
                     "of its own.",
                 ),
+                rate_input(advanced=True),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="Disparity to look at, 0 to 1."),
@@ -102,10 +109,16 @@ class AetherDepth(io.ComfyNode):
                 ),
                 io.Float.Output("fps", display_name="fps", tooltip="The clip's frames per second."),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
-    def execute(
+    def check_lazy_status(cls, vae: Any = None, disparity: Any = None, **widgets: Any) -> list[str]:
+        refuse_other_streams(cls.hidden, DISPARITY, DISPARITY)
+        return waiting({"vae": vae, DISPARITY: disparity})
+
+    @classmethod
+    async def execute(
         cls,
         vae: Any,
         disparity: dict[str, Any],
@@ -114,18 +127,21 @@ class AetherDepth(io.ComfyNode):
         near: float = 1.0,
         far: float = 20.0,
         edge: float = 0.2,
+        fps: str = AUTO,
     ) -> io.NodeOutput:
         if normalize == "range" and not 0 < near < far < np.inf:
             raise InputError("far", f"the range from {near} to {far} is empty: give a far beyond near")
         if not 0 < edge < np.inf:
             raise InputError("edge", f"{edge} must be a positive number")
-        values = decode_disparity(vae, disparity["samples"])
+        samples, notes = stream(disparity, DISPARITY)
+        speed, more = rate(disparity, fps)
+        values = decode_disparity(vae, samples)
         depth = disparity_to_depth(values)
         picture = draw(values, normalize, colormap, near, far)
         edges = torch.from_numpy(depth_edges(depth, edge)).float()
-        fps = latent_fps(disparity)
+        show_notes(cls.hidden.unique_id, notes + more)
         return io.NodeOutput(
-            picture, gray_image(depth), gray_image(values), edges, make_video(picture, fps), float(fps)
+            picture, gray_image(depth), gray_image(values), edges, make_video(picture, speed), float(speed)
         )
 
 
@@ -133,11 +149,11 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     """(1, 16, T, h, w) to (F, H, W) float32. The picture decoded holds the root of the disparity.
 
     Raises:
-        InputError: another kind of VAE or latent, or NaN.
+        InputError: another kind of VAE, or NaN.
     """
-    from .comfy_vae import decode_raw
+    from .comfy_vae import condition_model, decode_raw
 
-    check_stream(vae, samples, "disparity")
+    condition_model(vae)
     root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5
     if not torch.isfinite(root).all():
         raise InputError(

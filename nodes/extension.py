@@ -19,6 +19,8 @@ def make_extension() -> ComfyExtension:
     check_comfyui()
     from comfy_api.latest import ComfyExtension, io
 
+    from .errors import with_plain_errors
+
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
             from . import (
@@ -47,6 +49,6 @@ def make_extension() -> ComfyExtension:
                 example, camera_path, save_depth, video, long_clip, post_reconstruction,
                 point_cloud, geometry, lora,
             )  # fmt: skip
-            return [node for module in modules for node in module.NODES]
+            return [with_plain_errors(node) for module in modules for node in module.NODES]
 
     return AetherHero()

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..hero_engine import PRESETS, ConfigError, HeroConfig
+from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
 from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
 from .inputs import amount_input, seed_input
+from .wiring import waiting
 
 CUSTOM = "custom"
 _SLIDER = io.NumberDisplay.slider
@@ -29,7 +30,9 @@ class HeroPatch(io.ComfyNode):
             "the picture, the rest is extrapolated. Bypass or delete this node to undo it.",
             search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
+                io.Model.Input(
+                    "model", lazy=True, tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."
+                ),
                 io.Combo.Input(
                     "preset",
                     options=[CUSTOM, *PRESETS],
@@ -165,16 +168,9 @@ class HeroPatch(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, **inputs: Any) -> bool | str:
-        # Linked values are not known yet and come as None.
-        known = {name: value for name, value in inputs.items() if value is not None and name != "model"}
-        widgets = (i for i in cls.define_schema().inputs if i.id not in ("model", "tau_blocks"))
-        defaults = {i.id: i.default for i in widgets}
-        try:
-            make_config(**(defaults | known))
-        except ConfigError as error:
-            return str(error)
-        return True
+    def check_lazy_status(cls, model: Any = None, **settings: Any) -> list[str]:
+        make_config(**settings)
+        return waiting({"model": model})
 
     @classmethod
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..aether.errors import InputError
-from ..hero_engine import ConfigError, HeroConfig, LayerAnalysis, LayersConfig, layers_png
+from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
 from .inputs import SCHEDULERS, amount_input, seed_input
 from .sampler import guidance_problem, sample_latent
 
@@ -86,15 +86,9 @@ class HeroAnalyzer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, guidance: float | None, warmup: str | None) -> bool | str:
-        problem = None if guidance is None else guidance_problem(guidance)
-        if problem is not None:
-            return f"guidance: {problem}"
-        try:
-            HeroConfig(**({} if warmup is None else {"warmup": warmup}))
-        except ConfigError as error:
-            return str(error)
-        return True
+    def validate_inputs(cls, guidance: float | None) -> bool | str:
+        # A linked value is not known yet. ComfyUI puts the input's name before the answer.
+        return True if guidance is None else guidance_problem(guidance) or True
 
     @classmethod
     def execute(

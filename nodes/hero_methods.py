@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..hero_engine import METHODS, ConfigError, MethodConfig
 from ..hero_engine.baselines import FIRSTS, SCORES
 from .inputs import amount_input, seed_input
+from .wiring import waiting
 
 _SLIDER = io.NumberDisplay.slider
 
@@ -128,7 +129,9 @@ class HeroMethod(io.ComfyNode):
                 "compare",
             ],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
+                io.Model.Input(
+                    "model", lazy=True, tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."
+                ),
                 io.DynamicCombo.Input(
                     "method",
                     options=[io.DynamicCombo.Option(name, inputs) for name, inputs in _options().items()],
@@ -145,14 +148,10 @@ class HeroMethod(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, **inputs: Any) -> bool | str:
-        # Linked values are not known yet and come as None.
-        known = {name: value for name, value in inputs["method"].items() if value is not None}
-        try:
-            make_method(known)
-        except ConfigError as error:
-            return str(error)
-        return True
+    def check_lazy_status(cls, method: dict[str, Any], model: Any = None) -> list[str]:
+        # ComfyUI gives the settings that come with a method as (value, name of the input).
+        make_method({name: value[0] for name, value in method.items()})
+        return waiting({"model": model})
 
     @classmethod
     def execute(cls, model: Any, method: dict[str, Any]) -> io.NodeOutput:

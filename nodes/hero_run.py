@@ -18,6 +18,7 @@ from ..aether.errors import InputError
 from ..hero_engine import HeroRun, MethodConfig, hero_session
 from . import core_samplers
 from .comfy_model import KEY, OUR_LOADERS, AetherBase, kind_of
+from .errors import on_canvas
 from .hero_reports import ReportBox
 
 _RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
@@ -89,6 +90,7 @@ class _Session:
         self._config = config
         self._done = done
 
+    @on_canvas()
     def __call__(
         self, executor: Any, noise: Any, latent: Any, sampler: Any, sigmas: Any, *args: Any, **kwargs: Any
     ):

@@ -13,7 +13,8 @@ RATES = [AUTO, *map(str, FPS)]
 SCHEDULERS = ["dpm", "ddim"]
 MOST_PIXELS = 16384
 
-VAE = io.Vae.Input("vae", tooltip="The VAE of Aether Loader or Aether Miniature.")
+VAE = io.Vae.Input("vae", lazy=True, tooltip="The VAE of Aether Loader or Aether Miniature.")
+"""Lazy, so that a node can refuse its settings before the model is loaded: see `wiring.waiting`."""
 SCHEDULER = io.Combo.Input(
     "scheduler",
     options=SCHEDULERS,
@@ -39,6 +40,19 @@ def amount_input(name: str, default: str, tooltip: str, **options: Any) -> io.In
     """A count of steps or a share of them, see `hero_engine.amounts`."""
     return io.String.Input(
         name, default=default, tooltip=f"{tooltip} Steps (4), or a share of them (5%).", **options
+    )
+
+
+def rate_input(*, advanced: bool = False) -> io.Input:
+    """The rate of a clip that comes as a LATENT or the like, see `latents.rate`."""
+    return io.Combo.Input(
+        "fps",
+        options=RATES,
+        default=AUTO,
+        optional=True,
+        advanced=advanced,
+        tooltip="Frames per second. auto: the clip's own. Set it for a latent from Load Latent, which has "
+        "lost its rate.",
     )
 
 

@@ -85,24 +85,15 @@ class AetherLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, transformer: str, vae: str, prompt: str, attention: str) -> bool | str:
-        # Naming an input here replaces core's check that it is in the list.
-        for field, value, folder in (("vae", vae, "vae"), ("prompt", prompt, "text_encoders")):
-            if value == FROM_FOLDER and transformer and not transformer.endswith("/"):
-                return (
-                    f"{field}: {transformer} is a single file, which brings none: choose a file in {folder}"
-                )
-            if value not in (None, FROM_FOLDER, *folder_paths.get_filename_list(folder)):
-                return f"{field}: {value} is not in models/{folder}"
-        known = (None, *_diffusers_folders(), *folder_paths.get_filename_list("diffusion_models"))
-        if transformer not in known:
-            return f"transformer: {transformer} is not in models/diffusion_models or models/diffusers"
+    def validate_inputs(cls, attention: str) -> bool | str:
+        # ComfyUI repeats the answer for every input named here, and checks the others' lists itself.
         return attentions.problem(attention) or True
 
     @classmethod
     def execute(cls, transformer: str, vae: str, prompt: str, dtype: str, attention: str) -> io.NodeOutput:
         from .loading import load_parts
 
+        _require_files(transformer, {"vae": vae, "text_encoders": prompt})
         model, storage = load_parts(
             _transformer_path(transformer),
             vae=_chosen("vae", vae),
@@ -128,7 +119,7 @@ class AetherMiniature(io.ComfyNode):
             display_name="Aether Miniature",
             category="Aether/loaders",
             description="A bundled model of Aether's form, small enough for any machine: 17 frames of "
-            "64 x 96. To try workflows and HERO settings before the real model is downloaded.",
+            "96 x 64. To try workflows and HERO settings before the real model is downloaded.",
             search_aliases=["aether", "world model", "demo model", "test model", "tiny", "try aether"],
             inputs=[],
             outputs=_MODEL_OUTPUTS,
@@ -175,6 +166,22 @@ def _transformer_path(name: str) -> Path:
         if name in _diffusers_folders() and _is_transformer(folder):
             return folder
     raise InputError("transformer", f"{name} is not in models/diffusers")
+
+
+def _require_files(transformer: str, choices: dict[str, str]) -> None:
+    """
+    Args:
+        choices: by the model folder that a file would be in.
+
+    Raises:
+        InputError: a part is to come from the folder of a transformer that is a single file.
+    """
+    for folder, choice in choices.items():
+        if choice == FROM_FOLDER and not transformer.endswith("/"):
+            field = "vae" if folder == "vae" else "prompt"
+            raise InputError(
+                field, f"{transformer} is a single file, which brings none: choose a file in {folder}"
+            )
 
 
 def _chosen(folder: str, name: str) -> Path | None:

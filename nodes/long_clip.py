@@ -15,6 +15,7 @@ import torch
 from comfy_api.latest import io
 
 from ..aether import job
+from ..aether.errors import InputError
 from ..aether.geometry import disparity_to_depth
 from ..aether.latents import Decoded
 from ..aether.long_clips import LongClip, array_clip, open_clip
@@ -23,14 +24,16 @@ from ..aether.sampling import Callback
 from ..aether.tasks import FRAMES, TASKS
 from ..aether.window_jobs import Outcome, Progress, Serial
 from ..aether.window_store import WindowStore
-from .conditioning import encode, form_of, read_video, renamed, size_of, size_problem, whole_file
+from .conditioning import check_size, encode, form_of, made, read_video, renamed, size_of, whole_file
 from .depth import decode_disparity
 from .hero_reports import box_of
 from .inputs import AUTO, RATES, SCHEDULER, VAE, seed_input, size_inputs
+from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
 from .messages import show_text
 from .sampler import sample_latent
-from .streams import AetherSplit
+from .streams import unpacked
 from .types import CameraPath, Raymap, gray_image
+from .wiring import waiting
 
 _FOLDER = "aether_windows"
 _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -117,8 +120,12 @@ class AetherLongClip(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int, frames: str, stride: int) -> bool | str:
-        return size_problem(width, height) or _stride_problem(frames, stride) or True
+    def check_lazy_status(
+        cls, width: int, height: int, frames: str, stride: int, vae: Any = None, **others: Any
+    ) -> list[str]:
+        check_size(width, height)
+        _check_stride(frames, stride)
+        return waiting({"vae": vae})
 
     @classmethod
     def execute(
@@ -163,15 +170,15 @@ class AetherLongClip(io.ComfyNode):
         return io.NodeOutput(*outputs)
 
 
-def _stride_problem(frames: str | None, stride: int | None) -> str | None:
-    """Linked values are not known yet and come as None."""
-    if frames is not None and frames not in (AUTO, *map(str, FRAMES)):
-        return f"frames: {frames!r} is not one of {AUTO}, {', '.join(map(str, FRAMES))}"
-    if stride is not None and stride < 0:
-        return f"stride: {stride} is out of range; use 0 or more"
-    if not stride or frames in (None, AUTO) or stride < int(frames):
-        return None
-    return f"stride: {stride} leaves no overlap between windows of {frames} frames; give less, or 0"
+def _check_stride(frames: str, stride: int) -> None:
+    """
+    Raises:
+        InputError: windows that do not overlap.
+    """
+    if frames != AUTO and stride >= int(frames):
+        raise InputError(
+            "stride", f"{stride} leaves no overlap between windows of {frames} frames; give less, or 0"
+        )
 
 
 def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
@@ -204,11 +211,11 @@ class _WindowRun:
             self._vae, TASK, inputs.pictures, None, inputs.frames, size, inputs.fps, self._settings["seed"]
         )
         latent = sample_latent(self._model, *conditioning.args, **self._settings, callback=callback)
-        rgb, disparity, raymap = AetherSplit.execute(latent).args
+        parts = streams_of(whole(latent))
         decoded = Decoded(
-            self._vae.decode(rgb["samples"])[0].float().cpu().numpy(),
-            decode_disparity(self._vae, disparity["samples"]),
-            raymap["raymap"].numpy(),
+            self._vae.decode(parts[RGB].contiguous())[0].float().cpu().numpy(),
+            decode_disparity(self._vae, parts[DISPARITY].contiguous()),
+            unpacked(parts[RAYMAP]).numpy(),
         )
         box = box_of(self._model)
         report = {
@@ -244,8 +251,7 @@ def _summary(result: LongResult) -> str:
     parts = f"{len(clip.starts)} windows of {clip.length}"
     if clip.tiles:
         parts += f", each in {len(clip.tiles)} tiles"
-    made = f"{len(clip)} frames of {clip.size[0]} x {clip.size[1]} (height x width), {clip.fps} a second"
-    return "\n".join([f"{made}: {parts}", *result.report["notes"]])
+    return "\n".join([f"{made(len(clip), clip.size, clip.fps)}: {parts}", *result.report["notes"]])
 
 
 def _outputs(result: LongResult) -> tuple[Any, ...]:

@@ -7,10 +7,19 @@ from typing import Any
 
 
 def show_text(node_id: str | None, text: str) -> None:
-    """Text on a node, in place of the one before. Does nothing where no server runs."""
+    """Text on a node, in place of the one before. Does nothing where no server runs.
+
+    Lines after the first get a bullet: Nodes 2.0 shows all of them in one paragraph.
+    """
     server = _server()
     if server is not None and node_id is not None:
-        server.send_progress_text(text, node_id, server.client_id)
+        server.send_progress_text(text.replace("\n", "\n• "), node_id, server.client_id)
+
+
+def show_notes(node_id: str | None, notes: list[str]) -> None:
+    """What was assumed, on a node. web/notes.js clears the text of the run before."""
+    if notes:
+        show_text(node_id, "\n".join(notes))
 
 
 def send_event(name: str, data: dict[str, Any]) -> None:

@@ -8,10 +8,11 @@ import torch
 from comfy_api.latest import io
 
 from .conditioning import encode
-from .inputs import SCHEDULER, VAE, seed_input
+from .inputs import AUTO, SCHEDULER, VAE, rate_input, seed_input
+from .latents import RGB, rate, streams_of, whole
+from .messages import show_notes
 from .sampler import sample_latent
-from .streams import AetherSplit
-from .types import latent_fps
+from .wiring import refuse_other_streams, waiting
 
 
 class AetherPostReconstruct(io.ComfyNode):
@@ -29,10 +30,13 @@ class AetherPostReconstruct(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="An Aether MODEL; the one of the sampler, or without HERO."),
                 VAE,
-                io.Latent.Input("latent", tooltip="What Aether Sampler made of Aether Predict or Plan."),
+                io.Latent.Input(
+                    "latent", lazy=True, tooltip="What Aether Sampler made of Aether Predict or Plan."
+                ),
                 seed_input("Of the noise.", control=io.ControlAfterGenerate.fixed),
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: 4, as the authors take."),
                 SCHEDULER,
+                rate_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -41,17 +45,32 @@ class AetherPostReconstruct(io.ComfyNode):
                     tooltip="The same video with new depth and cameras. For Aether Split.",
                 )
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
+    def check_lazy_status(cls, vae: Any = None, latent: Any = None, **others: Any) -> list[str]:
+        refuse_other_streams(cls.hidden, "latent")
+        return waiting({"vae": vae, "latent": latent})
+
+    @classmethod
     def execute(
-        cls, model: Any, vae: Any, latent: dict[str, Any], seed: int, steps: int, scheduler: str
+        cls,
+        model: Any,
+        vae: Any,
+        latent: dict[str, Any],
+        seed: int,
+        steps: int,
+        scheduler: str,
+        fps: str = AUTO,
     ) -> io.NodeOutput:
-        rgb = AetherSplit.execute(latent)[0]["samples"]
+        rgb = streams_of(whole(latent))[RGB].contiguous()
+        speed, notes = rate(latent, fps)
+        show_notes(cls.hidden.unique_id, notes)
         images = vae.decode(rgb)[0].float().cpu().numpy()
         frames, *size = images.shape[:3]
         conditioning = encode(
-            vae, "reconstruction", {"video": images}, None, frames, tuple(size), latent_fps(latent), seed
+            vae, "reconstruction", {"video": images}, None, frames, tuple(size), speed, seed
         )
         again = sample_latent(model, *conditioning.args, seed, steps, scheduler=scheduler)
         channels = rgb.shape[1]

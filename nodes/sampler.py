@@ -13,7 +13,8 @@ from ..aether.loading import scheduler_like
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
 from .inputs import SCHEDULER, seed_input
-from .streams import check_latent
+from .latents import whole
+from .types import FPS_KEY
 
 DYNAMIC = {"auto": None, "on": True, "off": False}
 
@@ -88,8 +89,8 @@ class AetherSampler(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, guidance: float | None) -> bool | str:
-        problem = None if guidance is None else guidance_problem(guidance)
-        return True if problem is None else f"guidance: {problem}"
+        # A linked value is not known yet. ComfyUI puts the input's name before the answer.
+        return True if guidance is None else guidance_problem(guidance) or True
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
@@ -125,7 +126,7 @@ def sample_latent(
         raise InputError("guidance", problem)
     parts = aether_parts(model)
     conditions, fps = _conditions(positive, negative)
-    check_latent(latent["samples"])
+    whole(latent)
     run = _Run(
         conditions,
         scheduler=scheduler_like(parts.scheduler, scheduler),
@@ -138,7 +139,7 @@ def sample_latent(
         },
         callback=callback,
     )
-    return {**latent, "samples": run.run(model, positive, negative, latent, seed)}
+    return {**latent, "samples": run.run(model, positive, negative, latent, seed), FPS_KEY: fps}
 
 
 def guidance_problem(guidance: float) -> str | None:

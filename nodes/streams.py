@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..aether.errors import InputError
-from ..aether.raymap import SPATIAL_SCALE, TEMPORAL_SCALE, unpack
-from .types import FPS_KEY, Raymap, latent_fps
-
-_PICTURE = 16
-_RAYMAP = 24
-_CHANNELS = 2 * _PICTURE + _RAYMAP
+from ..aether.raymap import TEMPORAL_SCALE, unpack
+from .inputs import AUTO, rate_input
+from .latents import DISPARITY, RAYMAP, RGB, STREAM_KEY, rate, streams_of, whole
+from .messages import show_notes
+from .types import FPS_KEY, Raymap
+from .wiring import refuse_other_streams, waiting
 
 
 class AetherSplit(io.ComfyNode):
@@ -27,72 +26,45 @@ class AetherSplit(io.ComfyNode):
             category="Aether",
             description="Takes Aether's latent apart: video, depth and cameras are sampled together.",
             search_aliases=["aether output", "split latent", "depth latent", "raymap", "unpack"],
-            inputs=[io.Latent.Input("latent", tooltip="What a sampler made with an Aether MODEL.")],
+            inputs=[
+                io.Latent.Input("latent", lazy=True, tooltip="What a sampler made with an Aether MODEL."),
+                rate_input(),
+            ],
             outputs=[
-                io.Latent.Output("rgb", display_name="rgb", tooltip="The video. For core VAE Decode."),
                 io.Latent.Output(
-                    "disparity", display_name="disparity", tooltip="The depth. For Aether Depth."
+                    RGB, display_name=RGB, tooltip="The video. For Aether Video or core's VAE Decode."
                 ),
+                io.Latent.Output(DISPARITY, display_name=DISPARITY, tooltip="The depth. For Aether Depth."),
                 Raymap.Output(
-                    "raymap",
-                    display_name="raymap",
+                    RAYMAP,
+                    display_name=RAYMAP,
                     tooltip="The cameras. For Aether Cameras, or as camera of a task node.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
-    def execute(cls, latent: dict[str, Any]) -> io.NodeOutput:
-        samples = check_latent(latent["samples"])
-        fps = latent_fps(latent)
-        rgb, disparity, packed = samples.split((_PICTURE, _PICTURE, _RAYMAP), dim=1)
-        frames = (samples.shape[2] - 1) * TEMPORAL_SCALE + 1
-        raymap = unpack(packed[0].transpose(0, 1).float().cpu(), frames).contiguous()
-        beside = {FPS_KEY: fps}
-        return io.NodeOutput(
-            {"samples": rgb.contiguous()} | beside,
-            {"samples": disparity.contiguous()} | beside,
-            {"raymap": raymap, "fps": fps},
+    def check_lazy_status(cls, latent: Any = None, **widgets: Any) -> list[str]:
+        refuse_other_streams(cls.hidden, "latent")
+        return waiting({"latent": latent})
+
+    @classmethod
+    def execute(cls, latent: dict[str, Any], fps: str = AUTO) -> io.NodeOutput:
+        parts = streams_of(whole(latent))
+        found, notes = rate(latent, fps)
+        show_notes(cls.hidden.unique_id, notes)
+        rgb, disparity = (
+            {"samples": parts[name].contiguous(), FPS_KEY: found, STREAM_KEY: name}
+            for name in (RGB, DISPARITY)
         )
+        return io.NodeOutput(rgb, disparity, {"raymap": unpacked(parts[RAYMAP]), "fps": found})
 
 
-def check_latent(samples: torch.Tensor, field: str = "latent") -> torch.Tensor:
-    """A sampled unified latent (1, 56, T, h, w).
-
-    Raises:
-        InputError: something else, or values that are not finite.
-    """
-    if samples.ndim != 5 or samples.shape[1] != _CHANNELS:
-        raise InputError(
-            field,
-            f"has shape {tuple(samples.shape)}; an Aether latent is (1, {_CHANNELS}, time, height / "
-            f"{SPATIAL_SCALE}, width / {SPATIAL_SCALE}): connect a sampler that runs an Aether MODEL",
-        )
-    if samples.shape[0] != 1:
-        raise InputError(field, f"holds {samples.shape[0]} clips; take one with Latent From Batch")
-    if not torch.isfinite(samples).all():
-        raise InputError(
-            field,
-            "holds NaN or infinite values: sampling went out of range. Choose bf16 or fp32 as the loader's "
-            "dtype; fp16 is too narrow",
-        )
-    return samples
-
-
-def check_stream(vae: Any, samples: torch.Tensor, name: str) -> None:
-    """
-    Raises:
-        InputError: not Aether Split's output ``name`` (1, 16, T, h, w), or another kind of VAE.
-    """
-    from .comfy_vae import condition_model
-
-    channels = condition_model(vae).latent_channels
-    if samples.ndim != 5 or samples.shape[:2] != (1, channels):
-        raise InputError(
-            name,
-            f"has shape {tuple(samples.shape)}, not (1, {channels}, time, h, w): connect the {name} of "
-            "Aether Split",
-        )
+def unpacked(packed: torch.Tensor) -> torch.Tensor:
+    """The raymap (F, 6, h, w) of a latent's last channels (1, 24, T, h, w)."""
+    frames = (packed.shape[2] - 1) * TEMPORAL_SCALE + 1
+    return unpack(packed[0].transpose(0, 1).float().cpu(), frames).contiguous()
 
 
 NODES: list[type[Any]] = [AetherSplit]

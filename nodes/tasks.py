@@ -13,18 +13,20 @@ from ..aether.errors import InputError
 from ..aether.tasks import FPS, FRAMES
 from .conditioning import (
     Camera,
+    check_size,
     encode,
     form_of,
+    made,
     read_colors,
     read_video,
     renamed,
     size_of,
-    size_problem,
     whole_file,
 )
 from .inputs import AUTO, RATES, VAE, seed_input, size_inputs
 from .messages import show_text
 from .types import DEFAULT_FPS, CameraPath, Raymap
+from .wiring import waiting
 
 _FRAMES = [str(number) for number in FRAMES]
 
@@ -94,8 +96,9 @@ class AetherReconstruct(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
-        return size_problem(width, height) or True
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
 
     @classmethod
     def execute(
@@ -116,8 +119,7 @@ class AetherReconstruct(io.ComfyNode):
         asked = None if fps == AUTO else int(fps)
         clip = _read(video, asked, wanted, form_of(vae).default_frames, size)
         length = len(clip.frames)
-        made = f"{length} frames of {size[0]} x {size[1]} (height x width), {clip.fps} a second"
-        show_text(cls.hidden.unique_id, "\n".join([made, *clip.notes]))
+        show_text(cls.hidden.unique_id, "\n".join([made(length, size, clip.fps), *clip.notes]))
         return encode(vae, "reconstruction", {"video": clip.frames}, camera, length, size, clip.fps, seed)
 
 
@@ -143,8 +145,9 @@ class AetherPredict(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
-        return size_problem(width, height) or True
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
 
     @classmethod
     def execute(
@@ -187,8 +190,9 @@ class AetherPlan(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, width: int, height: int) -> bool | str:
-        return size_problem(width, height) or True
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
 
     @classmethod
     def execute(

@@ -36,11 +36,6 @@ FPS_KEY = "aether_fps"
 """In a LATENT: the clip's frame rate. Samplers pass it through."""
 
 
-def latent_fps(latent: dict[str, Any]) -> int:
-    """The rate of a LATENT's clip; Aether's base rate where a node in between has lost it."""
-    return latent.get(FPS_KEY, DEFAULT_FPS)
-
-
 def color_image(pictures: Iterable[Any], count: int = 1) -> torch.Tensor:
     """``count`` RGB pictures of one size as an IMAGE (F, H, W, 3); they are taken, and let go, one by one."""
     image = torch.empty(0)

@@ -6,9 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .inputs import VAE
-from .streams import check_stream
-from .types import latent_fps, make_video
+from .conditioning import form_of
+from .inputs import AUTO, VAE, rate_input
+from .latents import RGB, rate, stream
+from .messages import show_notes
+from .types import make_video
+from .wiring import refuse_other_streams, waiting
 
 
 class AetherVideo(io.ComfyNode):
@@ -20,11 +23,14 @@ class AetherVideo(io.ComfyNode):
             node_id="AetherVideo",
             display_name="Aether Video",
             category="Aether",
-            description="Decodes the rgb of Aether Split: pictures, and a video at the clip's own rate.",
+            description="Decodes the colors of a sampled clip: pictures, and a video at the clip's own rate.",
             search_aliases=["vae decode", "decode video", "rgb video", "create video", "frame rate"],
             inputs=[
                 VAE,
-                io.Latent.Input("rgb", tooltip="The rgb of Aether Split."),
+                io.Latent.Input(
+                    RGB, lazy=True, tooltip="The rgb of Aether Split, or the latent that the sampler made."
+                ),
+                rate_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -34,13 +40,22 @@ class AetherVideo(io.ComfyNode):
                     "video", display_name="video", tooltip="The frames as a video. For Save Video."
                 ),
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )
 
     @classmethod
-    def execute(cls, vae: Any, rgb: dict[str, Any]) -> io.NodeOutput:
-        check_stream(vae, rgb["samples"], "rgb")
-        images = vae.decode(rgb["samples"])[0]
-        return io.NodeOutput(images, make_video(images, latent_fps(rgb)))
+    def check_lazy_status(cls, vae: Any = None, rgb: Any = None, **widgets: Any) -> list[str]:
+        refuse_other_streams(cls.hidden, RGB, RGB)
+        return waiting({"vae": vae, RGB: rgb})
+
+    @classmethod
+    async def execute(cls, vae: Any, rgb: dict[str, Any], fps: str = AUTO) -> io.NodeOutput:
+        form_of(vae)
+        samples, notes = stream(rgb, RGB)
+        speed, more = rate(rgb, fps)
+        images = vae.decode(samples)[0]
+        show_notes(cls.hidden.unique_id, notes + more)
+        return io.NodeOutput(images, make_video(images, speed))
 
 
 NODES: list[type[Any]] = [AetherVideo]

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from hero_engine import HeroConfig  # noqa: E402 (the repository's, whatever is installed)
 from hero_engine.schedule import step_ages  # noqa: E402
-from tests.comfy.browser import WORKFLOWS, Page, comfyui_page, frames_of  # noqa: E402
+from tests.comfy.browser import FIRST, WORKFLOWS, Page, comfyui_page, frames_of  # noqa: E402
 from tests.comfy.client import Server  # noqa: E402
 from tests.comfy.conftest import find_comfyui  # noqa: E402
 
@@ -34,28 +34,31 @@ SOURCE = "source"
 STITCHED = 8
 """Pixels between two videos side by side."""
 TILES: dict[str, tuple[tuple[str, float], ...]] = {
-    "try_it_now": ((SOURCE, 0), ("color", 1), ("depth", 1), ("camera", 1)),
-    "compare_with_and_without_hero": (
+    FIRST: ((SOURCE, 0), ("color", 1), ("depth", 1), ("camera", 1)),
+    "8 Compare with and without HERO": (
         *(("compare, left", 1), ("compare, right", 1)),
         *(("compare_depth, left", 1), ("compare_depth, right", 1)),
     ),
-    "plan_between_two_images": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
-    "power_user_samplercustomadvanced": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
-    "predict_along_a_camera_path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),
-    "reconstruct_a_long_clip": (("long_color", 0), ("long_color", 1), ("long_depth", 0), ("long_depth", 1)),
-    "reconstruct_a_video": ((SOURCE, 0.5), ("color", 0.5), ("depth", 0.5), ("true_depth", 0.5)),
-    "video_to_blender": ((SOURCE, 0), (SOURCE, 1), ("blender_depth_video", 0), ("blender_depth_video", 1)),
+    "4 From one picture to another": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
+    "9 With core samplers": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
+    "3 Picture along a camera path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),
+    "5 Long video": (("long_color", 0), ("long_color", 1), ("long_depth", 0), ("long_depth", 1)),
+    "2 Video to depth and camera": ((SOURCE, 0.5), ("color", 0.5), ("depth", 0.5), ("true_depth", 0.5)),
+    "6 Video to Blender and Nuke": (
+        *((SOURCE, 0), (SOURCE, 1)),
+        *(("blender_depth_video", 0), ("blender_depth_video", 1)),
+    ),
 }
 """What a thumbnail shows, row by row: a video that the template saves, and when (0 first frame, 1 last)."""
-CLOUD = "video_to_point_cloud"
+CLOUD = "7 Video to point cloud"
 """Shows its 3D view instead."""
 TURN, FILLED = (60, -35), 420
 """How the mouse turns the 3D view, in pixels to the right and down, and how large the points have to be."""
 BAR, AXES = 64, 170
 """Pixels of the 3D view's picture: bars above and below, the square of the axes in the lower left."""
 ACCELERATED = {
-    "try_it_now", "compare_with_and_without_hero", "plan_between_two_images", "predict_along_a_camera_path",
-    "power_user_samplercustomadvanced",
+    FIRST, "3 Picture along a camera path", "4 From one picture to another",
+    "8 Compare with and without HERO", "9 With core samplers",
 }  # fmt: skip
 """Those that show the strip of full and cached steps."""
 
@@ -178,7 +181,7 @@ def main(names: list[str]) -> None:
             else:
                 picture = thumbnail(name, clips_of(name, entry, Path(scratch) / "base/output"))
             picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
-            if name == "try_it_now":
+            if name == FIRST:
                 page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
                 page.tab.wait_for_timeout(3000)
                 page.shot(name)

@@ -100,8 +100,8 @@ def holed(array):
         ("reconstruction", {"video": video(), "frames": 25}, "frames", "video has 17"),
         ("prediction", {"image": picture(), "frames": 20}, "frames", "17, 25, 33 or 41"),
         ("prediction", {"image": picture(), "frames": 17.0}, "frames", "17, 25, 33 or 41"),
-        ("prediction", {"image": picture(36, 48)}, "image", "multiples of 16; try 32x48"),
-        ("prediction", {"image": picture(32, 47)}, "image", "multiples of 16; try 32x48"),
+        ("prediction", {"image": picture(36, 48)}, "image", "multiples of 16; try 48 x 32"),
+        ("prediction", {"image": picture(32, 47)}, "image", "multiples of 16; try 48 x 32"),
         ("prediction", {"image": picture(channels=4)}, "image", "height, width, 3"),
         ("prediction", {"image": picture(0, 48)}, "image", "empty"),
         ("prediction", {"image": picture()[None]}, "image", "height, width, 3"),
@@ -137,7 +137,7 @@ def test_bad_input_is_named(model, task, changes, field, message):
 def test_learned_positions_fix_the_size(tiny):
     fixed = tiny.model(use_learned_positional_embeddings=True)
     check_size(fixed, 32, 48)
-    with pytest.raises(InputError, match="learned positional embeddings, which fix the size at 32x48"):
+    with pytest.raises(InputError, match="learned positional embeddings, which fix the size at 48 x 32"):
         check_size(fixed, 48, 48)
 
 

@@ -15,8 +15,11 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 PACK = "ComfyUI-Aether-HERO"
 WORKFLOWS = {
-    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "workflows").glob("*.json")
+    path.stem: json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "workflows").glob("*.json"))
 }
+FIRST = "1 Try it now"
+"""The template that an artist opens first."""
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

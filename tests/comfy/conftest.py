@@ -5,6 +5,7 @@ Nothing here or in the tests imports ComfyUI at module level: where it is absent
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 import importlib.util
@@ -83,7 +84,8 @@ def part(pack: Any) -> Any:
 class Nodes:
     """Run a node of the pack as ComfyUI would: ``nodes.AetherSplit(latent=...)`` gives its outputs.
 
-    Widgets that are not given have their defaults. ``nodes.get("AetherSplit")`` is the class.
+    Widgets that are not given have their defaults. ``nodes.get("AetherSplit")`` is the class,
+    ``nodes.all()`` gives all of them by name.
     """
 
     def __init__(self, part: Any):
@@ -99,6 +101,9 @@ class Nodes:
     def get(self, name: str) -> Any:
         return self._classes[name]
 
+    def all(self) -> dict[str, Any]:
+        return dict(self._classes)
+
     def __getattr__(self, name: str) -> Any:
         from comfy_api.latest import io
 
@@ -111,7 +116,8 @@ class Nodes:
             import torch
 
             with torch.inference_mode():
-                return ready.EXECUTE_NORMALIZED(**(defaults | given))
+                result = getattr(ready, ready.FUNCTION)(**(defaults | given))
+                return asyncio.run(result) if asyncio.iscoroutine(result) else result
 
         return run
 

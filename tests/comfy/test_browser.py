@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .browser import CHROMIUM, PACK, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
+from .browser import CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 SEEDS = {
-    "compare_with_and_without_hero": ("PrimitiveInt", "value"),
-    "power_user_samplercustomadvanced": ("RandomNoise", "noise_seed"),
-    "reconstruct_a_long_clip": ("AetherLongClip", "seed"),
+    "8 Compare with and without HERO": ("PrimitiveInt", "value"),
+    "9 With core samplers": ("RandomNoise", "noise_seed"),
+    "5 Long video": ("AetherLongClip", "seed"),
 }
 """Templates whose seed is not the Aether Sampler's."""
 
@@ -91,8 +91,8 @@ def test_templates_open(page: Page, renderer: Any, name: str, vue: bool):
 @in_browser
 def test_a_json_dropped_on_the_canvas_opens(page: Page, renderer: Any):
     renderer(False)
-    page.drop(WORKFLOWS["try_it_now"])
-    page.assert_sound("try_it_now")
+    page.drop(WORKFLOWS[FIRST])
+    page.assert_sound(FIRST)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def tau_dragged(page: Page, vue: bool) -> Iterator[None]:
 @both_renderers
 def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n2.9 MB")
     assert page.widget("HeroPatch", "preset") == "balanced"
@@ -128,7 +128,7 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
 @both_renderers
 def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.set_widget("HeroPatch", "preset", "paper-fast")
     assert [page.widget("HeroPatch", name) for name in ("interval", "warmup")] == [3, "20%"]
     page.wait_for_panel("23 full + 27 cached")
@@ -149,7 +149,7 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
 @both_renderers
 def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.replace("HeroPatch", "HeroMethod")
     page.look_at("HeroMethod", 1.0)
     page.wait_for_panel("27 full + 23 cached of 50 steps\n15.0 MB of cache · Aether Miniature 96×64×17")
@@ -173,7 +173,7 @@ def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: boo
 @in_browser
 def test_the_panel_speaks_chinese(page: Page, renderer: Any):
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     try:
         page.language("zh")
         page.wait_for_panel("最多加速 1.74×")
@@ -187,7 +187,7 @@ def test_the_panel_speaks_chinese(page: Page, renderer: Any):
 def test_settings_of_cache_method_speak_chinese(page: Page, renderer: Any):
     """Those that come with the method, too."""
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     try:
         page.language("zh")
         page.replace("HeroPatch", "HeroMethod")
@@ -206,7 +206,7 @@ def command(page: Page, name: str) -> None:
 def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     """It makes the nodes anew, and Nodes 2.0 keeps what it shows of them."""
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     with tau_dragged(page, vue):
         pass
@@ -222,25 +222,29 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("of 10 steps")
 
 
+PANEL_CUT = """() => ["steps", "memory", "note"].filter(name => {
+    const line = document.querySelector(`.aether-hero-${name}`), panel = line.parentElement;
+    const inside = line.getBoundingClientRect().bottom <= panel.getBoundingClientRect().bottom + 1;
+    return !inside || line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
+})"""
+"""Lines of HERO Patch's text that are not in view as a whole."""
+
+
 @in_browser
 @both_renderers
 def test_no_line_of_the_text_is_cut(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.look_at("HeroPatch")
     page.set_widget("AetherSampler", "steps", 1)
     page.wait_for_panel("warm-up and cool-down take all 1 steps")
-    cut = """() => ["steps", "memory", "note"].filter(name => {
-        const line = document.querySelector(`.aether-hero-${name}`);
-        return line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
-    })"""
-    assert page.js(cut) == []
+    assert page.js(PANEL_CUT) == []
 
 
 @in_browser
 def test_the_strip_follows_the_theme(page: Page, renderer: Any):
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.wait_for_panel("steps")
     same = """() => {
         const strip = document.querySelector(".aether-hero-strip");
@@ -271,7 +275,7 @@ PROMOTE = """() => {
 def test_promoted_settings_count(page: Page, renderer: Any):
     """Those of the subgraph's node, whose values the node within does not have."""
     renderer(False)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.js(PROMOTE)
     said = "() => promoted.hero.widgets.find(found => found.name === 'hero_live').element.textContent"
 
@@ -292,8 +296,8 @@ def test_promoted_settings_count(page: Page, renderer: Any):
 def test_a_report_goes_to_the_workflow_that_was_run(page: Page, renderer: Any, server: Any):
     """Also where another one, with a node of the same id, is on the canvas when the run ends."""
     renderer(False)
-    page.open_template("compare_with_and_without_hero")
-    page.open_template("try_it_now")
+    page.open_template("8 Compare with and without HERO")
+    page.open_template(FIRST)
     page.set_widget("AetherSampler", "steps", 40)
     page.set_widget("AetherSampler", "seed", 31)
     before = set(server.get("/history"))
@@ -333,7 +337,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
         if nodes[key]["type"] == "SaveVideo":
             (video,) = output["images"]
             clip = frames_of(server.base / "output" / video["subfolder"] / video["filename"])
-            assert len(clip) == (41 if name == "reconstruct_a_long_clip" else 17)
+            assert len(clip) == (41 if name == "5 Long video" else 17)
             assert clip.shape[1:] in {
                 (64, 96, 3),
                 (64, 200, 3),
@@ -341,11 +345,11 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
                 (128, 192, 3),
             }
             assert clip.std() > 0.02 and neighbors(clip) > 0.3
-    if name in ("reconstruct_a_video", "video_to_blender", "video_to_point_cloud"):
+    if name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         assert page.panel().startswith("HERO is off")
     else:
         page.wait_for_panel("Last run: ")
-    if name == "video_to_blender":
+    if name == "6 Video to Blender and Nuke":
         assert len(list((server.base / "output/aether").glob("blender_depth_*_exr/depth_*.exr"))) == 17
         assert len(list((server.base / "output/aether").glob("blender_camera_*.glb"))) == 1
     videos = "() => [...document.querySelectorAll('video')].filter(v => v.readyState > 0).length"
@@ -357,18 +361,116 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
 @both_renderers
 def test_what_the_node_says_after_a_run(page: Page, renderer: Any, vue: bool):
     renderer(vue)
-    page.open_template("try_it_now")
+    page.open_template(FIRST)
     page.set_widget("AetherSampler", "steps", 10)
     page.set_widget("AetherSampler", "seed", 11 + vue)
     page.run()
     page.wait_for_panel("Last run: 6 full / 4 cached, ")
     page.look_at("HeroPatch")
+    assert page.js(PANEL_CUT) == []
     page.shot(f"after_run_{'nodes2' if vue else 'classic'}")
     page.set_widget("HeroPatch", "interval", 1)
     page.run()
     page.wait_for_panel("Last run reused nothing.")
+    assert page.js(PANEL_CUT) == []
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.shot(f"nothing_reused_{'nodes2' if vue else 'classic'}")
+
+
+SHOWN = """kind => {
+    const node = app.graph.nodes.find(found => found.type === kind);
+    return node.widgets.find(found => found.name === "$$node-text-preview")?.value ?? "";
+}"""
+CUT = """() => [...document.querySelectorAll("div")]
+    .filter(box => box.className.includes?.("max-h-[200px]") && box.innerText.trim())
+    .map(box => [box, box.closest("[style*='height']") ?? box])
+    .filter(([box, room]) => box.scrollHeight > Math.min(box.clientHeight, room.clientHeight) + 1)
+    .map(([box]) => box.innerText)"""
+"""Texts that runs have left on nodes and that are not in view as a whole."""
+
+
+@in_browser
+@both_renderers
+def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bool):
+    """All of its lines are in view, and none of an earlier run's."""
+    renderer(vue)
+    page.open_template("2 Video to depth and camera")
+    page.set_widget("AetherExample", "frames", "33")
+    page.set_widget("AetherExample", "scene", 20 + vue)
+    page.js(
+        """() => app.api.dispatchEvent(new CustomEvent("progress_text", {
+            detail: { nodeId: String(app.graph.nodes.find(n => n.type === "AetherSplit").id), text: "old" },
+        }))"""
+    )
+    assert page.js(SHOWN, "AetherSplit") == "old"
+    assert page.run()["status"]["status_str"] == "success"
+    page.look_at("AetherReconstruct", 1.2)
+    assert page.js(SHOWN, "AetherReconstruct") == (
+        "17 frames of 96 x 64, 12 a second\n"
+        "• the first 1.4 s (17 frames) are used, 1.3 s after them are left out"
+    )
+    assert page.js(SHOWN, "AetherSplit") == ""
+    assert page.js(CUT) == []
+    page.shot(f"text_on_a_node_{'nodes2' if vue else 'classic'}")
+
+
+SWAP = """name => {
+    const old = app.graph.nodes.find(node => node.type === "AetherExample" && !node.flags.collapsed);
+    const task = app.graph.nodes.find(node => node.type === "AetherReconstruct");
+    const video = LiteGraph.createNode("LoadVideo");
+    video.pos = [...old.pos];
+    app.graph.add(video);
+    video.widgets.find(widget => widget.name === "file").value = name;
+    app.graph.remove(old);
+    video.connect(0, task, task.inputs.findIndex(input => input.name === "video"));
+}"""
+
+
+@in_browser
+@pytest.mark.parametrize("name", [name for name in WORKFLOWS if "Video to" in name])
+def test_your_own_footage_in_the_place_of_the_example(page: Page, renderer: Any, server: Any, name: str):
+    import av
+
+    with av.open(str(server.base / "input/own.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number in range(30):
+            picture = np.full((64, 96, 3), 8 * number, np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    renderer(False)
+    page.tab.reload()
+    page.tab.wait_for_function(READY)
+    page.tab.wait_for_timeout(1500)
+    page.open_template(name)
+    page.js(SWAP, "own.mp4")
+    entry = page.run()
+    assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
+    nodes = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}
+    wanted = {key for key, node in nodes.items() if node["type"] == "SaveVideo"}
+    assert wanted <= set(entry["outputs"])
+    assert page.js("() => app.graph.nodes.filter(n => n.has_errors).map(n => n.type)") == []
+
+
+@in_browser
+@both_renderers
+def test_a_wrong_wire_is_named_before_anything_is_sampled(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open_template(FIRST)
+    page.set_widget("AetherSampler", "seed", 50 + vue)
+    page.js("""() => {
+        const [split, depth] = ["AetherSplit", "AetherDepth"].map(
+            kind => app.graph.nodes.find(node => node.type === kind));
+        split.connect(0, depth, depth.inputs.findIndex(input => input.name === "disparity"));
+    }""")
+    messages = dict(page.run()["status"]["messages"])
+    error = messages["execution_error"]
+    assert error["node_type"] == "AetherDepth" and error["executed"] == []
+    page.tab.get_by_role("button", name="View details").click()
+    words = "Aether: disparity: is the rgb of Aether Split; connect its output disparity"
+    page.tab.get_by_text(words).first.wait_for()
+    page.shot(f"wrong_wire_{'nodes2' if vue else 'classic'}")
+    page.setting("Comfy.RightSidePanel.IsOpen", False)
 
 
 @in_browser

@@ -221,10 +221,11 @@ def test_bad_inputs(nodes, part, miniature, film, temp):
             **QUICK,
         )
     node = nodes.get("AetherLongClip")
-    assert "stride" in node.validate_inputs(width=0, height=0, frames="17", stride=17)
-    assert node.validate_inputs(width=0, height=0, frames="auto", stride=17) is True
-    for frames, stride, field in (("abc", 8, "frames"), ("13", 0, "frames"), ("auto", -5, "stride")):
-        assert node.validate_inputs(width=0, height=0, frames=frames, stride=stride).startswith(field)
+    with pytest.raises(error, match=r"^stride: 17 leaves no overlap between windows of 17 frames"):
+        node.check_lazy_status(width=0, height=0, frames="17", stride=17)
+    with pytest.raises(error, match=r"^width, height: give both"):
+        node.check_lazy_status(width=96, height=0, frames="auto", stride=0)
+    assert node.check_lazy_status(width=0, height=0, frames="auto", stride=17) == ["vae"]
 
 
 def test_post_reconstruction_keeps_colors_and_finds_the_rest_again(nodes, miniature, predicted):

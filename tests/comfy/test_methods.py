@@ -101,10 +101,14 @@ def test_the_last_patch_counts(nodes, core_model, ksampler):
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(nodes, values, message):
-    answer = nodes.get("HeroMethod").validate_inputs(method=values)
-    assert isinstance(answer, str) and answer.startswith(message)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        nodes.get("HeroMethod").check_lazy_status(method=as_comfyui_asks(values))
 
 
-def test_linked_values_are_not_known_yet(nodes):
-    values = {"method": "fora", "interval": None, "warmup": 4}
-    assert nodes.get("HeroMethod").validate_inputs(model=None, method=values) is True
+def as_comfyui_asks(values):
+    return {name: (value, f"method.{name}") for name, value in values.items()}
+
+
+def test_the_model_is_asked_for_once_the_settings_are_right(nodes):
+    method = as_comfyui_asks({"method": "fora", "interval": 2, "warmup": 4})
+    assert nodes.get("HeroMethod").check_lazy_status(model=None, method=method) == ["model"]

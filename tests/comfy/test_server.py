@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from typing import Any
 
@@ -112,11 +113,12 @@ def test_the_widgets_stay_in_order(server):
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "
         "guidance_skip",
-        "AetherSplit": "latent",
-        "AetherDepth": "vae disparity normalize colormap near far edge",
+        "AetherSplit": "latent fps",
+        "AetherDepth": "vae disparity normalize colormap near far edge fps",
         "AetherSaveDepth": "depth format quantity filename_prefix fps near far mask",
-        "AetherVideo": "vae rgb",
-        "AetherCameras": "raymap",
+        "AetherVideo": "vae rgb fps",
+        "AetherCameras": "raymap fps",
+        "AetherPostReconstruct": "model vae latent seed steps scheduler fps",
         "AetherCamera": "preset amount easing fov frames fps distance overlap seed frame width height before",
         "AetherLoadCameras": "file scale fov",
         "AetherSmoothCameras": "cameras period",
@@ -133,9 +135,9 @@ def test_a_slider_reruns_the_sampler_and_what_follows_only(server):
     server.run(graph("slider", tau=0.5))
     run = server.run(graph("slider", tau=0.3))
     assert {"model", "image", "task"} <= run.cached
-    # Nothing stands between the click and the sampler but the patch itself.
-    assert run.executed[:2] == ["hero", "sampler"]
-    assert set(run.executed[2:]) == {"latent", "split", "rgb", "save", "report"}
+    # Nothing stands between the click and the sampler but the patch itself, asked first for what it needs.
+    assert [name for name in run.executed if name != "split"][:3] == ["hero", "hero", "sampler"]
+    assert set(run.executed) == {"hero", "sampler", "latent", "split", "rgb", "save", "report"}
     assert counts(run) == (4, 4)
 
 
@@ -290,3 +292,104 @@ def test_mistakes_are_named(server, change, message):
         prompt[name]["inputs"] |= inputs
     with pytest.raises(PromptError, match=message):
         server.run(prompt)
+
+
+def refused(server, prompt) -> dict[str, Any]:
+    """What the server says of a prompt that fails while it runs."""
+    with pytest.raises(PromptError) as caught:
+        server.run(prompt)
+    return caught.value.details
+
+
+def reading(stream: str, slot: int, *, far: bool = False) -> dict[str, Any]:
+    """A prompt in which the node for a stream gets an output of Aether Split, or what comes of it."""
+    node, kind, vae = {
+        "rgb": ("video", "AetherVideo", True),
+        "disparity": ("depth", "AetherDepth", True),
+        "raymap": ("cameras", "AetherCameras", False),
+    }[stream]
+    inputs = {stream: ["batch", 0]} | ({"vae": ["model", 1]} if vae else {})
+    if kind == "AetherDepth":
+        inputs |= {"normalize": "sequence", "colormap": "gray"}
+    pictures = 1 if kind == "AetherCameras" else 0
+    nodes = {
+        "batch": ("LatentFromBatch", {"samples": ["split", slot], "batch_index": 0, "length": 1}),
+        node: (kind, inputs),
+        "one": ("ImageInvert", {"image": [node, pictures]}),
+        "two": ("ImageInvert", {"image": ["one", 0]}),
+        "end": ("SaveImage", {"images": ["two" if far else "one", 0], "filename_prefix": "end"}),
+    }
+    return graph("streams", seed=41) | as_prompt(nodes)
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["near an output", "far from it"])
+@pytest.mark.parametrize("stream, slot, found", [("disparity", 0, "rgb"), ("rgb", 1, "disparity"),
+                                                 ("raymap", 0, "rgb")])  # fmt: skip
+def test_the_wrong_stream_is_refused_before_anything_is_sampled(server, stream, slot, found, far):
+    error = refused(server, reading(stream, slot, far=far))
+    assert error["exception_type"] == "Aether"
+    assert error["exception_message"].strip() == (
+        f"{stream}: is the {found} of Aether Split; connect its output {stream}, or the sampler's latent"
+    )
+    assert not {"model", "task", "sampler"} & set(error["executed"])
+
+
+def test_the_right_stream_and_the_whole_latent_give_the_same(server):
+    prompt = reading("disparity", 1)
+    split = server.run(prompt)
+    prompt["depth"]["inputs"]["disparity"] = ["sampler", 0]
+    whole = server.run(prompt)
+    frames = [
+        pixels_of(server, type(run)(run.id, outputs={"save": run.outputs["end"]})) for run in (split, whole)
+    ]
+    assert len(frames[0]) == 17
+    assert all(np.array_equal(a, b) for a, b in zip(*frames, strict=True))
+    assert split.texts == whole.texts == []
+
+
+def test_a_saved_latent_says_what_was_assumed(server):
+    run = server.run(graph("kept", seed=42))
+    saved = run.outputs["latent"]["latents"][0]
+    shutil.copy(
+        server.base / "output" / saved["subfolder"] / saved["filename"], server.base / "input/a.latent"
+    )
+    prompt = as_prompt({
+        "model": ("AetherMiniature", {}),
+        "load": ("LoadLatent", {"latent": "a.latent"}),
+        "split": ("AetherSplit", {"latent": ["load", 0]}),
+        "save_rgb": ("SaveLatent", {"samples": ["split", 0], "filename_prefix": "rgb"}),
+        "video": ("AetherVideo", {"vae": ["model", 1], "rgb": ["load", 0], "fps": "24"}),
+        "save": ("SaveVideo", {"video": ["video", 1], "filename_prefix": "kept", "format": "auto",
+                               "format.codec": "auto"}),
+    })  # fmt: skip
+    run = server.run(prompt)
+    assert run.texts == [
+        "12 frames a second assumed: this latent has lost its rate. If it is another, set fps."
+    ]
+
+
+@pytest.mark.parametrize(
+    "node, inputs, message",
+    [
+        ("task", {"width": 96}, "width, height: give both, or 0 for both (the model's own size)"),
+        ("task", {"width": 100, "height": 60}, "width, height: 100 x 60 (width x height) cannot be used: "
+         "both must be multiples of 8; try 96 x 64"),
+        ("hero", {"ratio": 0.05}, "ratio: 0.05 of a patch"),
+        ("hero", {"patch_frames": 60}, "patch: 60x2x3 is larger than the token grid 5x8x12"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_named_once_and_plainly(server, node, inputs, message):
+    """Also one of several inputs together, and one that core's own sampler meets."""
+    prompt = graph("plain words", seed=43)
+    prompt[node]["inputs"] |= inputs
+    error = refused(server, prompt)
+    assert error["exception_type"] == "Aether" and error["exception_message"].startswith(message)
+    assert "sampler" not in error["executed"]
+
+
+@pytest.mark.parametrize("inputs", [{"width": 100_000, "height": 64}, {"fps": "11"}])
+def test_a_widget_out_of_range_is_one_error(server, inputs):
+    prompt = graph("out of range")
+    prompt["task"]["inputs"] |= inputs
+    errors = refused(server, prompt)["node_errors"]["task"]["errors"]
+    assert len(errors) == 1 and errors[0]["extra_info"]["input_name"] in inputs

@@ -299,8 +299,6 @@ def test_latents_of_another_kind(nodes, miniature, predicted, ksampler):
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"^latent: "):
             call()
-    with pytest.raises(ValueError, match=r"^disparity: .*connect the disparity of Aether Split"):
-        nodes.AetherDepth(vae=miniature.vae, disparity=predicted.latent)
     broken = torch.full((1, 56, 5, 4, 6), float("nan"))
     with pytest.raises(ValueError, match=r"^latent: holds NaN.*fp16"):
         nodes.AetherSplit(latent={"samples": broken})
@@ -325,7 +323,11 @@ def test_parts_of_two_task_nodes_do_not_mix(nodes, miniature, predicted, clip, k
     "name, inputs, message",
     [
         ("AetherPredict", {"width": 96}, "width, height: give both"),
-        ("AetherPredict", {"width": 100, "height": 64}, "width, height: 64x100 cannot be used"),
+        (
+            "AetherPredict",
+            {"width": 100, "height": 64},
+            "width, height: 100 x 64 (width x height) cannot be used",
+        ),
         ("AetherPredict", {"width": -8, "height": 64}, "width: -8 cannot be used"),
         ("AetherPredict", {"image": torch.rand(64, 96, 3)}, "image: has shape"),
         ("AetherPredict", {"image": torch.full((1, 64, 96, 3), float("nan"))}, "image: holds NaN"),
@@ -348,8 +350,7 @@ def test_bad_inputs_are_named(nodes, miniature, clip, name, inputs, message):
 
 @pytest.mark.parametrize("guidance", [0.5, -1.0, float("nan"), float("inf"), 21.0])
 def test_bad_guidance(nodes, miniature, predicted, guidance):
-    answer = nodes.get("AetherSampler").validate_inputs(guidance=guidance)
-    assert isinstance(answer, str) and answer.startswith("guidance: ")
+    assert "cannot be used" in nodes.get("AetherSampler").validate_inputs(guidance=guidance)
     with pytest.raises(ValueError, match=r"^guidance: "):
         nodes.AetherSampler(model=miniature.model, **vars(predicted), guidance=guidance)
 
@@ -375,9 +376,10 @@ def test_reconstruction_refuses_guidance(nodes, miniature, clip):
 def test_bad_hero_settings_are_named_and_the_model_is_untouched(nodes, miniature, field, bad):
     before = (repr(miniature.model.model_options), dict(miniature.model.attachments))
     settings = {"preset": "custom", field: bad}
-    answer = nodes.get("HeroPatch").validate_inputs(**settings)
     named = "patch" if field.startswith("patch") else field
-    assert isinstance(answer, str) and answer.startswith(f"{named}: ")
+    widgets = {i.id: i.default for i in nodes.get("HeroPatch").define_schema().inputs if i.id != "model"}
+    with pytest.raises(ValueError, match=rf"^{named}: "):
+        nodes.get("HeroPatch").check_lazy_status(**widgets | settings)
     with pytest.raises(ValueError, match=rf"^{named}: "):
         nodes.HeroPatch(model=miniature.model, **settings)
     assert (repr(miniature.model.model_options), dict(miniature.model.attachments)) == before
@@ -394,7 +396,8 @@ def test_presets_win_over_sliders(part, nodes):
         **widgets | {"preset": "custom", "tau": 1, "warmup": "20%"}
     )
     assert custom == replace(engine.PRESETS["balanced"], tau="100%", ratio=0.17, warmup="20%")
-    assert nodes.get("HeroPatch").validate_inputs(model=None, tau=None) is True
+    assert nodes.get("HeroPatch").check_lazy_status(model=None, **widgets) == ["model"]
+    assert nodes.get("HeroPatch").check_lazy_status(model="there", **widgets) == []
 
 
 def test_a_patch_larger_than_the_clip_is_named(nodes, miniature, predicted, ksampler):
