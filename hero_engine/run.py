@@ -18,6 +18,7 @@ from .checks import reals
 from .clock import Stopwatch
 from .errors import ConfigError
 from .host import LateScalar
+from .memory_errors import is_out_of_memory
 from .methods.base import Branch, Moment, Step
 from .report import RunReport, StepRecord
 from .schedule import Reason
@@ -172,7 +173,9 @@ class HeroRun:
             try:
                 step, reason = self._begin(name, call)
                 return self._run(step, original, args, kwargs, (name, call, reason, watch))
-            except torch.cuda.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 self._memory_failures += 1
                 self._branches.clear()
             # Out here, because the error's traceback has held the failed attempt's tensors until now.
