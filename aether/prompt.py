@@ -9,7 +9,7 @@ import torch
 
 from .errors import InputError
 from .hub import existing
-from .text_encoders import ADVICE, identify
+from .text_encoders import identify
 from .weight_folder import weight_files
 from .weights import read_header, read_tensors, write_tensors
 
@@ -69,7 +69,7 @@ def encode_null_prompt(
     encoder = identify({key: shape for file in files for key, shape in read_header(file, field).items()})
     if encoder is None or not encoder.t5:
         name = encoder.name if encoder else "no text encoder that is known"
-        raise InputError(field, f"{folder} holds {name}, not a T5 1.1; {ADVICE}")
+        raise InputError(field, f"{folder} holds {name}, not T5; give the pipeline's own")
     try:
         from transformers import T5EncoderModel
     except ImportError as error:
@@ -112,7 +112,7 @@ def check_prompt_embeds(embeds: torch.Tensor, where: object) -> torch.Tensor:
     if not embeds.any():
         raise InputError(
             "prompt",
-            f"{where} holds zeros only: no T5 gives that, even of an empty text. Make it again, or take one of "
-            "another source",
+            f"{where} holds zeros only, which no T5 gives, even of an empty text; make it again, or take "
+            "another file",
         )
     return embeds

@@ -35,7 +35,7 @@ class TextEncoder:
 
     Attributes:
         name: as people know it, "T5-XXL" or "Llama 3".
-        t5: whether it is a T5 of version 1.1, of whatever size.
+        t5: whether it is a T5, of whatever size, that transformers' T5EncoderModel runs.
         prefix: before its keys, as in a checkpoint that holds several parts.
         stack: before "block."; "encoder.", or nothing.
         table: what the table of words is called, after the prefix.
@@ -84,11 +84,11 @@ def require_t5_xxl(shapes: Shapes, where: object, field: str) -> TextEncoder:
     encoder = identify(shapes)
     if encoder is None:
         example = some(sorted(shapes)[:1]) or "nothing"
-        raise InputError(
-            field, f"{where} holds no text encoder that is known (it has {example}); {ADVICE}"
-        )
+        raise InputError(field, f"{where} holds no text encoder that is known (it has {example}); {ADVICE}")
     if encoder.name != "T5-XXL":
-        raise InputError(field, f"{where} is {encoder.name}, not the T5-XXL that Aether was made with; {ADVICE}")
+        raise InputError(
+            field, f"{where} is {encoder.name}, not T5-XXL, which Aether was made with; {ADVICE}"
+        )
     if packed := [key for key in sorted(shapes) if key.endswith(_PACKED)]:
         raise InputError(
             field, f"{where} is T5-XXL in a quantisation that is not read (it has {packed[0]}); {ADVICE}"
@@ -112,7 +112,9 @@ def _missing(shapes: Shapes, encoder: TextEncoder) -> list[str]:
 
 def _t5(shapes: Shapes, prefix: str, stack: str) -> TextEncoder:
     """A relative of T5, by its vocabulary, width and the form of its blocks."""
-    table = next((name for name in (_TABLE, f"{stack}embed_tokens.weight") if prefix + name in shapes), _TABLE)
+    table = next(
+        (name for name in (_TABLE, f"{stack}embed_tokens.weight") if prefix + name in shapes), _TABLE
+    )
     norms = f"{prefix}{stack}final_layer_norm.weight", f"{prefix}{stack}block.0.layer.0.layer_norm.weight"
     words = _side(shapes, 0, prefix + table)
     width = _side(shapes, 0, *norms) or _side(shapes, 1, prefix + table)
@@ -124,7 +126,7 @@ def _t5(shapes: Shapes, prefix: str, stack: str) -> TextEncoder:
     if f"{prefix}{stack}block.1.{_ATTENTION}.relative_attention_bias.weight" in shapes:
         return TextEncoder(f"Pile-T5{size}")
     if any(key.endswith(f"{_FEED_FORWARD}.wi.weight") for key in shapes):
-        return TextEncoder("T5 1.0")
+        return TextEncoder("T5 1.0", t5=True, prefix=prefix, stack=stack, table=table)
     return TextEncoder(f"T5{size}", t5=True, prefix=prefix, stack=stack, table=table)
 
 
@@ -172,7 +174,10 @@ _OTHERS: tuple[tuple[str, Callable[[Shapes], bool]], ...] = (
     ("a language model such as Llama", _language_model()),
     ("a checkpoint without T5-XXL", _with("model.diffusion_model.")),
     ("ChatGLM", _with("encoder.layers.0.self_attention.query_key_value.weight")),
-    ("a CLIP vision model", lambda shapes: _with("vision_model.")(shapes) and not _with("text_model.")(shapes)),
+    (
+        "a CLIP vision model",
+        lambda shapes: _with("vision_model.")(shapes) and not _with("text_model.")(shapes),
+    ),
     ("CLIP-G", _with("text_model.encoder.layers.30.")),
     ("CLIP-H", _with("text_model.encoder.layers.22.")),
     ("CLIP-L", _with("text_model.encoder.layers.0.")),

@@ -16,7 +16,8 @@ WEIGHTS = "diffusion_pytorch_model"
 
 _INDEX = re.compile(r".+\.safetensors\.index(\.[^.]+)?\.json")
 _SHARD = re.compile(
-    r"(?P<name>.+)-(?P<number>\d{1,5})-of-(?P<count>(?!0+\D)\d{1,5})(?P<end>(\.[^.]+)?\.safetensors)", re.IGNORECASE
+    r"(?P<name>.+)-(?P<number>\d{1,5})-of-(?P<count>(?!0+\D)\d{1,5})(?P<end>(\.[^.]+)?\.safetensors)",
+    re.IGNORECASE,
 )
 _HUB_DOWNLOADS = Path(".cache", "huggingface", "download")
 """Where `hf download --local-dir` keeps files until they are whole."""
@@ -37,9 +38,9 @@ class _Version:
 def weight_files(folder: Path, field: str, name: str = WEIGHTS) -> list[Path]:
     """The safetensors files of a folder as diffusers or transformers write it.
 
-    Of several versions the one without a variant in its name (".fp16", ".non_ema") is taken, an index before a
-    single file; files under other names only where none is called ``name``. Shards whose index is missing are
-    taken by the numbers in their names, which a warning says.
+    Of several versions the one without a variant in its name (".fp16", ".non_ema") is taken, an index before
+    a single file; files under other names only where none is called ``name``. Shards whose index is missing
+    are taken by the numbers in their names, which a warning says.
 
     Raises:
         InputError: no weights there, none that are whole, or several that nothing tells apart.
@@ -89,7 +90,8 @@ def _versions(folder: Path, names: list[str], field: str) -> list[_Version]:
 
 def _indexed(folder: Path, name: str, field: str) -> _Version:
     with reading(field, f"{folder / name} is no index of weight files"):
-        listed = sorted({Path(str(file)).name for file in read_json(folder / name, field)["weight_map"].values()})
+        shards = read_json(folder / name, field)["weight_map"].values()
+        listed = sorted({Path(str(shard)).name for shard in shards})
     return _Version(name, tuple(listed), _absent(folder, listed) if listed else ("files in its index",))
 
 
@@ -108,7 +110,9 @@ def _absent(folder: Path, files: list[str]) -> tuple[str, ...]:
 def _lack(folder: Path, names: list[str], versions: list[_Version]) -> str:
     """Why there are no whole weights, and what to do."""
     unfinished = _unfinished(folder, names)
-    again = f"its download was interrupted ({unfinished[0]}): start it again" if unfinished else "download it again"
+    again = "download it again"
+    if unfinished:
+        again = f"its download was interrupted ({unfinished[0]}): start it again"
     dead = [name for name in names if (folder / name).is_symlink() and not (folder / name).exists()]
     if versions:
         links = ", whose links lead nowhere" if set(dead) & set(versions[0].missing) else ""
@@ -133,4 +137,5 @@ def _warn(folder: Path, taken: _Version, incomplete: list[_Version]) -> None:
     if not taken.indexed:
         log.warning("%s: the index is missing; %d shards are taken by their names", folder, len(taken.files))
     for version in incomplete:
-        log.warning("%s: %s lacks %s; %s is taken", folder, version.name, some(list(version.missing)), taken.name)
+        missing = some(list(version.missing))
+        log.warning("%s: %s lacks %s; %s is taken", folder, version.name, missing, taken.name)

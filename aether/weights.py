@@ -25,19 +25,23 @@ _GGUF = f"is GGUF, which is not read (.safetensors is the only format that is); 
 _SHORT = 64  # bytes; no weights are so few
 
 
-def read_header(file: Path, field: str, *, quantised: bool = False) -> dict[str, tuple[int, ...]]:
+def read_header(
+    file: Path, field: str, *, quantised: bool = False, subject: str | None = None
+) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file; no tensor is read.
 
     Args:
         quantised: whether whole numbers and floats of 8 bits (quantised weights) may be in it.
+        subject: of the sentences in messages; by default the file's path.
 
     Raises:
         InputError: not there, not safetensors, truncated, or quantised though it may not be.
     """
     from safetensors import SafetensorError, safe_open
 
+    subject = subject or str(file)
     if problem := _problem_outside(file):
-        raise InputError(field, f"{file} {problem}")
+        raise InputError(field, f"{subject} {problem}")
     try:
         with safe_open(file, framework="pt") as tensors:
             views = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
@@ -45,11 +49,11 @@ def read_header(file: Path, field: str, *, quantised: bool = False) -> dict[str,
             dtypes = {key: view.get_dtype() for key, view in views.items()}
     except SafetensorError as error:
         problem = _diagnosis(file) or f"is truncated or damaged ({error}); {_AGAIN}"
-        raise InputError(field, f"{file} {problem}") from error
+        raise InputError(field, f"{subject} {problem}") from error
     narrow = [f"{key} ({dtype})" for key, dtype in dtypes.items() if dtype not in _FLOATS]
     if narrow and not quantised:
         raise InputError(
-            field, f"{file} is quantised: {some(narrow)}; use float32, bfloat16 or float16 weights"
+            field, f"{subject} is quantised: {some(narrow)}; use float32, bfloat16 or float16 weights"
         )
     return shapes
 
