@@ -28,6 +28,9 @@ _PEFT_PREFIX = "base_model.model."
 _FACTOR = re.compile(
     r"(?P<layer>.+)\.lora_(?P<side>[AB])(\.(?P<adapter>(?!weight|bias)[^.]+))?(?P<end>\.weight|\.bias)?"
 )
+_WRAPPER = re.compile(r"(^|\.)(_orig_mod|module)\.")
+"""What torch.compile and DistributedDataParallel put before a module's names."""
+
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq")
 """Initialisations of PEFT that take something away from the model's own weights."""
 
@@ -103,11 +106,16 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def _check_values(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     for key, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+        if not tensor.is_floating_point() and tensor.ndim > 1:
             raise InputError(
                 _FIELD,
-                f"{path.name} holds NaN or infinite values (in {key}): its training broke down; take one that "
-                "was saved before",
+                f"{path.name} is quantised ({key} is {tensor.dtype}); take one in float16 or float32",
+            )
+        if not torch.isfinite(tensor.float()).all():
+            raise InputError(
+                _FIELD,
+                f"{path.name} holds NaN or infinite values (in {key}): its training broke down; take one "
+                "saved before that",
             )
 
 
@@ -128,7 +136,8 @@ def _unusable(path: Path, kind: str, why: str) -> InputError:
 
 
 def _one_naming(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """PEFT's factors without the adapter's name in their keys, and always with ".weight"."""
+    """Keys without what torch wraps a model in; of PEFT's factors without the adapter's name too."""
+    tensors = {_WRAPPER.sub(r"\1", key): tensor for key, tensor in tensors.items()}
     found = {key: match for key in tensors if (match := _FACTOR.fullmatch(key))}
     adapters = {match["adapter"] for match in found.values()}
     if len(adapters) > 1:
@@ -156,24 +165,26 @@ def _settings(
     layers, beside = _layers(tensors), path.with_name(CONFIG)
     if settings and layers:
         return _usable(path, settings, "its header")
-    if not layers or any(f"{layer}.alpha" in tensors for layer in layers) or not beside.is_file():
+    if not beside.is_file() or any(key.endswith(".alpha") for key in tensors):
         return {}, ()
     if not _may_belong(path, tensors):
         return {}, (f"{CONFIG} beside it is of another file and was not used",)
     settings = read_json(beside, _FIELD)
-    if misfit := _misfit(settings, layers):
+    if _kind(settings) == "LORA" and (misfit := _misfit(settings, layers)):
         return {}, (f"{CONFIG} beside it was not used: {misfit}",)
     return _usable(path, settings, CONFIG)
 
 
 def _may_belong(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether an adapter_config.json beside the file is about this one; in a folder of many it need not be."""
+    """Whether an adapter_config.json beside the file is about this one, which among many it need not be."""
     alone = len(list(path.parent.glob("*.safetensors"))) == 1
     return alone or path.name == _PEFTS_OWN or any(key.startswith(_PEFT_PREFIX) for key in tensors)
 
 
 def _misfit(settings: dict[str, Any], layers: dict[str, int]) -> str | None:
-    """The first layer whose rank is not what the settings say."""
+    """Why the settings are not about these layers; None if they may be."""
+    if not layers:
+        return "no factors of PEFT are in this file"
     for layer, rank in layers.items():
         said = _for_layer(settings, "rank_pattern", "r", layer)
         if said != rank:
@@ -181,17 +192,21 @@ def _misfit(settings: dict[str, Any], layers: dict[str, int]) -> str | None:
     return None
 
 
+def _kind(settings: dict[str, Any]) -> str:
+    return str(settings.get("peft_type") or "LORA").upper()
+
+
 def _usable(path: Path, settings: dict[str, Any], source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    kind, start = settings.get("peft_type") or "LORA", str(settings.get("init_lora_weights")).lower()
-    if str(kind).upper() != "LORA":
+    kind, start = _kind(settings), str(settings.get("init_lora_weights")).lower()
+    if kind != "LORA":
         raise _unusable(path, f"a {kind}", f"by {source}")
     if settings.get("use_dora"):
         raise _unusable(path, "a DoRA", f"by {source}")
     if start.startswith(_CHANGED_BASE):
         raise InputError(
             _FIELD,
-            f"{path.name} goes with weights that PEFT changed before training ({start}, by {source}); save it "
-            "with path_initial_model_for_weight_conversion",
+            f"{path.name} goes with weights that PEFT changed before training ({start}, by {source}); save "
+            "it with path_initial_model_for_weight_conversion",
         )
     return (settings, (source,)) if "lora_alpha" in settings else ({}, ())
 

@@ -17,7 +17,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 ADVICE = "use T5-XXL, such as t5xxl_fp16.safetensors, or a null-prompt file"
 
-_T5_KEY = re.compile(r"(?P<prefix>(?!.*decoder\.).*?)(?P<stack>encoder\.)?block\.\d+\.layer\.\d\..+")
+_T5_KEY = re.compile(
+    r"(?P<prefix>(?!.*(decoder\.|\.lora_)).*?)(?P<stack>encoder\.)?block\.\d+\.layer\.\d\..+"
+)
 _SIZES = {512: "small", 768: "base", 1024: "large", 2048: "XL", 4096: "XXL"}
 _BYTES = (384,)
 _MT5_WORDS = range(250_000, 250_200)

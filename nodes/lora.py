@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ _NAMINGS = (
     "diffusion_model.{}",
     "base_model.model.{}",  # PEFT
     "base_model.model.transformer.{}",
+    "pipe.dit.{}",  # DiffSynth
 )
-_FLAT_NAMINGS = ("lora_unet_{}", "lora_unet__{}", "lora_transformer_{}")
-"""With underscores in place of dots: kohya's and, with two, VideoX-Fun's."""
+_FLAT_NAMINGS = ("lora_unet_{}", "lora_unet__{}", "lora_transformer_{}", "lycoris_{}")
+"""With underscores in place of dots: kohya's and, with two, VideoX-Fun's; LyCORIS'."""
 
 _LEFT_OUT = (
     (
@@ -35,9 +37,14 @@ _LEFT_OUT = (
     ),
     ("of a text encoder", re.compile("^(lora_te|text_encoder)")),
     ("of biases", re.compile(r"\.bias$")),
-    ("that no matrix here is called by", re.compile("")),
+    ("of no layer here", re.compile("")),
 )
 """What may be left out of a file, by its keys; the first that fits counts."""
+
+_WAY = re.compile(
+    r"(?P<way>lora(?=_[AB]\.weight)|lora(?=_(up|down))|hada|lokr|oft|diff(?!_b)|set|w_norm)_?(?P<part>\w*)"
+)
+"""How a tensor of a LoRA file changes its matrix, after the matrix's name."""
 
 
 class AetherLoRA(io.ComfyNode):
@@ -131,27 +138,35 @@ def _patches(lora: str, file: LoraFile, names: dict[str, str]) -> tuple[dict[str
     import comfy.lora_convert
 
     tensors = _Noted(comfy.lora_convert.convert_lora(dict(file.tensors)) | file.alphas)
+    _check_once(lora, tensors, names)
     patches = comfy.lora.load_lora(tensors, names, log_missing=False)
-    _check_once(lora, tensors.taken, names)
     return patches, [key for key in tensors if key not in tensors.taken | file.alphas.keys()]
 
 
-def _check_once(lora: str, taken: set[str], names: dict[str, str]) -> None:
-    """Core would take one of two changes of a matrix."""
-    found: dict[str, str] = {}
-    for key in sorted(taken):
-        name = next((name for name in _beginnings(key) if name in names), None)
-        if name and found.setdefault(names[name], name) != name:
-            other = found[names[name]]
-            raise InputError(
-                "lora", f"{lora} holds two LoRAs of a matrix, {other} and {name}; save one of them alone"
-            )
+def _check_once(lora: str, keys: Iterable[str], names: dict[str, str]) -> None:
+    """Core would take one of two changes of a matrix, and fail at half a change or leave it out."""
+    ways: dict[str, dict[str, set[str]]] = {}
+    for key in keys:
+        name, way, part = _parts(key, names)
+        if way:
+            ways.setdefault(names[name], {}).setdefault(f"{name}.{way}", set()).add(part)
+    for matrix, found in ways.items():
+        parts = next(iter(found.values()))
+        if len(found) > 1 or (parts & {"A", "B"} and parts & {"down", "up"}):
+            problem = f"holds two changes of a matrix, {' and '.join(sorted(found))}; save one of them alone"
+            raise InputError("lora", f"{lora} {problem}")
+        if {"A", "B"} > parts or {"down", "up"} > parts:
+            name = matrix.removeprefix(_PREFIX).removesuffix(".weight")
+            raise InputError("lora", f"{lora} is damaged: of {name} it holds one factor only; save it again")
 
 
-def _beginnings(key: str) -> list[str]:
-    """The key without its last part, without its last two, and so on."""
-    parts = key.split(".")
-    return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+def _parts(key: str, names: dict[str, str]) -> tuple[str, str, str]:
+    """The name of a key's matrix, the way in which its tensor changes that, and the part it plays; or ""."""
+    cut = key.rfind(".")
+    while cut > 0 and key[:cut] not in names:
+        cut = key.rfind(".", 0, cut)
+    found = _WAY.match(key[cut + 1 :]) if cut > 0 else None
+    return (key[:cut], found["way"], found["part"] or "") if found else ("", "", "")
 
 
 def _foreign(lora: str, tensors: dict[str, torch.Tensor]) -> InputError:
@@ -165,7 +180,8 @@ def _foreign(lora: str, tensors: dict[str, torch.Tensor]) -> InputError:
 
 def _report(count: int, notes: tuple[str, ...], left_out: list[str], strength: float) -> str:
     """The text on the node."""
-    texts = [f"{count} matrices changed" if strength else "strength 0: nothing is changed", *notes]
+    changed = f"{count} {'matrix' if count == 1 else 'matrices'} changed"
+    texts = [changed if strength else "strength 0: nothing is changed", *notes]
     if left_out:
         texts.append(f"left out: {_counted(left_out)}")
         logging.warning("Aether LoRA: %s", texts[-1])

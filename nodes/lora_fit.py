@@ -34,8 +34,13 @@ def check_fit(lora: str, name: str, patch: Any, weight: torch.Tensor | None, key
         given, wanted = tuple(patch[1][0].shape), tuple(weight.shape)
     elif patch.name in _SHAPES:
         given, wanted = _SHAPES[patch.name](patch.weights), _rows_columns(weight)
+    elif patch.name in _BLOCKS:
+        rows, columns = _rows_columns(weight)
+        given, wanted = _turned(patch.weights[0], _BLOCKS[patch.name], columns), (rows, columns)
     else:
-        return
+        raise InputError("lora", f"{lora} is of a kind that is not read ({patch.name}); use {_READ}")
+    if _resizes(patch):
+        raise InputError("lora", f"{lora} was made for another model: it changes the size of {name}")
     if given is None:
         raise InputError("lora", f"{lora} is damaged: the parts of {name} do not fit each other")
     if given != wanted:
@@ -89,3 +94,20 @@ def _lokr_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
 
 _SHAPES = {"lora": _lora_shape, "loha": _loha_shape, "lokr": _lokr_shape}
 """By core's name of an adapter: rows and columns of what its parts make, None if they do not fit together."""
+
+_BLOCKS = {"oft": 3, "boft": 4}
+"""By core's name of an adapter that turns a matrix's rows in blocks: dimensions of the blocks' tensor."""
+
+_READ = "LoRA, LoHa, LoKr or OFT"
+
+
+def _turned(blocks: torch.Tensor, dimensions: int, columns: int) -> tuple[int, int] | None:
+    """Rows and columns of the matrix whose rows these blocks turn."""
+    if blocks.ndim != dimensions or blocks.shape[-1] != blocks.shape[-2]:
+        return None
+    return blocks.shape[-3] * blocks.shape[-1], columns
+
+
+def _resizes(patch: Any) -> bool:
+    """Whether a change makes its matrix larger, as those of Flux's control LoRAs do."""
+    return not isinstance(patch, tuple) and patch.name == "lora" and patch.weights[5] is not None
