@@ -92,7 +92,8 @@ def _indexed(folder: Path, name: str, field: str) -> _Version:
     with reading(field, f"{folder / name} is no index of weight files"):
         shards = read_json(folder / name, field)["weight_map"].values()
         listed = sorted({Path(str(shard)).name for shard in shards})
-    return _Version(name, tuple(listed), _absent(folder, listed) if listed else ("files in its index",))
+        missing = _absent(folder, listed) if listed else ("files in its index",)
+    return _Version(name, tuple(listed), missing)
 
 
 def _numbered(folder: Path, names: list[str]) -> Iterator[_Version]:

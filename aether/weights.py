@@ -106,6 +106,12 @@ def check_keys(
 ) -> None:
     """Raise unless both name the same tensors with the same shapes."""
     missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if unexpected and 2 * len(missing) > len(wanted):
+        raise InputError(
+            field,
+            f"{where} is of another model: it lacks {len(missing)} of {len(wanted)} tensors "
+            f"({some(missing)}), and holds {len(unexpected)} others ({some(unexpected)})",
+        )
     if missing:
         raise InputError(field, f"{where} lacks {len(missing)} tensors: {some(missing)}; it is incomplete")
     if unexpected:

@@ -64,7 +64,8 @@ class AetherLoRA(io.ComfyNode):
                 io.Combo.Input(
                     "lora",
                     options=folder_paths.get_filename_list("loras"),
-                    tooltip="A file in models/loras, in the naming of diffusers, PEFT, kohya or ComfyUI.",
+                    tooltip="A safetensors file in models/loras, in the naming of diffusers, PEFT, kohya, "
+                    "LyCORIS or ComfyUI.",
                 ),
                 io.Float.Input(
                     "strength",

@@ -204,6 +204,14 @@ def test_shards_give_the_model_that_was_saved(whole, tmp_path, names, with_index
     assert loaded.keys() == tensors.keys() and all(torch.equal(loaded[key], tensors[key]) for key in keys)
 
 
+def test_weights_of_another_model_are_called_that(whole, tmp_path):
+    save_file({"decoder.conv1.weight": torch.ones(2)}, tmp_path / "wan_vae.safetensors")
+    with pytest.raises(
+        InputError, match=r"^vae: .*is of another model: it lacks \d+ of .*decoder.conv1.weight"
+    ):
+        load_vae(tmp_path / "wan_vae.safetensors")
+
+
 @pytest.mark.parametrize("revisions, main", [(["ab12"], None), (["ab12", "cd34"], "ab12")])
 def test_a_repository_in_the_hubs_cache_is_its_revision(whole, tmp_path, revisions, main):
     repo = tmp_path / "models--Somebody--Aether"
