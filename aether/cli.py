@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
+from .memory_errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from hero_engine import HeroConfig, HeroRun
@@ -59,18 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"interrupted; {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            hint = "take fewer --frames, a smaller --size, --dtype float8, --offload or --vae-tiling"
+            print(f"error: device: out of memory; {hint}", file=sys.stderr)
+            return _FAILED
         # InputError and hero_engine's ConfigError are ValueErrors that name their field; others are bugs.
-        if isinstance(error, ValueError) and not hasattr(error, "field"):
+        if not isinstance(error, (ImportError, OSError)) and not hasattr(error, "field"):
             raise
         print(f"error: {error}", file=sys.stderr)
         return _REFUSED
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
-            raise
-        hint = "take fewer --frames, a smaller --size, --dtype float8, --offload or --vae-tiling"
-        print(f"error: device: out of memory; {hint}", file=sys.stderr)
-        return _FAILED
     return 0
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .memory_errors import is_out_of_memory
+
 _LONGEST = 200  # characters of another library's message, which may quote the file
+_TOO_LARGE = "out of memory: it is larger than this computer can hold, or damaged"
 
 
 class InputError(ValueError):
@@ -42,8 +45,9 @@ def reading(field: str, problem: str) -> Iterator[None]:
     except (InputError, ImportError):
         raise
     except Exception as error:
-        words = str(error).partition("\n")[0][:_LONGEST]
-        raise InputError(field, f"{problem} ({type(error).__name__}: {words})") from error
+        words = f"{type(error).__name__}: {error}".partition("\n")[0][:_LONGEST]
+        reason = _TOO_LARGE if is_out_of_memory(error) else words
+        raise InputError(field, f"{problem} ({reason})") from error
 
 
 class SamplingStopped(RuntimeError):

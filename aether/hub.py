@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, reading
 from .weights import PICKLES
 
 Progress = Callable[[str], None]
@@ -16,10 +16,33 @@ _FILES = (*PICKLES, ".safetensors", ".json")
 
 
 def existing(path: str | Path, field: str) -> Path:
+    """The path, or what it stands for, see :func:`_snapshot`.
+
+    Raises:
+        InputError: it does not exist.
+    """
     path = Path(path).expanduser()
-    if not path.exists():
+    # A link that leads nowhere is explained where it is read.
+    if not path.exists() and not path.is_symlink():
         raise InputError(field, f"{path} does not exist")
-    return path
+    return _snapshot(path, field)
+
+
+def _snapshot(path: Path, field: str) -> Path:
+    """In a repository's folder of Hugging Face's cache ("models--org--name") the revision that is in use."""
+    kept = path / "snapshots"
+    if not path.name.startswith("models--") or not kept.is_dir():
+        return path
+    main = path / "refs" / "main"
+    if main.is_file():
+        with reading(field, f"{main} names no revision"):
+            revision = kept / Path(main.read_text(encoding="utf-8").strip()).name
+        if revision.is_dir():
+            return revision
+    revisions = sorted(kept.iterdir())
+    if len(revisions) != 1:
+        raise InputError(field, f"{kept} holds {len(revisions)} revisions; give the folder of one")
+    return revisions[0]
 
 
 def resolve(
@@ -30,7 +53,7 @@ def resolve(
         raise InputError(field, f"{source!r} is not a path or the name of a Hugging Face repository")
     path = Path(source).expanduser()
     if path.exists():
-        return path
+        return _snapshot(path, field)
     if not _REPO_NAME.fullmatch(str(source)) or path.suffix in _FILES:
         raise InputError(
             field,

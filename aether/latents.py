@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +17,7 @@ import torch
 from . import raymap as raymaps
 from .errors import InputError
 from .memory import decoding_bytes, encoding_bytes, exceeds, in_small_tiles
+from .memory_errors import unless_out_of_memory
 from .model import AetherModel
 
 Result = TypeVar("Result")
@@ -100,7 +100,7 @@ def _tiled_at_need(vae: Any, needed: int, work: Callable[[Any], Result], doing: 
     # Windows would not refuse what exceeds the device, but swap it to the host, at a crawl.
     if not exceeds(vae.device, needed):
         # What a failed try holds is freed only after this clause.
-        with suppress(torch.cuda.OutOfMemoryError):
+        with unless_out_of_memory():
             return work(vae)
     log.warning("not enough memory: %s tile by tile", doing)
     return work(in_small_tiles(vae))

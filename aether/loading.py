@@ -25,7 +25,8 @@ from .prompt import (
     load_prompt_embeds,
     save_prompt_embeds,
 )
-from .weights import check_keys, read_header, read_json, read_tensors, weight_files
+from .weight_folder import refuse_shard, weight_files
+from .weights import check_keys, read_header, read_json, read_tensors
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
@@ -119,7 +120,7 @@ def load(
     say = progress or (lambda text: None)
     cache = Path(cache_dir).expanduser() if cache_dir else None
     root = resolve(source, "source", cache, _SOURCE_PATTERNS, say)
-    from_hub = root != Path(source).expanduser()
+    from_hub = not Path(source).expanduser().exists()
     base = BASE_REPO if from_hub else None
 
     say("transformer")
@@ -153,7 +154,7 @@ def load(
         vae=autoencoder,
         scheduler=make_scheduler(scheduler, root / "scheduler" / "scheduler_config.json"),
         prompt_embeds=embeds.to(device, dtype),
-        name=str(source) if from_hub else root.stem,
+        name=str(source) if from_hub else Path(source).expanduser().stem,
     )
 
 
@@ -183,6 +184,7 @@ def load_transformer(
         files = weight_files(folder, field)
         names = {file: {key: key for key in read_header(file, field)} for file in files}
     else:
+        refuse_shard(path, field)
         shapes = read_header(path, field)
         names = {path: _plain_names(shapes)}
         settings = infer_config({new: shapes[old] for old, new in names[path].items()}, path)
@@ -277,6 +279,7 @@ def load_vae(
         settings = _read_config(folder / "config.json", "AutoencoderKLCogVideoX", field)
         files = weight_files(folder, field)
     else:
+        refuse_shard(path, field)
         beside, files = path.with_name("config.json"), [path]
         settings = _read_config(beside, "AutoencoderKLCogVideoX", field) if beside.is_file() else VAE_CONFIG
     names = {file: {key: key for key in read_header(file, field)} for file in files}

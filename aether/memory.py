@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from .errors import InputError
+from .memory_errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
@@ -83,7 +84,9 @@ def _pin_together(weights: list[torch.nn.Parameter]) -> None:
         room = [_room(weight) for weight in together]
         try:
             buffer = _pinned(sum(room))
-        except RuntimeError as error:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             needed = bytes_text(sum(map(_room, weights)))
             raise InputError(
                 "offload",

@@ -11,62 +11,37 @@ import torch
 from .errors import InputError, reading
 from .files import new_file
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+UNFINISHED = (".incomplete", ".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp")
+"""Endings of files that are being downloaded: of the hub, browsers, aria2 and others."""
+PICKLE_ADVICE = "get the .safetensors version, or convert it on a machine where that does no harm"
+GGUF_ADVICE = "get the .safetensors version"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _NAMED_AT_MOST = 3
 _AGAIN = "delete it and download it again"
-_PICKLE_ADVICE = "get the .safetensors version, or convert it on a machine where that does no harm"
-_PICKLE = f"is a pickle, which can run any code when opened; {_PICKLE_ADVICE}"
+_PICKLE = f"is a pickle, which can run any code when opened; {PICKLE_ADVICE}"
+_GGUF = f"is GGUF, which is not read (.safetensors is the only format that is); {GGUF_ADVICE}"
+_SHORT = 64  # bytes; no weights are so few
 
 
-def weight_files(folder: Path, field: str) -> list[Path]:
-    """The safetensors files of a diffusers folder: those of its index, else its one weight file.
-
-    Raises:
-        InputError: none there, or a file of the index is missing.
-    """
-    index = folder / f"{WEIGHTS}.index.json"
-    if index.is_file():
-        with reading(field, f"{index} is no index of weight files"):
-            names = sorted({str(name) for name in read_json(index, field)["weight_map"].values()})
-            missing = [name for name in names if not (folder / Path(name).name).is_file()]
-        if missing or not names:
-            raise InputError(
-                field, f"{folder} lacks {_some(missing) or 'files in its index'}; download it again"
-            )
-        return [folder / Path(name).name for name in names]
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    files = sorted(folder.glob("*.safetensors"))
-    if len(files) == 1:
-        return files
-    if files:
-        raise InputError(
-            field, f"{folder} holds several weight files; name one of {_some([f.name for f in files])}"
-        )
-    if any(folder.glob(f"*{suffix}") for suffix in PICKLES):
-        raise InputError(field, f"{folder} holds pickled weights only; {_PICKLE_ADVICE}")
-    raise InputError(field, f"{folder} holds no .safetensors file; download it again")
-
-
-def read_header(file: Path, field: str, *, quantised: bool = False) -> dict[str, tuple[int, ...]]:
+def read_header(
+    file: Path, field: str, *, quantised: bool = False, subject: str | None = None
+) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file; no tensor is read.
 
     Args:
         quantised: whether whole numbers and floats of 8 bits (quantised weights) may be in it.
+        subject: of the sentences in messages; by default the file's path.
 
     Raises:
         InputError: not there, not safetensors, truncated, or quantised though it may not be.
     """
     from safetensors import SafetensorError, safe_open
 
-    if not file.is_file():
-        raise InputError(field, f"{file} does not exist")
-    if file.suffix.lower() in PICKLES:
-        raise InputError(field, f"{file} {_PICKLE}")
-    if file.suffix.lower() != ".safetensors":
-        raise InputError(field, f"{file} is not a .safetensors file, the only format that is read")
+    subject = subject or str(file)
+    if problem := _problem_outside(file):
+        raise InputError(field, f"{subject} {problem}")
     try:
         with safe_open(file, framework="pt") as tensors:
             views = {key: tensors.get_slice(key) for key in tensors.keys()}  # noqa: SIM118 (no mapping)
@@ -74,27 +49,55 @@ def read_header(file: Path, field: str, *, quantised: bool = False) -> dict[str,
             dtypes = {key: view.get_dtype() for key, view in views.items()}
     except SafetensorError as error:
         problem = _diagnosis(file) or f"is truncated or damaged ({error}); {_AGAIN}"
-        raise InputError(field, f"{file} {problem}") from error
+        raise InputError(field, f"{subject} {problem}") from error
     narrow = [f"{key} ({dtype})" for key, dtype in dtypes.items() if dtype not in _FLOATS]
     if narrow and not quantised:
         raise InputError(
-            field, f"{file} is quantised: {_some(narrow)}; use float32, bfloat16 or float16 weights"
+            field, f"{subject} is quantised: {some(narrow)}; use float32, bfloat16 or float16 weights"
         )
     return shapes
 
 
+def _problem_outside(file: Path) -> str | None:
+    """What is wrong with a file by its name and what lies beside it."""
+    ending = file.suffix.lower()
+    if file.is_symlink() and not file.exists():
+        return f"is a link that leads nowhere: its download was interrupted, or its cache cleared; {_AGAIN}"
+    if not file.is_file():
+        return "is a folder, not a .safetensors file" if file.is_dir() else "does not exist"
+    if ending in PICKLES:
+        return _PICKLE
+    if ending == ".gguf":
+        return _GGUF
+    # aria2 makes the file in its full size at once, and this one beside it until it is done.
+    if ending in UNFINISHED or file.with_name(f"{file.name}.aria2").exists():
+        return "is an unfinished download; start it again"
+    return None if ending in SAFETENSORS else "is not a .safetensors file, the only format that is read"
+
+
 def _diagnosis(file: Path) -> str | None:
-    """What a file that is no safetensors is instead, if it is one of the things often met in their place."""
+    """What a file is that cannot be read, if it is one of the things often met in place of weights."""
     with file.open("rb") as stream:
-        start = stream.read(64)
-    if not start:
-        return f"is empty; {_AGAIN}"
+        start = stream.read(_SHORT)
+    if problem := _stand_in(start):
+        return problem
     if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
         return _PICKLE
+    if start.startswith(b"GGUF"):
+        return _GGUF
+    if len(start) < _SHORT and start.isascii() and start.decode().strip().isprintable():
+        return f"is a short text, not weights ({start.decode().strip()!r}); {_AGAIN}"
+    return None
+
+
+def _stand_in(start: bytes) -> str | None:
+    """What a file that begins so is, if a download left it in place of any other."""
+    if not start:
+        return f"is empty; {_AGAIN}"
     if start.lstrip()[:1] == b"<":
-        return f"is a web page, not weights; {_AGAIN}, logged in if need be"
+        return f"is a web page; {_AGAIN}, logged in if need be"
     if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not weights; run `git lfs pull`"
+        return "is a git-lfs pointer; run `git lfs pull`"
     return None
 
 
@@ -103,17 +106,23 @@ def check_keys(
 ) -> None:
     """Raise unless both name the same tensors with the same shapes."""
     missing, unexpected = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    if unexpected and 2 * len(missing) > len(wanted):
+        raise InputError(
+            field,
+            f"{where} is of another model: it lacks {len(missing)} of {len(wanted)} tensors "
+            f"({some(missing)}), and holds {len(unexpected)} others ({some(unexpected)})",
+        )
     if missing:
-        raise InputError(field, f"{where} lacks {len(missing)} tensors: {_some(missing)}; it is incomplete")
+        raise InputError(field, f"{where} lacks {len(missing)} tensors: {some(missing)}; it is incomplete")
     if unexpected:
         raise InputError(
-            field, f"{where} holds {len(unexpected)} tensors that do not belong there: {_some(unexpected)}"
+            field, f"{where} holds {len(unexpected)} tensors that do not belong there: {some(unexpected)}"
         )
     wrong = [
         f"{key} is {found[key]}, not {wanted[key]}" for key in sorted(wanted) if found[key] != wanted[key]
     ]
     if wrong:
-        raise InputError(field, f"{where} does not fit its config: {_some(wrong)}")
+        raise InputError(field, f"{where} does not fit its config: {some(wrong)}")
 
 
 def read_tensors(
@@ -149,12 +158,16 @@ def read_json(file: Path, field: str) -> dict:
     if not file.is_file():
         raise InputError(field, f"{file} does not exist; the download is incomplete")
     with reading(field, f"{file} cannot be read as JSON; download it again"):
-        content = json.loads(file.read_text(encoding="utf-8"))
+        data = file.read_bytes()
+        if problem := _stand_in(data[:_SHORT]):
+            raise InputError(field, f"{file} {problem}")
+        content = json.loads(data.decode("utf-8-sig"))
     if not isinstance(content, dict):
         raise InputError(field, f"{file} is not a JSON object; download it again")
     return content
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first few of them, and how many more there are."""
     more = len(names) - _NAMED_AT_MOST
     return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")

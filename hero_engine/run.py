@@ -17,6 +17,7 @@ from .checks import reals
 from .clock import Stopwatch
 from .errors import ConfigError
 from .foreign_caches import refuse_caches
+from .memory_errors import is_out_of_memory
 from .methods.base import Step
 from .optional import present
 from .registry import method_of
@@ -226,7 +227,9 @@ class HeroRun:
             try:
                 step, reason = self._plan(current, key, call)
                 return self._run(step, original, args, kwargs, (key, call, reason, watch))
-            except torch.cuda.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 current.go_on_without()
             # Out here, because the error's traceback has held the failed attempt's tensors until now.
             log.warning("out of memory: what was cached is freed, and the step computed without it")

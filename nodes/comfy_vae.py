@@ -23,6 +23,7 @@ import torch
 
 from ..aether.errors import InputError
 from ..aether.memory import decoding_bytes, encoding_bytes
+from ..aether.memory_errors import unless_out_of_memory
 from ..aether.model import AetherModel
 from .comfy_model import OUR_LOADERS, ConfigOnly
 from .errors import on_canvas
@@ -109,9 +110,19 @@ class AetherVAE(comfy.sd.VAE):
             InputError: a unified latent, or another with more or fewer channels than a picture's.
         """
         self._check_channels(samples_in)
-        if self.is_too_large(samples_in):
-            return _decode_tiled(self, samples_in)
-        return super().decode(samples_in, vae_options or {})
+        if not self.is_too_large(samples_in):
+            # Core tries again in tiles on CUDA only.
+            with _unless_out_of_memory():
+                return super().decode(samples_in, vae_options or {})
+        return _decode_tiled(self, samples_in)
+
+    def encode(self, pixel_samples: torch.Tensor) -> torch.Tensor:
+        """As core's; tile by tile where memory runs out, of whatever device."""
+        with _unless_out_of_memory():
+            return super().encode(pixel_samples)
+        logging.warning("Aether: not enough memory, encoding tile by tile")
+        pixels = 8 * _TILE
+        return super().encode_tiled(pixel_samples, tile_x=pixels, tile_y=pixels, overlap=pixels // 4)
 
     def decode_tiled(self, samples: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """As core's. Raises: as :meth:`decode`."""
@@ -182,12 +193,20 @@ def decode_raw(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:
     then it is cut off.
     """
     if not (isinstance(vae, AetherVAE) and vae.is_too_large(latent)):
-        try:
-            with loaded(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype)):
-                return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float().cpu()
-        except Exception as error:
-            comfy.model_management.raise_non_oom(error)
+        with _unless_out_of_memory(), loaded(vae, vae.memory_used_decode(latent.shape, vae.vae_dtype)):
+            return vae.first_stage_model.decode(latent.to(vae.device, vae.vae_dtype)).float().cpu()
     return _decode_tiled(vae, latent).movedim(-1, 1).float().cpu() * 2 - 1
+
+
+@contextmanager
+def _unless_out_of_memory() -> Iterator[None]:
+    """As ``aether.memory_errors.unless_out_of_memory``, and CUDA forgets the error, too."""
+    with unless_out_of_memory():
+        try:
+            yield
+        except Exception as error:
+            comfy.model_management.is_oom(error)  # clears what CUDA still holds of it
+            raise
 
 
 def _decode_tiled(vae: comfy.sd.VAE, latent: torch.Tensor) -> torch.Tensor:

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.sd
+import comfy.utils
 import torch
 
 from ..aether.errors import InputError
 from ..aether.loading import find_prompt, load_transformer, load_vae, make_scheduler
 from ..aether.model import AetherModel
 from ..aether.prompt import check_prompt_embeds, load_prompt_embeds
+from ..aether.text_encoders import TextEncoder, require_t5_xxl
+from ..aether.weight_folder import refuse_shard
 from ..aether.weights import read_header
 from .comfy_vae import default_dtype
 
+_PROMPT = "prompt"
 _BLOCKS = "transformer_blocks"
 
 
@@ -77,10 +81,24 @@ def _linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
 def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.Tensor:
     if prompt is None:
         return find_prompt(None, None, transformer, None, config, None, progress)
+    refuse_shard(prompt, _PROMPT)
     # Core's loader takes quantised encoders, as most T5-XXL files are.
-    if len(read_header(prompt, "prompt", quantised=True)) == 1:
+    shapes = read_header(prompt, _PROMPT, quantised=True)
+    if len(shapes) == 1:
         return load_prompt_embeds(prompt)
+    encoder = require_t5_xxl(shapes, prompt, _PROMPT)
     progress("text encoder: the empty prompt, once")
-    clip = comfy.sd.load_clip([str(prompt)], clip_type=comfy.sd.CLIPType.COGVIDEOX)
+    clip = _clip(prompt, encoder)
     embeds = clip.encode_from_tokens(clip.tokenize("")).float().cpu()
     return check_prompt_embeds(embeds[:, : config.max_text_seq_length], prompt)
+
+
+def _clip(file: Path, encoder: TextEncoder) -> comfy.sd.CLIP:
+    """The encoder as core runs it."""
+    kind = comfy.sd.CLIPType.COGVIDEOX
+    if encoder.has_usual_names:
+        return comfy.sd.load_clip([str(file)], clip_type=kind)
+    weights, metadata = comfy.utils.load_torch_file(str(file), safe_load=True, return_metadata=True)
+    named = {name: weight for key, weight in weights.items() if (name := encoder.usual_name(key))}
+    named, _ = comfy.utils.convert_old_quants(named, metadata=metadata)
+    return comfy.sd.load_text_encoder_state_dicts([named], clip_type=kind)

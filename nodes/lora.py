@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import folder_paths
@@ -12,6 +14,8 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError, reading
+from ..aether.lora_files import LoraFile, read_lora, seems_for
+from .lora_fit import check_fit
 from .messages import show_text
 
 _PREFIX = "diffusion_model.transformer."
@@ -21,9 +25,26 @@ _NAMINGS = (
     "diffusion_model.{}",
     "base_model.model.{}",  # PEFT
     "base_model.model.transformer.{}",
+    "pipe.dit.{}",  # DiffSynth
 )
-_FLAT_NAMINGS = ("lora_unet_{}", "lora_unet__{}", "lora_transformer_{}")
-"""With underscores in place of dots: kohya's and, with two, VideoX-Fun's."""
+_FLAT_NAMINGS = ("lora_unet_{}", "lora_unet__{}", "lora_transformer_{}", "lycoris_{}")
+"""With underscores in place of dots: kohya's and, with two, VideoX-Fun's; LyCORIS'."""
+
+_LEFT_OUT = (
+    (
+        "of PEFT's modules_to_save",
+        re.compile(r"\.modules_to_save\.|^base_model\.model\.(?!.*\.lora_).+\.weight$"),
+    ),
+    ("of a text encoder", re.compile("^(lora_te|text_encoder)")),
+    ("of biases", re.compile(r"\.bias$")),
+    ("of no layer here", re.compile("")),
+)
+"""What may be left out of a file, by its keys; the first that fits counts."""
+
+_WAY = re.compile(
+    r"(?P<way>lora(?=_[AB]\.weight)|lora(?=_(up|down))|hada|lokr|oft|diff(?!_b)|set|w_norm)_?(?P<part>\w*)"
+)
+"""How a tensor of a LoRA file changes its matrix, after the matrix's name."""
 
 
 class AetherLoRA(io.ComfyNode):
@@ -43,7 +64,8 @@ class AetherLoRA(io.ComfyNode):
                 io.Combo.Input(
                     "lora",
                     options=folder_paths.get_filename_list("loras"),
-                    tooltip="A file in models/loras, in the naming of diffusers, PEFT, kohya or ComfyUI.",
+                    tooltip="A safetensors file in models/loras, in the naming of diffusers, PEFT, kohya, "
+                    "LyCORIS or ComfyUI.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -64,27 +86,21 @@ class AetherLoRA(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, lora: str, strength: float) -> io.NodeOutput:
-        import comfy.lora
-        import comfy.lora_convert
-        import comfy.utils
-
+        if not math.isfinite(strength):
+            raise InputError("strength", f"is {strength}, not a finite number")
         weights = model.model.state_dict()
         names = _names(weights)
-        path = folder_paths.get_full_path_or_raise("loras", lora)
+        file = read_lora(Path(folder_paths.get_full_path_or_raise("loras", lora)))
         with reading("lora", f"{lora} cannot be read as a LoRA"):
-            tensors, metadata = comfy.utils.load_torch_file(path, safe_load=True, return_metadata=True)
-            tensors = comfy.lora_convert.convert_lora(tensors)
-            _check_kind(lora, tensors)
-            tensors |= _peft_alphas(lora, tensors, metadata or {})
-            patches = comfy.lora.load_lora(tensors, names)
+            patches, left_out = _patches(lora, file, names)
             for key, patch in patches.items():
-                _check_fit(lora, key, patch, weights.get(key))
+                name = key.removeprefix(_PREFIX).removesuffix(".weight")
+                check_fit(lora, name, patch, weights.get(key), file.tensors)
         if not patches:
-            example = next(iter(tensors), "no tensors")
-            raise InputError("lora", f"nothing in {lora} belongs to Aether's transformer (it has {example})")
+            raise _foreign(lora, file.tensors)
         patched = model.clone()
         patched.add_patches(patches, strength)
-        show_text(cls.hidden.unique_id, f"{len(patches)} matrices changed")
+        show_text(cls.hidden.unique_id, _report(len(patches), file.notes, left_out, strength))
         return io.NodeOutput(patched)
 
 
@@ -102,119 +118,85 @@ def _names(weights: dict[str, torch.Tensor]) -> dict[str, str]:
     return names
 
 
-def _check_kind(lora: str, tensors: dict[str, torch.Tensor]) -> None:
-    """Core would leave PEFT's magnitudes out; as ``dora_scale`` it divides them by the norms of the matrix
-    without the LoRA, PEFT by those with it."""
-    dora = next((key for key in tensors if ".lora_magnitude_vector" in key), None)
-    if dora:
-        raise InputError(
-            "lora",
-            f"{lora} is a DoRA of PEFT, which cannot be applied (it has {dora}); merge it with PEFT and load "
-            "the merged transformer, or train a LoRA without use_dora",
-        )
+class _Noted(dict[str, torch.Tensor]):
+    """Tensors, and which of them core takes."""
+
+    def __init__(self, tensors: dict[str, torch.Tensor]):
+        super().__init__(tensors)
+        self.taken: set[str] = set()
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        self.taken.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default
 
 
-def _peft_alphas(
-    lora: str, tensors: dict[str, torch.Tensor], metadata: dict[str, str]
-) -> dict[str, torch.Tensor]:
-    """The scale that PEFT and diffusers note in a file's header, as core wants it: a tensor for each matrix.
+def _patches(lora: str, file: LoraFile, names: dict[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """What core makes of the tensors, and the keys that it leaves out."""
+    import comfy.lora
+    import comfy.lora_convert
 
-    Source: ``lora_adapter_metadata`` of diffusers' ``save_lora_weights``; ``LoraConfig`` of PEFT.
-    """
-    noted = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    settings = {key.removeprefix("transformer."): value for key, value in noted.items()}
-    if "lora_alpha" not in settings:
-        return {}
-    alphas = {}
-    for key, down in tensors.items():
-        if key.endswith(".lora_A.weight"):
-            name = key.removesuffix(".lora_A.weight")
-            alpha = _alpha(lora, name, settings)
-            # Core divides by the rank, rank-stabilised LoRA by its root.
-            factor = down.shape[0] ** 0.5 if settings.get("use_rslora") else 1.0
-            alphas[f"{name}.alpha"] = torch.tensor(float(alpha) * factor)
-    return alphas
+    tensors = _Noted(comfy.lora_convert.convert_lora(dict(file.tensors)) | file.alphas)
+    _check_once(lora, tensors, names)
+    patches = comfy.lora.load_lora(tensors, names, log_missing=False)
+    return patches, [key for key in tensors if key not in tensors.taken | file.alphas.keys()]
 
 
-def _alpha(lora: str, name: str, settings: dict[str, Any]) -> float:
-    """Of one matrix: keys of ``alpha_pattern`` are regular expressions, the first that matches counts.
-
-    Source: ``get_pattern_key`` of PEFT.
-    """
-    name = name.removeprefix("base_model.model.").removeprefix("transformer.")
-    for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
-        try:
-            found = re.match(rf"(.*\.)?({pattern})$", name)
-        except re.error as error:
-            raise InputError(
-                "lora",
-                f"{lora} is damaged: its alpha_pattern {pattern!r} is no regular expression ({error}); "
-                "save it again",
-            ) from error
-        if found:
-            return alpha
-    return settings["lora_alpha"]
+def _check_once(lora: str, keys: Iterable[str], names: dict[str, str]) -> None:
+    """Core would take one of two changes of a matrix, and fail at half a change or leave it out."""
+    ways: dict[str, dict[str, set[str]]] = {}
+    for key in keys:
+        name, way, part = _parts(key, names)
+        if way:
+            ways.setdefault(names[name], {}).setdefault(f"{name}.{way}", set()).add(part)
+    for matrix, found in ways.items():
+        parts = next(iter(found.values()))
+        if len(found) > 1 or (parts & {"A", "B"} and parts & {"down", "up"}):
+            problem = f"holds two changes of a matrix, {' and '.join(sorted(found))}; save one of them alone"
+            raise InputError("lora", f"{lora} {problem}")
+        if {"A", "B"} > parts or {"down", "up"} > parts:
+            name = matrix.removeprefix(_PREFIX).removesuffix(".weight")
+            raise InputError("lora", f"{lora} is damaged: of {name} it holds one factor only; save it again")
 
 
-def _check_fit(lora: str, key: str, patch: Any, weight: torch.Tensor | None) -> None:
-    """Core would log a misfit and leave the matrix out."""
-    name = key.removeprefix(_PREFIX).removesuffix(".weight")
-    if weight is None:
-        raise InputError("lora", f"{lora} was made for another model: this one has no {name}")
-    if isinstance(patch, tuple):  # ("diff" or "set", (tensor,))
-        given, wanted = tuple(patch[1][0].shape), tuple(weight.shape)
-    elif patch.name in _SHAPES:
-        given, wanted = _SHAPES[patch.name](patch.weights), _rows_columns(weight)
-    else:
-        return
-    if given is None:
-        raise InputError("lora", f"{lora} is damaged: the parts of {name} do not fit each other")
-    if given != wanted:
-        raise InputError(
-            "lora",
-            f"{lora} was made for another model: its {name} is {' x '.join(map(str, given))}, "
-            f"this one's {' x '.join(map(str, wanted))}",
-        )
+def _parts(key: str, names: dict[str, str]) -> tuple[str, str, str]:
+    """The name of a key's matrix, the way in which its tensor changes that, and the part it plays; or ""."""
+    cut = key.rfind(".")
+    while cut > 0 and key[:cut] not in names:
+        cut = key.rfind(".", 0, cut)
+    found = _WAY.match(key[cut + 1 :]) if cut > 0 else None
+    return (key[:cut], found["way"], found["part"] or "") if found else ("", "", "")
 
 
-def _rows_columns(matrix: torch.Tensor) -> tuple[int, int]:
-    """What a matrix is to core: the further dimensions of a convolution's are columns."""
-    return matrix.shape[0], math.prod(matrix.shape[1:])
+def _foreign(lora: str, tensors: dict[str, torch.Tensor]) -> InputError:
+    family, example = seems_for(tensors), next(iter(tensors), "no tensors")
+    guess = f"it seems to be for {family}" if family else f"it has {example}"
+    return InputError(
+        "lora",
+        f"nothing in {lora} belongs to Aether's transformer ({guess}); take one for Aether or CogVideoX-5B",
+    )
 
 
-def _product(
-    up: torch.Tensor | None, down: torch.Tensor | None, core: torch.Tensor | None = None
-) -> tuple[int, int] | None:
-    """Rows and columns of two factors' product, or of a Tucker decomposition; None if they do not fit."""
-    if up is None or down is None or up.ndim < 2 or down.ndim < 2:
-        return None
-    if core is None:
-        inner = up.shape[1]
-        return (up.shape[0], _rows_columns(down)[1]) if inner == down.shape[0] and inner else None
-    if core.ndim < 2 or core.shape[:2] != (up.shape[0], down.shape[0]):
-        return None
-    return up.shape[1], down.shape[1] * math.prod(core.shape[2:])
+def _report(count: int, notes: tuple[str, ...], left_out: list[str], strength: float) -> str:
+    """The text on the node."""
+    changed = f"{count} {'matrix' if count == 1 else 'matrices'} changed"
+    texts = [changed if strength else "strength 0: nothing is changed", *notes]
+    if left_out:
+        texts.append(f"left out: {_counted(left_out)}")
+        logging.warning("Aether LoRA: %s", texts[-1])
+    return "; ".join(texts)
 
 
-def _lora_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
-    return _product(*weights[:2])
-
-
-def _loha_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
-    up_1, down_1, _, up_2, down_2, core_1, core_2, _ = weights
-    first, second = _product(up_1, down_1, core_1), _product(up_2, down_2, core_2)
-    return first if first == second else None
-
-
-def _lokr_shape(weights: tuple[Any, ...]) -> tuple[int, int] | None:
-    whole_1, whole_2, _, up_1, down_1, up_2, down_2, core, _ = weights
-    first = _product(up_1, down_1) if whole_1 is None else _rows_columns(whole_1)
-    second = _product(up_2, down_2, core) if whole_2 is None else _rows_columns(whole_2)
-    return first and second and (first[0] * second[0], first[1] * second[1])
-
-
-_SHAPES = {"lora": _lora_shape, "loha": _loha_shape, "lokr": _lokr_shape}
-"""By core's name of an adapter: rows and columns of what its parts make, None if they do not fit together."""
+def _counted(keys: list[str]) -> str:
+    """How many keys there are of each kind, with an example."""
+    kinds: dict[str, list[str]] = {}
+    for key in keys:
+        kinds.setdefault(next(kind for kind, pattern in _LEFT_OUT if pattern.search(key)), []).append(key)
+    return ", ".join(
+        f"{len(found)} key{'s' * (len(found) > 1)} {kind} ({found[0]})" for kind, found in kinds.items()
+    )
 
 
 NODES: list[type[Any]] = [AetherLoRA]

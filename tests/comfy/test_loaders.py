@@ -172,6 +172,17 @@ def test_a_folder_without_its_parts(nodes, files, tmp_path):
         shutil.rmtree(bare)
 
 
+def t5_xxl(dtype=torch.float16, prefix="", stack="encoder."):
+    """Tensors called as T5-XXL's, its norm as long as that, and the rest small."""
+    attention, feed_forward = "layer.0.SelfAttention", "layer.1.DenseReluDense"
+    parts = [*(f"{attention}.{matrix}" for matrix in "qkvo"), "layer.0.layer_norm", "layer.1.layer_norm",
+             *(f"{feed_forward}.{matrix}" for matrix in ("wi_0", "wi_1", "wo"))]  # fmt: skip
+    names = [f"{stack}block.{block}.{part}.weight" for block in range(24) for part in parts]
+    names += [f"{stack}block.0.{attention}.relative_attention_bias.weight", "shared.weight"]
+    tensors = {prefix + name: torch.ones(1, 1, dtype=torch.float32).to(dtype) for name in names}
+    return tensors | {f"{prefix}{stack}final_layer_norm.weight": torch.ones(4096)}
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float8_e4m3fn, torch.uint8])
 def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, monkeypatch, tmp_path, dtype):
     """With a stand-in of core's CLIP interface; the real encoder is too large for a test."""
@@ -193,8 +204,7 @@ def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, mon
         comfy.sd, "load_clip", lambda paths, clip_type: asked.append(clip_type) or TextEncoder()
     )
     weights = tmp_path / "t5xxl.safetensors"
-    zero = torch.zeros(1)
-    save_file({"shared.weight": zero.to(dtype), "encoder.final_layer_norm.weight": zero}, weights)
+    save_file(t5_xxl(dtype), weights)
     model, _ = part("nodes.loading").load_parts(
         files.base / "diffusers" / "Tiny",
         vae=None,
@@ -204,3 +214,55 @@ def test_a_text_encoder_gives_the_embedding_of_the_empty_prompt(part, files, mon
     )
     assert asked[-2:] == [comfy.sd.CLIPType.COGVIDEOX, {"t5xxl": ""}]
     assert torch.equal(model.prompt_embeds, expected.half().float())
+
+
+@pytest.mark.parametrize("prefix, stack", [("text_encoders.t5xxl.transformer.", "encoder."), ("", "")])
+def test_an_encoder_under_other_names_is_given_to_core_under_its_own(
+    part, monkeypatch, tmp_path, prefix, stack
+):
+    import comfy.sd
+    from safetensors.torch import save_file
+
+    found = {}
+
+    class TextEncoder:
+        def tokenize(self, text):
+            return text
+
+        def encode_from_tokens(self, tokens):
+            return torch.ones(1, 226, 4096)
+
+    def load(state_dicts, clip_type):
+        found.update(state_dicts[0])
+        return TextEncoder()
+
+    monkeypatch.setattr(comfy.sd, "load_text_encoder_state_dicts", load)
+    save_file(
+        t5_xxl(prefix=prefix, stack=stack) | {"other.weight": torch.ones(1)}, tmp_path / "t5.safetensors"
+    )
+    config = SimpleNamespace(max_text_seq_length=226)
+    embeds = part("nodes.loading")._prompt(tmp_path / "t5.safetensors", tmp_path, config, lambda text: None)
+    assert embeds.shape == (1, 226, 4096) and set(found) >= set(t5_xxl())
+    assert ("other.weight" in found) is not prefix
+
+
+@pytest.mark.parametrize(
+    "name, tensors, match",
+    [
+        ("llama.safetensors", {"model.layers.0.input_layernorm.weight": torch.ones(4096),
+                               "model.embed_tokens.weight": torch.ones(128256, 1)}, "is Llama 3, not T5-XXL"),
+        ("clip_l.safetensors", {"text_model.encoder.layers.0.mlp.fc1.weight": torch.ones(1),
+                                "text_model.x": torch.ones(1)}, "is CLIP-L, not T5-XXL"),
+        ("zeros.safetensors", {"prompt_embeds": torch.zeros(1, 226, 4096)}, "holds zeros only"),
+        ("model-00001-of-00002.safetensors", t5_xxl(), "is one of 2 shards; give their folder"),
+    ],
+)  # fmt: skip
+def test_another_encoder_is_refused_before_it_runs(part, monkeypatch, tmp_path, name, tensors, match):
+    import comfy.sd
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(comfy.sd, "load_clip", lambda *_, **__: pytest.fail("it was run"))
+    save_file(tensors, tmp_path / name)
+    config = SimpleNamespace(max_text_seq_length=226)
+    with pytest.raises(ValueError, match=f"^prompt: .*{name} {match}"):
+        part("nodes.loading")._prompt(tmp_path / name, tmp_path, config, lambda text: None)

@@ -148,8 +148,135 @@ def test_a_lora_that_does_not_belong_is_refused(nodes, loras, miniature, core_mo
     magnitude = {f"{name}.lora_magnitude_vector": torch.ones(1920)}
     refused(wide | magnitude, "^lora: style.safetensors is a DoRA of PEFT")
     (loras / "style.safetensors").write_text("<!DOCTYPE html>")
-    with pytest.raises(ValueError, match="^lora: style.safetensors cannot be read as a LoRA"):
+    with pytest.raises(
+        ValueError, match="^lora: style.safetensors cannot be read as a LoRA: it is a web page"
+    ):
         nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
+
+
+QUERY = "transformer_blocks.0.attn1.to_q"
+MATRIX = f"diffusion_model.transformer.{QUERY}.weight"
+PEFT = {"peft_type": "LORA", "r": 2, "lora_alpha": 8}
+
+
+@pytest.fixture
+def applied(nodes, part, loras, miniature, monkeypatch):
+    """Put a LoRA of rank 2 on the first query; gives what it is multiplied by, and the text on the node."""
+    import comfy.lora
+    from safetensors.torch import save_file
+
+    texts = []
+    monkeypatch.setattr(part("nodes.lora"), "show_text", lambda _, text: texts.append(text))
+    generator = torch.Generator().manual_seed(0)
+    down, up = (torch.randn(*shape, generator=generator) for shape in ((2, 160), (160, 2)))
+
+    def run(layer=QUERY, ends=("lora_A.weight", "lora_B.weight"), more=None, config=None, strength=1.0):
+        factors = {f"{layer}.{ends[0]}": down, f"{layer}.{ends[1]}": up}
+        save_file(factors | (more or {}), loras / "style.safetensors")
+        if config:
+            (loras / "adapter_config.json").write_text(json.dumps(config))
+        patched = nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=strength)[0]
+        before = patched.model.state_dict()[MATRIX].float()
+        change = comfy.lora.calculate_weight(patched.patches[MATRIX], before.clone(), MATRIX) - before
+        product = up @ down
+        return round(float((change * product).sum() / product.square().sum()), 3), texts[-1]
+
+    return run
+
+
+FLAT = "lora_unet_" + QUERY.replace(".", "_")
+DOWN_UP = ("lora_down.weight", "lora_up.weight")
+
+
+@pytest.mark.parametrize(
+    "options, scale, text",
+    [
+        ({}, 1, "1 matrix changed"),
+        ({"strength": -0.5}, -0.5, "1 matrix changed"),
+        ({"strength": 0.0}, 0, "strength 0: nothing is changed"),
+        ({"layer": FLAT, "ends": DOWN_UP, "more": {f"{FLAT}.alpha": torch.tensor(1)}}, 0.5, "1 matrix"),
+        ({"layer": f"transformer._orig_mod.{QUERY}"}, 1, "1 matrix changed"),
+        ({"layer": f"base_model.model.module.{QUERY}"}, 1, "1 matrix changed"),
+        ({"layer": f"pipe.dit.{QUERY}"}, 1, "1 matrix changed"),
+        ({"layer": f"base_model.model.{QUERY}", "config": PEFT}, 4, "scale 4 by adapter_config.json"),
+        ({"config": PEFT | {"r": 4}}, 1, "was not used: it says rank 4, this file's is 2"),
+        ({"more": {f"x.{number}.lora_A.weight": torch.ones(2, 2) for number in range(50)}}, 1,
+         "left out: 50 keys of no layer here (x."),
+        ({"more": {"base_model.model.proj_out.modules_to_save.weight": torch.ones(2)}}, 1,
+         "left out: 1 key of PEFT's modules_to_save (base"),
+        ({"more": {"base_model.model.proj_out.weight": torch.ones(2)}}, 1, "1 key of PEFT's modules_to_save"),
+        ({"more": {f"{QUERY}.lora_B.bias": torch.ones(160), f"{QUERY}.bias": torch.ones(160)}}, 1,
+         f"left out: 2 keys of biases ({QUERY}"),
+        ({"more": {"lora_te_x.alpha": torch.ones(1), "x.alpha": torch.ones(1)}}, 1,
+         "1 key of a text encoder (lora_te_x.alpha), 1 key of no layer here (x.alpha)"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_lora_changes_and_leaves_out_is_reported(applied, options, scale, text):
+    found, report = applied(**options)
+    assert found == scale and text in report
+
+
+@pytest.mark.parametrize(
+    "options, problem",
+    [
+        ({"ends": ("lora_A.weight", "lora_C.weight")}, f"of {QUERY} it holds one factor only"),
+        ({"ends": ("lora_C.weight", "lora_up.weight")}, f"of {QUERY} it holds one factor only"),
+        ({"more": {f"transformer.{QUERY}.diff": torch.ones(160, 160)}}, "two changes of a matrix"),
+        ({"more": {f"{QUERY}.diff": torch.ones(160, 160)}}, "two changes of a matrix"),
+        ({"more": {f"{QUERY}.{end}": torch.ones(2, 2) for end in DOWN_UP}}, "two changes of a matrix"),
+        ({"more": {f"{QUERY}.reshape_weight": torch.tensor([320, 160])}}, f"changes the size of {QUERY}"),
+        ({"more": {"proj_out.oft_blocks": torch.ones(3, 5, 5)}}, "for another model: its proj_out is 15"),
+        ({"more": {"proj_out.oft_blocks": torch.ones(3, 5, 4)}}, "damaged: the parts of proj_out"),
+        ({"more": {f"proj_out.{name}.weight": torch.ones(2, 2) for name in ("a1", "a2", "b1", "b2")}},
+         r"is of a kind that is not read \(glora\)"),
+        ({"strength": float("nan")}, None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_lora_that_would_be_applied_in_part_is_refused(applied, options, problem):
+    match = f"^lora: style.safetensors .*{problem}" if problem else "^strength: is nan"
+    with pytest.raises(ValueError, match=match):
+        applied(**options)
+
+
+@pytest.mark.parametrize(
+    "keys, family",
+    [
+        (["diffusion_model.blocks.0.self_attn.q.lora_A.weight"], "it seems to be for Wan"),
+        (["transformer.transformer_blocks.0.attn1.to_q.lora_A.weight",
+          "transformer.transformer_blocks.0.attn1.to_q.lora_B.weight",
+          "transformer.transformer_blocks.0.attn2.to_q.lora_A.weight"], "It seems to be for LTX-Video"),
+    ],
+)  # fmt: skip
+def test_a_lora_of_another_model_is_refused_by_its_name(nodes, loras, miniature, keys, family):
+    from safetensors.torch import save_file
+
+    shapes = {"A": (2, 2048), "B": (2048, 2)}
+    save_file(
+        {key: torch.ones(shapes[key.split("lora_")[1][0]]) for key in keys}, loras / "style.safetensors"
+    )
+    with pytest.raises(ValueError, match=f"^lora: .*{family}"):
+        nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
+
+
+@pytest.mark.parametrize("scale", [{}, {"use_rslora": True}, {"r": 4, "rank_pattern": {"to_q": 2}},
+                                   {"alpha_pattern": {"attn1.to_v": 1}}], ids=str)  # fmt: skip
+def test_a_lora_that_peft_saved_acts_as_in_peft(nodes, part, loras, miniature, scale):
+    """adapter_model.safetensors with its adapter_config.json, as ``save_pretrained`` of PEFT writes them."""
+    peft = pytest.importorskip("peft")
+    import comfy.lora
+
+    transformer = part("aether.miniature").build().transformer
+    targets = {"r": 2, "lora_alpha": 8, "target_modules": ["to_q", "to_v"], "init_lora_weights": False}
+    tuned = peft.get_peft_model(transformer, peft.LoraConfig(**targets | scale))
+    tuned.save_pretrained(loras)
+    patched = nodes.AetherLoRA(model=miniature.model, lora="adapter_model.safetensors", strength=1.0)[0]
+    merged, own = tuned.merge_and_unload().state_dict(), patched.model.state_dict()
+    for key, patches in patched.patches.items():
+        weight = comfy.lora.calculate_weight(patches, own[key].float().clone(), key)
+        expected = merged[key.removeprefix("diffusion_model.transformer.")]
+        assert relative(weight, expected) < 1e-5 < relative(own[key].float(), expected)
 
 
 PARTS = {

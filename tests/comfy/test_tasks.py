@@ -486,6 +486,31 @@ def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeyp
     assert "encoding tile by tile" in caplog.text and "decoding tile by tile" in caplog.text
 
 
+@pytest.mark.parametrize("error", [RuntimeError("MPS backend out of memory"), MemoryError()], ids=repr)
+@torch.inference_mode()
+def test_cores_nodes_work_in_tiles_on_every_device(our_vae, clip, error, monkeypatch, caplog):
+    latent = torch.zeros(1, 16, 3, 8, 12)
+    expected = our_vae.encode(clip[:5]), our_vae.decode(latent)
+    inner = our_vae.first_stage_model
+    for name in ("encode", "decode"):
+        work, seen = getattr(inner, name), []
+
+        def fail(given, work=work, seen=seen):
+            seen.append(given)
+            if len(seen) == 1:
+                raise error
+            return work(given)
+
+        monkeypatch.setattr(inner, name, fail)
+    results = our_vae.encode(clip[:5]), our_vae.decode(latent)
+    for one, other in zip(results, expected, strict=True):
+        assert one.shape == other.shape and (one - other).norm() / other.norm() < 0.2
+    assert "encoding tile by tile" in caplog.text and "decoding tile by tile" in caplog.text
+    monkeypatch.setattr(inner, "decode", lambda _: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):
+        our_vae.decode(latent)
+
+
 @pytest.mark.slow
 @torch.inference_mode()
 def test_a_device_too_small_for_the_whole_decodes_in_tiles_at_once(nodes, our_vae, monkeypatch, caplog):

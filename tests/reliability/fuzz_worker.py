@@ -430,6 +430,90 @@ def _weights() -> dict[str, Reader]:
     }
 
 
+def _encoders_and_loras() -> dict[str, Reader]:
+    import torch
+    from safetensors.torch import save
+
+    from aether.errors import InputError
+    from aether.lora_files import CONFIG, read_lora
+    from aether.text_encoders import identify
+    from aether.weights import read_header
+
+    block = "encoder.block.0.layer"
+    encoder = {
+        f"{block}.0.SelfAttention.k.weight": torch.ones(1, 1),
+        f"{block}.1.DenseReluDense.wi_1.weight": torch.ones(1, 1).to(torch.float8_e4m3fn),
+        "encoder.final_layer_norm.weight": torch.ones(4096),
+        "shared.weight": torch.ones(3, 1),
+    }
+    layers = ["base_model.model.transformer_blocks.0.attn1.to_q", "base_model.model.proj_out"]
+    factors = {"A.default": (2, 4), "B.default": (4, 2)}
+    lora = {
+        f"{layer}.lora_{end}.weight": torch.ones(shape) for layer in layers for end, shape in factors.items()
+    }
+    settings = {"r": 2, "lora_alpha": 8, "rank_pattern": {"to_k": 4}, "alpha_pattern": {"to_q": 2}}
+    settings |= {"peft_type": "LORA", "use_rslora": True, "use_dora": False, "init_lora_weights": True}
+    noted = {"lora_adapter_metadata": json.dumps(settings)}
+
+    def encoder_of(folder: Path) -> Any:
+        found = identify(read_header(folder / "t5.safetensors", "prompt", quantised=True))
+        if found is None:
+            raise InputError("prompt", "holds no text encoder that is known")
+        return found
+
+    def scaled(file: Any) -> bool:
+        alphas = [float(alpha) for alpha in file.alphas.values()]
+        finite = all(bool(torch.isfinite(tensor.float()).all()) for tensor in file.tensors.values())
+        return finite and bool(np.isfinite(alphas).all()) and (bool(alphas) or not file.alphas)
+
+    return {
+        "encoder header": Reader(
+            {"t5.safetensors": save(encoder)}, encoder_of, lambda found: bool(found.name and found.table)
+        ),
+        "lora file": Reader(
+            {"x.safetensors": save(lora, noted)}, lambda folder: read_lora(folder / "x.safetensors"), scaled
+        ),
+        "adapter config": Reader(
+            {CONFIG: json.dumps(settings).encode()},
+            lambda folder: read_lora(folder / "adapter_model.safetensors"),
+            scaled,
+            beside={"adapter_model.safetensors": save(lora)},
+        ),
+    }
+
+
+def _shards() -> dict[str, Reader]:
+    import torch
+    from safetensors.torch import save
+
+    from aether.loading import load_transformer
+
+    from ..hero_engine.models import tiny_transformer
+
+    model = tiny_transformer(1, width=32)
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    config = {"_class_name": type(model).__name__, **model.config}
+    config = {key: value for key, value in config.items() if key[0] != "_" or key == "_class_name"}
+    names = [f"diffusion_pytorch_model.fp16-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    parts = {name: {key: tensors[key] for key in sorted(tensors)[at::2]} for at, name in enumerate(names)}
+    files = {name: save(part) for name, part in parts.items()}
+    beside = {"config.json": json.dumps(config).encode()}
+    weight_map = {key: name for name, part in parts.items() for key in part}
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+
+    def whole(module: Any) -> bool:
+        return all(torch.isfinite(value).all() for value in module.state_dict().values())
+
+    def load(folder: Path) -> Any:
+        return load_transformer(folder)
+
+    indexed = {"diffusion_pytorch_model.safetensors.index.fp16.json": json.dumps(index).encode()}
+    return {
+        "shard index": Reader(indexed, load, whole, beside=files | beside),
+        "shards without an index": Reader(files, load, lambda module: True, 0.5, beside=beside),
+    }
+
+
 def _pictures() -> dict[str, Reader]:
     from io import BytesIO
 
@@ -501,7 +585,9 @@ def _pictures() -> dict[str, Reader]:
     return readers
 
 
-GROUPS = (_cameras, _arrays, _depth, _comparison, _checkpoints, _weights, _pictures)
+GROUPS = (
+    _cameras, _arrays, _depth, _comparison, _checkpoints, _weights, _encoders_and_loras, _shards, _pictures,
+)  # fmt: skip
 
 
 def main(count: int, names: list[str], only: int | None = None) -> None:

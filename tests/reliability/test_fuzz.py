@@ -26,6 +26,7 @@ READERS = (
     *("evaluation npz", "evaluation streams", "evaluation run", "sintel dpt", "sintel cam"),
     *("safetensors header", "prompt embeds", "scheduler config", "transformer file", "transformer folder"),
     *("vae file", "vae folder", "window of a long run", "training checkpoint", "training average"),
+    *("encoder header", "lora file", "adapter config", "shard index", "shards without an index"),
     *("depth exr", "depth exr json", "depth png16", "depth png16 json"),
     *("comparison settings", "comparison journal"),
     *(f"picture a.{ending}" for ending in ("png", "jpeg", "webp", "tiff", "bmp", "ppm")),
