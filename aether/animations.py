@@ -54,7 +54,7 @@ def animation_times(path: Path, name: str) -> tuple[list[float], list[str]]:
     shown = [milliseconds / 1000 for milliseconds, _ in animation_frames(path, name)]
     with _open(path) as picture:
         lost = len(_frames(picture)) - len(shown)
-    notes = [f"the file is damaged: {lost} frames at its end cannot be read"] if lost else []
+    notes = [f"the file is damaged: its last frames ({lost}) cannot be read"] if lost else []
     return list(accumulate(shown[:-1], initial=0.0)), notes
 
 

@@ -6,6 +6,7 @@ None where the times give it; ``notes``; ``missing`` numbers the frames that did
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from .animations import animation_frames, animation_times, is_animation
-from .decoding import Decoded, decode_video, frame_picture, index_video
+from .decoding import Decoded, decode_video, frame_picture, index_video, lost_notes
 from .errors import InputError
 from .picture_folder import picture_files
-from .pictures import Pictures, open_picture
+from .pictures import Pictures
 
 FALLBACK_RATE = 12
 """Frames a second of pictures that have no rate."""
@@ -24,7 +25,26 @@ MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
 
 
-class PictureFolder:
+class _Source(ABC):
+    name: str
+    """The field that errors name."""
+
+    @abstractmethod
+    def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
+        """(frame, pixels) of the frames wanted, which rise."""
+
+    @abstractmethod
+    def stamps(self) -> list[list[Any]]:
+        """What changes when the files do."""
+
+    def first(self) -> tuple[tuple[int, int], list[str]]:
+        """(height, width) of the first frame, and what is reported of it."""
+        pictures = Pictures(None, self.name)
+        _, pixels = next(self.read([0], pictures))
+        return pixels.shape[:2], pictures.notes()
+
+
+class PictureFolder(_Source):
     """Pictures in files as a clip, taken at ``fps`` or 12 a second."""
 
     def __init__(self, path: Path, fps: int | None, name: str) -> None:
@@ -36,21 +56,15 @@ class PictureFolder:
         guessed = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]
         self.notes = guessed + notes
 
-    def first_size(self) -> tuple[int, int]:
-        """(height, width) of its first picture."""
-        return open_picture(self.files[0], self.name)[0].size[::-1]
-
     def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
-        """(frame, pixels) of the frames wanted, which rise."""
         for index in wanted:
             yield index, pictures.add_file(self.files[index])
 
     def stamps(self) -> list[list[Any]]:
-        """What changes when the files do."""
         return [_stamp(file) for file in self.files]
 
 
-class Animation:
+class Animation(_Source):
     """An animated picture as a clip."""
 
     rate = None  # read off the times
@@ -60,9 +74,6 @@ class Animation:
         self.missing: set[int] = set()
         self.times, self.notes = animation_times(path, name)
         check_count(len(self.times), path, name)
-
-    def first_size(self) -> tuple[int, int]:
-        return next(animation_frames(self.path, self.name))[1].size[::-1]
 
     def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         needed = set(wanted)
@@ -76,7 +87,7 @@ class Animation:
         return [_stamp(self.path)]
 
 
-class Video:
+class Video(_Source):
     """A video file, known by its packets until it is read. Frames count from the first that decodes."""
 
     rate = None
@@ -90,16 +101,10 @@ class Video:
         self.lost = len(times) if first is None else min(first.place, len(times))
         check_count(len(times) - self.lost, path, name)
         self.times = [seconds - times[self.lost] for seconds in times[self.lost :]]
-        pictures = Pictures(None, name)
-        self._size = pictures.add(*self._picture(first)).shape[:2]
-        lost = [f"the first {self.lost} frames cannot be decoded"] if self.lost else []
-        self.notes = [*self.video.notes, *lost, *pictures.notes()]
+        self.notes = [*self.video.notes, *lost_notes(self.video, self.lost)]
 
     def _picture(self, decoded: Decoded) -> tuple[Any, str, list[str]]:
         return frame_picture(decoded, self.path, self.name), self.label, decoded.notes()
-
-    def first_size(self) -> tuple[int, int]:
-        return self._size
 
     def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         """Where frames do not decode, the one before stands in.

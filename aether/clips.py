@@ -15,7 +15,7 @@ import numpy as np
 
 from .animations import animation_frames, is_animation
 from .clip_sources import Animation, PictureFolder, check_count
-from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video
+from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .errors import InputError
 from .frame_plan import LEFT_OUT as LEFT_OUT  # for the command line
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
@@ -122,7 +122,8 @@ def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int
     most = max(frames or 0, max_frames)
     beginning = Beginning(most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1)
     video = index_video(path, pictures.name, beginning)
-    times, duration, notes = dict(enumerate(video.frames.times)), video.duration, video.notes
+    times, duration = dict(enumerate(video.frames.times)), video.duration
+    notes = [*video.notes, *lost_notes(video, 0)]
     while True:
         check_count(len(times), path, pictures.name)
         seconds = list(times.values())
@@ -132,17 +133,17 @@ def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int
         if pixels.keys() >= {places[i] for i in plan.indices}:
             break
         # The packets promise frames that do not decode. Plan again with those that do.
-        notes = [*video.notes, _lost_note(times, seen)]
+        notes = [*video.notes, *_damage_notes(video, times, seen)]
         times, duration = {place: times[place] for place in times if place in seen}, None
     planned = {i: pixels[places[i]] for i in plan.indices}
     return _assemble(plan, planned, pictures, notes, frame_rate(seconds))
 
 
-def _lost_note(times: Iterable[int], seen: set[int]) -> str:
-    first = min(seen, default=0)
-    if all(place in seen for place in times if first <= place <= max(seen, default=0)) and first:
-        return f"the first {first} frames cannot be decoded"
-    return "part of the file is damaged; the frames that could be decoded were used"
+def _damage_notes(video: VideoIndex, planned: Iterable[int], seen: set[int]) -> list[str]:
+    first, last = min(seen, default=0), max(seen, default=0)
+    if any(first < place < last and place not in seen for place in planned):
+        return ["part of the file is damaged; the frames that could be decoded were used"]
+    return lost_notes(video, first)
 
 
 def _decode(

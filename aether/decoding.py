@@ -91,8 +91,8 @@ def index_video(path: Path, name: str, beginning: Beginning | None = None) -> Vi
                 duration = _length(container, stream)
                 break
         index = frame_index(reader, _rate(stream), 0 if duration is None else DEEPEST)
-    if duration is not None and duration <= index.times[-1]:
-        duration = math.inf
+    if duration is not None and (index.notes or duration <= index.times[-1]):
+        duration = math.inf  # the file's own figure stands on the same time stamps
     return VideoIndex(number, index, duration, notes + index.notes)
 
 
@@ -107,6 +107,12 @@ def _length(container: Any, stream: Any) -> float:
     if stream.duration:
         return float(stream.duration * stream.time_base)
     return container.duration / 1e6 if container.duration else math.inf
+
+
+def lost_notes(video: VideoIndex, lost: int) -> list[str]:
+    """What is reported where this many frames at the beginning of those indexed do not decode."""
+    lost += video.frames.undecodable
+    return [f"the file's first frames ({lost}) cannot be decoded: the clip begins after them"] if lost else []
 
 
 def decode_video(path: Path, name: str, video: VideoIndex) -> Iterator[Decoded]:

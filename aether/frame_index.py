@@ -18,6 +18,8 @@ DEEPEST = 16
 """No codec shows a frame more than this many frames later than it was decoded."""
 _PAUSE = 1.0  # seconds
 _LONGEST_PAUSE = 10.0  # seconds; longer is a fault of the file, unless the video is that slow
+_STALL = 0.1  # of the usual gap
+_JITTER = 3  # frames back that stamps of a codec without reordering may be out of order
 _HIDDEN, _COUNTED = -1, -2
 
 
@@ -64,14 +66,11 @@ class StampReader:
         """Whether the frame would have to be shown before others that no decoder holds back for it."""
         if stamp.pts >= self._highest:
             return False
-        part = self.parts[-1]
-        latest = [other.pts for other in part[-DEEPEST - 1 :] if other.pts is not None]
-        if len(part) > DEEPEST and stamp.pts < min(latest):
+        if self.reorders and stamp.key and None not in (stamp.dts, self._dts) and stamp.dts < self._dts:
             return True
-        falls = stamp.dts is not None and self._dts is not None and stamp.dts < self._dts
-        if self.reorders:
-            return stamp.key and falls
-        return falls or stamp.dts is None
+        part, reach = self.parts[-1], DEEPEST if self.reorders else _JITTER
+        latest = [other.pts for other in part[-reach - 1 :] if other.pts is not None]
+        return (len(part) > reach or not self.reorders) and stamp.pts <= min(latest)
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,7 @@ class FrameIndex:
             that only counting the decoded frames gives it.
         order: of each packet: how many frames that are shown were decoded before its own.
         starts: of each packet: the place of the first frame of its part.
+        undecodable: frames at the beginning that are not among these, since they come before a key frame.
         notes: what is wrong with the time stamps.
     """
 
@@ -91,6 +91,7 @@ class FrameIndex:
     places: list[int]
     order: list[int]
     starts: list[int]
+    undecodable: int
     notes: list[str]
 
 
@@ -178,12 +179,8 @@ def frame_index(reader: StampReader, rate: float, leave_out: int = 0) -> FrameIn
         _places(parts, shown, reader.reorders),
         list(accumulate((not stamp.hidden for part in parts for stamp in part), initial=0)),
         np.repeat(starts, [len(part) for part in parts]).tolist(),
-        [
-            *_hidden_notes(parts[0]),
-            *_joint_notes([times[frame] for frame in joints]),
-            *notes,
-            *_stamp_notes(shown, rate),
-        ],
+        len(reader.parts[0]) - len(shown[0]) - sum(stamp.hidden for stamp in reader.parts[0]),
+        [*_joint_notes([times[frame] for frame in joints]), *notes, *_stamp_notes(shown, rate)],
     )
 
 
@@ -209,8 +206,8 @@ def _ranks(pts: list[int | None], reorders: bool) -> list[int]:
     if None not in pts and len(set(pts)) == len(pts):
         ranks = np.argsort(np.argsort(np.array(pts, dtype=np.float64), kind="stable"), kind="stable")
         delays = np.abs(ranks - np.arange(len(pts)))
-        # Stamps that rise from packet to packet may be the times of decoding.
-        if not reorders or 0 < delays.max(initial=0) <= DEEPEST:
+        # Stamps that rise from packet to packet are the times of decoding, unless the two are the same.
+        if 0 < delays.max(initial=0) <= DEEPEST if reorders else not delays.any():
             return ranks.tolist()
     return [_COUNTED] * len(pts)
 
@@ -248,7 +245,7 @@ def _times(parts: list[np.ndarray], rate: float) -> tuple[list[float], list[int]
 
 
 def _close_jumps(times: list[float], rate: float) -> tuple[list[float], list[str]]:
-    """Without the longest gaps, which are no pauses; and what is reported of gaps."""
+    """Without the longest gaps, which are no pauses; and what is reported of uneven ones."""
     if len(times) < 3:
         return times, []
     gaps = np.diff(times)
@@ -257,17 +254,25 @@ def _close_jumps(times: list[float], rate: float) -> tuple[list[float], list[str
     jumps = gaps > max(_LONGEST_PAUSE, 10 * usual)
     pauses = (gaps > max(_PAUSE, 5 * usual)) & ~jumps
     closed = np.cumsum([0.0, *np.where(jumps, usual, gaps)])
+    stalls = np.flatnonzero(gaps < _STALL * usual)
     notes = [
+        *_stall_notes(len(stalls), closed[stalls]),
         *_gap_notes("jump", "taken out", gaps[jumps], closed[:-1][jumps]),
         *_gap_notes("pause", "kept", gaps[pauses], closed[:-1][pauses]),
     ]
     return closed.tolist(), notes
 
 
+def _stall_notes(frames: int, places: np.ndarray) -> list[str]:
+    if not frames:
+        return []
+    return [f"time stamps stand still for {frames} frames, first at {places[0]:.1f} s: few of them are used"]
+
+
 def _gap_notes(kind: str, outcome: str, gaps: np.ndarray, places: np.ndarray) -> list[str]:
     if not len(gaps):
         return []
-    first = f"time stamps {kind} for {gaps[0]:.1f} s at {places[0]:.1f} s"
+    first = f"time stamps {kind} by {gaps[0]:.1f} s at {places[0]:.1f} s"
     if len(gaps) == 1:
         return [f"{first}: {outcome}"]
     return [f"{first} and in {len(gaps) - 1} more places, {gaps.sum():.1f} s in all: {outcome}"]
@@ -278,13 +283,6 @@ def _joint_notes(places: Sequence[float]) -> list[str]:
         return []
     listed = ", ".join(f"{place:.1f}" for place in places[:3]) + (", ..." if len(places) > 3 else "")
     return [f"time stamps begin again at {listed} s: {len(places) + 1} parts are read one after the other"]
-
-
-def _hidden_notes(stamps: Sequence[Stamp]) -> list[str]:
-    first = next((number for number, stamp in enumerate(stamps) if stamp.key), 0)
-    if not first:
-        return []
-    return [f"the first {first} frames come before a key frame and cannot be decoded"]
 
 
 def _stamp_notes(shown: Sequence[list[Stamp]], rate: float) -> list[str]:

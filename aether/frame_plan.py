@@ -83,14 +83,19 @@ def plan_frames(
 def frame_rate(times: Sequence[float]) -> float:
     """Frames per second of increasing time stamps; holes, where frames are missing, do not count."""
     gaps = np.diff(times)
-    return float(1 / gaps[gaps < 1.5 * np.median(gaps)].mean())
+    counted = _alike(gaps) if _is_steady(times) else gaps < 1.5 * np.median(gaps)
+    return float(1 / gaps[counted].mean())
 
 
 def _is_steady(times: Sequence[float]) -> bool:
-    """Whether nine in ten gaps are alike, up to time stamps rounded to milliseconds."""
-    gaps = np.diff(times)
+    """Whether nine in ten gaps are alike."""
+    return float(np.mean(_alike(np.diff(times)))) >= 0.9
+
+
+def _alike(gaps: np.ndarray) -> np.ndarray:
+    """Which gaps are the usual one, up to time stamps rounded to milliseconds."""
     usual = np.median(gaps)
-    return float(np.mean(np.abs(gaps - usual) <= max(0.1 * usual, 0.0015))) >= 0.9
+    return np.abs(gaps - usual) <= max(0.1 * usual, 0.0015)
 
 
 def frame_gap(rate: int, times: Sequence[float]) -> float | None:

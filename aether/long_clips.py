@@ -200,11 +200,12 @@ def _plan(
     indices = _nearest(times, times[0] + gap * np.arange(real))
     frames = max(real, length)
     starts = window_starts(frames, length, stride)
-    first = source.first_size()
+    first, found = source.first()
     tiles = plan_tiles(*first, tuple(size)) if tiled else None
     whole = tiles.size if tiles else tuple(size)
     notes = [
         *source.notes,
+        *found,
         *rate_notes(rate, gap, frame_rate(times), indices),
         *(length_notes(real, length, gap, real, None) if real < length else ()),
         *crop_notes(*first, *whole),
@@ -234,8 +235,8 @@ class _Array:
         self.frames, self.notes = frames, []
         self.times = (np.arange(len(frames)) / (source_fps or self.rate)).tolist()
 
-    def first_size(self) -> tuple[int, int]:
-        return self.frames.shape[1:3]
+    def first(self) -> tuple[tuple[int, int], list[str]]:
+        return self.frames.shape[1:3], []
 
     def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
