@@ -24,6 +24,8 @@ _BT709 = 1  # FFmpeg's number for it
 _HDR = (16, 18)  # FFmpeg's numbers of the transfer curves PQ and HLG
 _TEXT_CODECS = {"ansi", "bintext", "xbin", "idf"}  # FFmpeg draws any text file as a video
 _JOINABLE = 0x200  # FFmpeg's AVFMT_TS_DISCONT: the length in such a file's header is that of its last part
+_READ_IN_PART = {"flv", "live_flv", "matroska,webm"}
+_TAIL = 0.1  # of a file, that sound and indices may take after the last frame
 _PROBED_PACKETS = 1000
 _FALLBACK_RATE = 25.0
 
@@ -79,7 +81,7 @@ def index_video(path: Path, name: str, beginning: Beginning | None = None) -> Vi
         InputError: field ``name``: the file cannot be read, or has no video.
     """
     number, notes = choose_stream(path, name)
-    duration = None
+    duration, end = None, 0
     with _opened(path, name) as container:
         stream = container.streams[number]
         reader = StampReader(float(stream.time_base or 1), bool(stream.codec_context.has_b_frames))
@@ -87,13 +89,26 @@ def index_video(path: Path, name: str, beginning: Beginning | None = None) -> Vi
         for packet in _packets(container, stream):
             reader.add(Stamp(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
             reached.append(reader.seconds)
+            end = (packet.pos or 0) + packet.size
             if beginning and len(reader) > beginning.frames + DEEPEST and reached[0] > beginning.seconds:
                 duration = _length(container, stream)
                 break
+        if duration is None:
+            notes += _tail_notes(container.format.name, end / path.stat().st_size)
         index = frame_index(reader, _rate(stream), 0 if duration is None else DEEPEST)
     if duration is not None and (index.notes or duration <= index.times[-1]):
         duration = math.inf  # the file's own figure stands on the same time stamps
     return VideoIndex(number, index, duration, notes + index.notes)
+
+
+def _tail_notes(container: str, read: float) -> list[str]:
+    """FFmpeg reads one FLV file, or two Matroska files, of several that were joined."""
+    if container not in _READ_IN_PART or read > 1 - _TAIL:
+        return []
+    return [
+        f"the last {1 - read:.0%} of the file hold no frame that is found: if several files were joined, "
+        "join them with a video tool instead"
+    ]
 
 
 def _rate(stream: Any) -> float:

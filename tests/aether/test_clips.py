@@ -9,8 +9,7 @@ from PIL import Image
 
 import aether.clips as clips
 from aether import decoding
-from aether.clips import fit, read_clip, read_every_frame
-from aether.decoding import frame_notes
+from aether.clips import fit, read_clip
 from aether.errors import InputError
 from aether.frame_plan import frame_rate, plan_frames
 from aether.long_clips import open_clip
