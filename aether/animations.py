@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,27 +34,29 @@ def animation_frames(path: Path, name: str) -> Iterator[tuple[float, Image]]:
     """
     problem = f"{path} cannot be read as an animation"
     with reading(name, problem):
-        picture, first = _open(path), None
+        picture = _open(path)
     with picture:
-        for number in _frames(picture):
+        first = _first(picture)
+        for number in count(first):
             try:
                 with reading(name, problem):
-                    picture.seek(number)
+                    if not _reached(picture, number):
+                        return
                     frame = upright(picture, path, name)
             except InputError:
-                if first is None:
+                if number == first:
                     raise
                 return
-            first = number
             yield _milliseconds(picture), frame
 
 
 def animation_times(path: Path, name: str) -> tuple[list[float], list[str]]:
     """When each frame begins, in seconds, and what is reported of the file. Decodes all frames."""
     shown = [milliseconds / 1000 for milliseconds, _ in animation_frames(path, name)]
-    with _open(path) as picture:
-        lost = len(_frames(picture)) - len(shown)
-    notes = [f"the file is damaged: its last frames ({lost}) cannot be read"] if lost else []
+    whole = False
+    with suppress(Exception), _open(path) as picture:
+        whole = picture.n_frames - _first(picture) == len(shown)
+    notes = [] if whole else [f"the file is damaged: nothing after frame {len(shown)} can be read"]
     return list(accumulate(shown[:-1], initial=0.0)), notes
 
 
@@ -64,9 +66,17 @@ def _open(path: Path) -> Image:
     return Image.open(path, formats=picture_formats(_FORMATS))
 
 
-def _frames(picture: Image) -> range:
+def _first(picture: Image) -> int:
     # An APNG may begin with a picture for those who cannot show the animation.
-    return range(1 if picture.info.get("default_image") else 0, picture.n_frames)
+    return 1 if picture.info.get("default_image") else 0
+
+
+def _reached(picture: Image, number: int) -> bool:
+    try:
+        picture.seek(number)
+    except EOFError:
+        return False
+    return True
 
 
 def _milliseconds(picture: Image) -> float:
