@@ -196,8 +196,7 @@ def _why_not(stream: Any) -> str | None:
         return "what cannot be decoded"
     if stream.codec_context.name in _TEXT_CODECS:
         return "text"
-    # PyAV 14 gives a flag, later versions a plain number.
-    disposition = Disposition(int(stream.disposition))
+    disposition = Disposition(stream.disposition)  # a flag in PyAV 14, a number in later versions
     if disposition & Disposition.timed_thumbnails:
         return "thumbnails"
     if disposition & Disposition.attached_pic:
@@ -218,7 +217,7 @@ def _count_packets(container: Any, streams: list[Any]) -> Counter[int]:
 def _preference(stream: Any) -> tuple[bool, int, int]:
     from av.stream import Disposition
 
-    default = bool(int(stream.disposition) & Disposition.default)
+    default = bool(Disposition(stream.disposition) & Disposition.default)
     return default, stream.codec_context.width * stream.codec_context.height, -stream.index
 
 
@@ -247,7 +246,9 @@ def _opened(path: Path, name: str) -> Iterator[Any]:
         file.name = f"clip{path.suffix}"  # FFmpeg also looks at the ending
         try:
             # Titles in another encoding than UTF-8 are of no use here.
-            container = av.open(file, metadata_errors="ignore", options={"protocol_whitelist": "none"})
+            container = av.open(
+                file, metadata_errors="ignore", container_options={"protocol_whitelist": "none"}
+            )
         except (av.error.FFmpegError, ValueError) as error:
             words = getattr(error, "strerror", None) or error
             raise InputError(name, f"{path} cannot be read as a video ({words})") from error

@@ -84,9 +84,13 @@ def test_a_cover_before_the_video_is_skipped(mp4, tmp_path):
 @pytest.mark.parametrize("ending", ["mp4", "ts"])
 def test_of_several_videos_the_default_or_the_largest_is_read(tmp_path, ending):
     path = encode(tmp_path / f"two.{ending}", pictures(20), streams=2)
-    defaults = [int(stream.disposition) & 1 for stream in av.open(str(path)).streams.video]
+    with av.open(str(path)) as container:
+        default = av.stream.Disposition.default
+        defaults = [
+            bool(av.stream.Disposition(stream.disposition) & default) for stream in container.streams.video
+        ]
     number, notes = choose_stream(path, "video")
-    assert number == (defaults.index(1) if any(defaults) else 1)
+    assert number == (defaults.index(True) if any(defaults) else 1)
     sizes = ["24 x 16", "48 x 32"]
     assert notes == [
         f"video stream {number} ({sizes[number]}) of the file is read, "
