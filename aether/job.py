@@ -18,11 +18,12 @@ import torch
 from . import metrics, trajectory
 from .arrays import read_npy
 from .camera_files import SUFFIXES, CameraFile, read_cameras
-from .clips import read_clip, read_image
+from .clips import read_clip
 from .errors import InputError
 from .geometry import Cameras, disparity_to_depth, finite_array
 from .latents import Decoded, decode
 from .model import AetherModel
+from .pictures import read_image
 from .raymap import to_cameras
 from .sampling import Callback, sample, skipped_steps
 from .tasks import check_fps, check_frames, check_size, check_task, condition

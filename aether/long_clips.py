@@ -6,45 +6,34 @@ import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-# The single clip's reader and this one share how frames are chosen, decoded and cropped.
-from .clips import (
-    Pictures,
+from .clip_sources import FALLBACK_RATE, Animation, PictureFolder, Video, open_source
+from .errors import InputError
+from .frame_plan import (
     check_choice,
-    check_frames,
-    check_pixels,
     choose_rate,
     count_frames,
+    frame_gap,
+    frame_rate,
+    length_notes,
+    rate_notes,
+)
+from .model import FRAMES
+from .pictures import (
+    Pictures,
+    check_frames,
+    check_pixels,
     crop_notes,
-    decode_video,
     existing_path,
     fit_frames,
-    frame_gap,
-    frame_picture,
-    frame_rate,
-    hdr_notes,
-    length_notes,
-    open_picture,
-    picture_files,
-    rate_notes,
-    time_stamps,
     to_float,
 )
-from .errors import InputError
-from .model import FRAMES
 from .tasks import FPS
 from .tiles import Tiles, plan_tiles
 from .windows import window_starts
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-_FALLBACK_RATE = 12  # of pictures that have none
-MAX_MISSING = 4
-"""This many frames in a row may fail to decode; the one before stands in for them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class LongClip:
     starts: tuple[int, ...]
     notes: tuple[str, ...]
     tiles: Tiles | None
-    source: _Array | _Folder | _Video
+    source: _Array | PictureFolder | Animation | Video
 
     @property
     def model_size(self) -> tuple[int, int]:
@@ -118,7 +107,8 @@ class LongClip:
     def _read(self, frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         """(frame, (height, width, 3) uint8 or float32), in order. Only the source's frames that are needed
         are converted."""
-        read = self.source.read(sorted({self.indices[frame] for frame in frames}), self.size)
+        needed = sorted({self.indices[frame] for frame in frames})
+        read = self.source.read(needed, Pictures(self.size, self.source.name))
         index, pixels = -1, None
         for frame in frames:
             while index != self.indices[frame]:
@@ -137,7 +127,7 @@ def open_clip(
     max_length: int = FRAMES[-1],
     name: str = "video",
 ) -> LongClip:
-    """Plan the windows of a whole video, or of a folder of pictures in the order of their numbers.
+    """Plan the windows of a whole video, an animated picture, or a folder of pictures in numeric order.
 
     Of a video only the packets' time stamps and the first frame are read here.
 
@@ -156,8 +146,7 @@ def open_clip(
     """
     check_choice("fps", fps, FPS)
     path = existing_path(path, name)
-    source = _Folder(path, fps, name) if path.is_dir() else _Video(path, name)
-    return _plan(source, fps, size, tiled, length, stride, max_length)
+    return _plan(open_source(path, fps, name), fps, size, tiled, length, stride, max_length)
 
 
 def array_clip(
@@ -180,7 +169,7 @@ def array_clip(
         fps, size, tiled, length, stride, max_length, name: as for :func:`open_clip`.
 
     Raises:
-        InputError: see :func:`open_clip` and ``aether.clips.check_frames``.
+        InputError: see :func:`open_clip` and ``aether.pictures.check_frames``.
     """
     check_choice("fps", fps, FPS)
     if source_fps is not None and not (np.isfinite(source_fps) and source_fps > 0):
@@ -190,7 +179,7 @@ def array_clip(
 
 
 def _plan(
-    source: _Array | _Folder | _Video,
+    source: _Array | PictureFolder | Animation | Video,
     fps: int | None,
     size: tuple[int, int],
     tiled: bool,
@@ -211,11 +200,12 @@ def _plan(
     indices = _nearest(times, times[0] + gap * np.arange(real))
     frames = max(real, length)
     starts = window_starts(frames, length, stride)
-    first = source.first_size()
+    first, found = source.first()
     tiles = plan_tiles(*first, tuple(size)) if tiled else None
     whole = tiles.size if tiles else tuple(size)
     notes = [
         *source.notes,
+        *found,
         *rate_notes(rate, gap, frame_rate(times), indices),
         *(length_notes(real, length, gap, real, None) if real < length else ()),
         *crop_notes(*first, *whole),
@@ -239,114 +229,21 @@ class _Array:
     def __init__(self, frames: np.ndarray, source_fps: float | None, fps: int | None, name: str) -> None:
         if len(frames) < 2:
             raise InputError(name, "holds a single picture; a clip needs at least 2 frames")
+        self.name = name
         self.missing: set[int] = set()
-        self.rate = None if source_fps else fps or _FALLBACK_RATE
+        self.rate = None if source_fps else fps or FALLBACK_RATE
         self.frames, self.notes = frames, []
         self.times = (np.arange(len(frames)) / (source_fps or self.rate)).tolist()
 
-    def first_size(self) -> tuple[int, int]:
-        return self.frames.shape[1:3]
+    def first(self) -> tuple[tuple[int, int], list[str]]:
+        return self.frames.shape[1:3], []
 
-    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         for index in wanted:
-            yield index, fit_frames(self.frames[index : index + 1], *size)[0]
+            yield index, fit_frames(self.frames[index : index + 1], *pictures.size)[0]
 
     def stamps(self) -> list[list[Any]]:
         digest = hashlib.sha256()
         for frame in self.frames:
             digest.update(np.ascontiguousarray(frame))
         return [[list(self.frames.shape), digest.hexdigest()]]
-
-
-class _Folder:
-    """Pictures in files as a clip."""
-
-    def __init__(self, path: Path, fps: int | None, name: str) -> None:
-        self.label, self.name = str(path), name
-        self.missing: set[int] = set()
-        self.rate = fps or _FALLBACK_RATE
-        self.files = picture_files(path, name)
-        self.times = [i / self.rate for i in range(len(self.files))]
-        self.notes = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]
-
-    def first_size(self) -> tuple[int, int]:
-        return open_picture(self.files[0], self.name).size[::-1]
-
-    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = Pictures(size, self.name)
-        for index in wanted:
-            file = self.files[index]
-            yield index, pictures.add(open_picture(file, self.name), str(file))
-
-    def stamps(self) -> list[list[Any]]:
-        return [_stamp(file) for file in self.files]
-
-
-class _Video:
-    """A video file, known by its packets' time stamps until it is read."""
-
-    rate = None  # read off the time stamps
-
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.label, self.name, self.notes = path, str(path), name, []
-        self.missing: set[int] = set()
-        stamps, _ = time_stamps(path, 2**40, name)
-        if len(stamps) < 2:
-            what = "holds a single picture" if stamps else "holds no picture that can be decoded"
-            raise InputError(name, f"{path} {what}; a clip needs at least 2 frames")
-        self.keys, self.times = [key for key, _ in stamps], [seconds for _, seconds in stamps]
-
-    def first_size(self) -> tuple[int, int]:
-        for _, frame, aspect in decode_video(self.path, self.name):
-            self.notes = hdr_notes(frame)  # packets do not tell
-            return frame_picture(frame, aspect, self.path, self.name).size[::-1]
-        raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
-
-    def read(self, wanted: Sequence[int], size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-        pictures = Pictures(size, self.name)
-        for index, picture in self._pictures(wanted):
-            yield index, pictures.add(picture, self.label)
-
-    def _pictures(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image]]:
-        """Frames by index, rising. Where some do not decode, the one before stands in, or the next at the
-        start."""
-        left = iter(wanted)
-        index, picture, missing = next(left, None), None, 0
-        for key, frame, aspect in decode_video(self.path, self.name):
-            if index is None:
-                return
-            if key < self.keys[index]:
-                continue
-            fresh = frame_picture(frame, aspect, self.path, self.name)
-            while index is not None and self.keys[index] < key:
-                missing = self._missed(missing, index)
-                yield index, picture or fresh
-                index = next(left, None)
-            if index is not None and self.keys[index] == key:
-                yield index, fresh
-                index, missing = next(left, None), 0
-            picture = fresh
-        while index is not None:
-            missing = self._missed(missing, index)
-            if picture is None:
-                raise InputError(self.name, f"{self.path} holds no picture that can be decoded")
-            yield index, picture
-            index = next(left, None)
-
-    def _missed(self, missing: int, index: int) -> int:
-        if missing == MAX_MISSING:
-            raise InputError(
-                self.name,
-                f"{self.path} is damaged: nothing that can be decoded at {self.times[index]:.1f} s; "
-                "repair or cut it",
-            )
-        self.missing.add(index)
-        return missing + 1
-
-    def stamps(self) -> list[list[Any]]:
-        return [_stamp(self.path)]
-
-
-def _stamp(file: Path) -> list[Any]:
-    status = file.stat()
-    return [str(file.resolve()), status.st_size, status.st_mtime_ns]

@@ -87,7 +87,7 @@ def common_length(predicted: int, true: int, leading: bool) -> int:
 
 def crop_like(depth: np.ndarray, height: int, width: int) -> np.ndarray:
     """The middle of (F, H, W) pictures that a prediction of height x width shows, see
-    ``aether.clips.fit_frames``."""
+    ``aether.pictures.fit_frames``."""
     high, wide = depth.shape[1:]
     if wide * height > high * width:
         kept_height, kept_width = high, max(1, round(high * width / height))

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from aether.arrays import read_npz
-from aether.clips import check_frames, read_every_frame
+from aether.clips import read_every_frame
 from aether.errors import InputError, reading
 from aether.export import check_rate
 from aether.geometry import Cameras, finite_array
+from aether.pictures import check_frames
 
 if TYPE_CHECKING:
     from aether.miniature import WorldClip

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..aether.clips import RATE_TOLERANCE, Clip, fit_frames, plan_frames, read_clip
+from ..aether.clips import Clip, read_clip
 from ..aether.errors import InputError
+from ..aether.frame_plan import RATE_TOLERANCE, plan_frames
+from ..aether.pictures import fit_frames
 from ..aether.tasks import FPS, FRAMES
 from .conditioning import (
     Camera,

@@ -112,9 +112,9 @@ def decoded(part, monkeypatch):
         counts.append(len(parts.images))
         return parts
 
-    def count_ours(path, name):
+    def count_ours(*given):
         counts.append(0)
-        for found in ours(path, name):
+        for found in ours(*given):
             counts[-1] += 1
             yield found
 

@@ -245,6 +245,25 @@ def png_file(data: bytes, rng: Random) -> bytes:
     return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
 
 
+def ts_file(data: bytes, rng: Random) -> bytes:
+    """Packets of a transport stream left out, doubled, exchanged, or with other time stamps."""
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    at, other = rng.randrange(len(packets)), rng.randrange(len(packets))
+    kind = rng.randrange(4)
+    if kind == 0:
+        del packets[at : at + rng.choice((1, 2, 16))]
+    elif kind == 1:
+        packets[at:at] = packets[other : other + rng.choice((1, 16))]
+    elif kind == 2:
+        packets[at], packets[other] = packets[other], packets[at]
+    else:
+        starts = [number for number, packet in enumerate(packets) if b"\0\0\1\xe0" in packet]
+        at = rng.choice(starts)
+        stamp = packets[at].index(b"\0\0\1\xe0") + 9
+        packets[at] = packets[at][:stamp] + rng.randbytes(5) + packets[at][stamp + 5 :]
+    return b"".join(packets)
+
+
 SPECIAL: dict[str, Damage] = {
     ".json": json_file,
     ".jsonl": jsonl_file,
@@ -256,6 +275,7 @@ SPECIAL: dict[str, Damage] = {
     ".safetensors": safetensors_file,
     ".glb": glb_file,
     ".png": png_file,
+    ".ts": ts_file,
 }
 
 

@@ -519,10 +519,13 @@ def _pictures() -> dict[str, Reader]:
 
     from PIL import Image
 
-    from aether.clips import read_clip, read_every_frame, read_image
+    from aether.clips import read_clip, read_every_frame
     from aether.export import write_video
     from aether.long_clips import open_clip
+    from aether.pictures import read_image
     from evaluation.sources import RunFolder
+    from tests.aether.videos import encode
+    from tests.aether.videos import pictures as made_pictures
 
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -535,7 +538,15 @@ def _pictures() -> dict[str, Reader]:
         frames = np.linspace(0, 1, 20 * 32 * 48 * 3, dtype=np.float32).reshape(20, 32, 48, 3)
         for ending in ("mp4", "mkv"):
             write_video(Path(scratch) / f"a.{ending}", frames, 12)
-        videos = {name: (Path(scratch) / name).read_bytes() for name in ("a.mp4", "a.mkv")}
+        others = {"a.avi": ("mpeg4", 1), "a.ts": ("mpeg2video", 1), "two.mkv": ("libx264", 2)}
+        for ending, (codec, streams) in others.items():
+            encode(Path(scratch) / ending, made_pictures(20), codec, streams=streams, options={"bf": "2"})
+        animated = [Image.fromarray(frame) for frame in made_pictures(6)]
+        for ending in ("webp", "gif", "png"):
+            path = Path(scratch) / f"animated.{ending}"
+            animated[0].save(path, save_all=True, append_images=animated[1:], duration=100)
+        videos = {file.name: file.read_bytes() for file in sorted(Path(scratch).iterdir())}
+    videos["joined.ts"] = videos.pop("a.ts") * 2
 
     frames_of_folder = {f"{number}.png": pictures["a.png"] for number in range(3)}
     disparity = BytesIO()

@@ -17,6 +17,10 @@ import pytest
 
 INPUTS = int(os.environ.get("AETHER_HERO_FUZZ", "100"))
 ROOT = Path(__file__).parents[2]
+VIDEOS = (
+    *("a.mp4", "a.mkv", "a.avi", "joined.ts", "two.mkv"),
+    *("animated.webp", "animated.gif", "animated.png"),
+)
 READERS = (
     *(f"camera {name}" for name in ("json", "colmap", "tum", "nerfstudio", "glb")),
     *("camera cameras.npz", "camera poses.npy", "camera poses.json", "raymap npy"),
@@ -30,8 +34,8 @@ READERS = (
     *("depth exr", "depth exr json", "depth png16", "depth png16 json"),
     *("comparison settings", "comparison journal"),
     *(f"picture a.{ending}" for ending in ("png", "jpeg", "webp", "tiff", "bmp", "ppm")),
-    *("video a.mp4", "video a.mkv", "every frame", "clip folder", "evaluation run streams"),
-    *("long clip folder", "long clip a.mp4", "long clip a.mkv"),
+    *("every frame", "clip folder", "evaluation run streams", "long clip folder"),
+    *(f"{reader} {name}" for reader in ("video", "long clip") for name in VIDEOS),
 )
 
 
