@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .memory_errors import is_out_of_memory
 from .optional import present
 
 _FLOAT8 = torch.float8_e4m3fn
@@ -182,6 +183,8 @@ def check_storage(storage: str, device: torch.device) -> None:
     try:
         torch.ones(1, device=device).to(_FLOAT8).float()
     except (RuntimeError, TypeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(
             "storage", f"'float8' is not possible on {device.type}; use 'model' or 'host'"
         ) from error

@@ -157,13 +157,18 @@ class Memory:
 
     def __init__(self, *forwards, times=1):
         self.left = dict.fromkeys(forwards, times)
-        gc.collect()  # those of earlier tests that caught errors
+        self._before = self._alive()  # those that errors of other tests still hold
         self.caches: list[int] = []
         self._forward, self._attempts = -1, 0
         self._hooks = [
             MODEL.register_forward_pre_hook(self._count),
             MODEL.transformer_blocks[1].register_forward_pre_hook(self._fail),
         ]
+
+    @staticmethod
+    def _alive():
+        gc.collect()
+        return sum(type(thing) is BranchCache for thing in gc.get_objects())
 
     def _count(self, *_):
         if self._attempts == 1:  # the second attempt at a forward that failed
@@ -174,7 +179,7 @@ class Memory:
     def _fail(self, *_):
         if self._forward not in self.left:
             return
-        self.caches.append(sum(type(thing) is BranchCache for thing in gc.get_objects()))
+        self.caches.append(self._alive() - self._before)
         if self.left[self._forward]:
             self.left[self._forward] -= 1
             self._attempts += 1
