@@ -8,28 +8,14 @@ from dataclasses import fields
 from typing import Any
 
 from . import METHODS
+from .command_options import count_or_share, error_text, share, sides, whole_number
 from .config import PRESETS, HeroConfig
 from .cost import aether_shape, format_prediction, predict
 from .errors import ConfigError
 from .paper import TOLERANCE, figures, format_figures
 from .settings import MethodConfig
 
-
-def count_or_share(text: str) -> int | float:
-    """``"21"`` is a count, ``"0.5"`` a share."""
-    try:
-        return int(text)
-    except ValueError:
-        return float(text)
-
-
-def ratio(text: str) -> float:
-    """``"0.1667"`` or ``"1/6"``."""
-    numerator, slash, denominator = text.partition("/")
-    try:
-        return float(numerator) / float(denominator) if slash else float(numerator)
-    except ZeroDivisionError:
-        raise argparse.ArgumentTypeError(f"{text!r} divides by zero") from None
+_RENAMED = {"element_bytes": "bytes"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,30 +27,30 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", default="hero", help=f"one of {', '.join(METHODS)} (hero)")
     parser.add_argument("--preset", help=f"HERO's settings to start from: {', '.join(PRESETS)} (paper)")
     parser.add_argument("--tau", type=count_or_share, help="shallow blocks: a count, or a share with a point")
-    parser.add_argument("--interval", type=int, help="N: a full step at least every N steps")
-    parser.add_argument("--ratio", type=ratio, help="share of tokens computed, such as 1/6")
+    parser.add_argument("--interval", type=whole_number, help="N: a full step at least every N steps")
+    parser.add_argument("--ratio", type=share, help="share of tokens computed, such as 1/6")
     parser.add_argument("--warmup", type=count_or_share, help="leading full steps: a count, or a share")
     parser.add_argument("--cooldown", type=count_or_share, help="trailing full steps: a count, or a share")
     parser.add_argument("--context", help="selected or cached_kv")
     parser.add_argument("--forecast", help="linear, quadratic or fitted")
     parser.add_argument("--text", help="refresh or omit")
     parser.add_argument("--shallow", help="residual of tokens not refreshed: reuse or forecast")
-    parser.add_argument("--feedback", type=float, help="share of errors that full steps make good, 0 to 1")
+    parser.add_argument("--feedback", type=share, help="share of errors that full steps make good, 0 to 1")
     parser.add_argument("--storage", help="of cached features: model, float8 or host")
-    parser.add_argument("--order", type=int, help="TaylorSeer's order")
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
-    parser.add_argument("--size", default="480x720x41", help="height x width x frames (480x720x41)")
-    parser.add_argument("--batch", type=int, default=2, help="forwards per step: 2 with guidance (2)")
-    parser.add_argument("--bytes", type=int, default=2, help="bytes of one number: 2 for bf16 (2)")
+    parser.add_argument("--order", type=whole_number, help="TaylorSeer's order")
+    parser.add_argument("--steps", type=whole_number, default=50, help="denoising steps (50)")
+    parser.add_argument(
+        "--size", type=_size, default="480x720x41", help="height x width x frames (480x720x41)"
+    )
+    parser.add_argument(
+        "--batch", type=whole_number, default=2, help="forwards per step: 2 with guidance (2)"
+    )
+    parser.add_argument("--bytes", type=whole_number, default=2, help="bytes of one number: 2 for bf16 (2)")
     return parser
 
 
-def _size(text: str) -> tuple[int, int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        raise ConfigError("size", f"{text!r} is not HEIGHTxWIDTHxFRAMES, such as 480x720x41")
-    height, width, frames = (int(part) for part in parts)
-    return height, width, frames
+def _size(text: str) -> tuple[int, ...]:
+    return sides(text, "HEIGHTxWIDTHxFRAMES", "480x720x41")
 
 
 def _config(method: str, preset: str | None, given: dict[str, Any]) -> MethodConfig:
@@ -100,9 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     try:
         config = _config(arguments.method, arguments.preset, given)
-        shape = aether_shape(*_size(arguments.size))
+        shape = aether_shape(*arguments.size)
         print(format_prediction(predict(config, shape, arguments.steps, arguments.batch, arguments.bytes)))
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error_text(error, arguments, renamed=_RENAMED)}", file=sys.stderr)
         return 2
     return 0
