@@ -178,4 +178,5 @@ def _kept_text(work: Path) -> str:
     from .window_store import count_windows
 
     count = count_windows(work)
-    return f"{count} finished windows are kept in {work}; the same command goes on from them" if count else ""
+    kept = "1 finished window is" if count == 1 else f"{count} finished windows are"
+    return f"{kept} kept in {work}; the same command goes on from there" if count else ""

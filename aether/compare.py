@@ -22,8 +22,8 @@ METHOD = (
     "the plain result."
 )
 NOISE = (
-    "the speed-up of {speedup:.2f}x is above its bound of {bound:.2f}x, which cannot be: it is noise of a busy "
-    "machine. Repeat the runs (--repeats 3) while nothing else is running"
+    "the speed-up of {speedup:.2f}x is above its bound of {bound:.2f}x, which cannot be: it is noise of a "
+    "busy machine. Repeat the runs (--repeats 3) while nothing else is running"
 )
 
 

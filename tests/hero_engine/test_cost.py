@@ -6,6 +6,7 @@ import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cogvideox import CogVideoXAdapter
+from hero_engine.command_options import count_or_share
 from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
 from hero_engine.cost_cli import main
 from hero_engine.paper import TOLERANCE, figures
@@ -47,16 +48,17 @@ def test_a_setting_is_predicted(capsys):
 @pytest.mark.parametrize(
     "arguments, field",
     [
-        ("--tau 43", "tau"),
-        ("--ratio 0", "ratio"),
-        ("--interval 0", "interval"),
-        ("--steps 0", "steps"),
-        ("--batch 0", "batch"),
-        ("--size 480x720", "size"),
-        ("--size 470x720x41", "size"),
-        ("--size 480x720x40", "size"),
+        ("--tau 43", "--tau"),
+        ("--ratio 0", "--ratio"),
+        ("--interval 0", "--interval"),
+        ("--steps 0", "--steps"),
+        ("--batch 0", "--batch"),
+        ("--size 470x720x41", "--size"),
+        ("--size 480x720x40", "--size"),
         ("--size 16x16x17", "patch"),
-        ("--preset none", "preset"),
+        ("--preset none", "--preset"),
+        ("--bytes 0", "--bytes"),
+        ("--tau 3/2", "--tau"),
     ],
 )
 def test_bad_arguments_name_the_field(arguments, field, capsys):
@@ -64,10 +66,39 @@ def test_bad_arguments_name_the_field(arguments, field, capsys):
     assert f"error: {field}: " in capsys.readouterr().err
 
 
-def test_a_ratio_that_divides_by_zero(capsys):
-    with pytest.raises(SystemExit):
-        main(["--ratio", "1/0"])
-    assert "--ratio: '1/0' divides by zero" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ("--ratio 1/0", "'1/0' divides by zero"),
+        ("--ratio half", "'half' is neither a number nor a fraction, such as 0.25 or 1/4"),
+        ("--feedback 1/2/3", "'1/2/3' is neither a number nor a fraction"),
+        ("--tau half", "'half' is neither a count, such as 2, nor a share, such as 0.5 or 1/2"),
+        ("--warmup 1/0", "'1/0' is neither a count"),
+        ("--interval 2.5", "'2.5' is not a whole number, such as 2"),
+        ("--size 480x720", "'480x720' is not HEIGHTxWIDTHxFRAMES, such as 480x720x41"),
+    ],
+)
+def test_malformed_options_say_what_is_expected(options, words, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(options.split())
+    assert error.value.code == 2
+    assert f"error: argument {options.split()[0]}: {words}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text, value", [("21", 21), ("0.5", 0.5), ("1/2", 0.5), ("1.0", 1.0), ("1/1", 1.0), ("0.5/2", 0.25)]
+)
+def test_counts_and_shares(text, value):
+    found = count_or_share(text)
+    assert found == value and type(found) is type(value)
+
+
+def test_shares_are_written_alike_for_every_option(capsys):
+    for fraction, decimal in (("1/2", "0.5"), ("1/4", "0.25")):
+        for option in ("--tau", "--ratio", "--warmup", "--feedback"):
+            assert main([option, fraction]) == main([option, decimal]) == 0
+            one, other = capsys.readouterr().out.split("steps  ")[1:]
+            assert one == other
 
 
 def test_linear_flops_are_those_of_the_modules():
