@@ -195,7 +195,8 @@ def _about(argument: str) -> Iterator[None]:
     except InputError as error:
         if error.field == argument:
             raise
-        raise InputError(argument, str(error)) from error
+        text = str(error)  # "file" is the whole of it
+        raise InputError(argument, text.removeprefix("file: ")) from error
 
 
 def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:

@@ -38,7 +38,8 @@ def report_png(
     axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
     figure.suptitle(shown["summary"].splitlines()[0], fontsize=11, wrap=True)
     _draw_time(axes["time"], shown["forwards"])
-    _draw_drift(axes["drift"], shown["forwards"], shown["config"]["threshold"])
+    # Methods that never adapt have no such setting.
+    _draw_drift(axes["drift"], shown["forwards"], shown["config"].get("threshold", 0.0))
     axes["drift"].sharex(axes["time"])
     _draw_share(axes["share"], shown)
     return _png(figure)

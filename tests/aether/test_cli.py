@@ -321,7 +321,6 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("--patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
         ("--context", "reconstruct synthetic --context all"),
         ("--hero-seed", "reconstruct synthetic --hero-seed -2"),
-        ("--vae", "reconstruct synthetic --model {tmp}/one.safetensors --vae {tmp}/nowhere"),
         ("--post-reconstruction", "predict synthetic --post-reconstruction 0"),
         ("--camera", "predict synthetic --camera {tmp}/sizes"),
         ("--guidance-skip", "predict synthetic --guidance-skip 2"),

@@ -90,7 +90,7 @@ class Counter:
         return {"runs": len(reports), "steps": steps, "forwards": [], "summary": f"{steps} steps\nmore"}
 
     def picture(self, report):
-        return f"{report['runs']} runs".encode()
+        return f"{report.get('runs', 1)} runs".encode()
 
 
 def write(out, result):
