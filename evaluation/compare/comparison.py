@@ -128,10 +128,10 @@ def _said(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
     # More processes than cores do not make it faster.
     seconds = estimated_seconds(tasks, costs, speedup) / min(plan.workers, os.cpu_count() or 1)
     runs = sum(1 + len(contenders) for _, contenders in tasks)
+    groups = f"scenes {len(plan.scenes)} x tasks {len(plan.tasks)} x samplers {len(plan.samplers)}"
     return (
-        f"{runs} runs: {len(tasks)} unaccelerated ones ({len(plan.scenes)} scenes, {len(plan.tasks)} tasks, "
-        f"{len(plan.samplers)} samplers), the others with about {len(tasks[0][1])} settings each; about "
-        f"{duration_text(seconds)} with {plan.workers} worker(s) at the speed that the machine has now"
+        f"{runs} runs: {len(tasks)} unaccelerated ({groups}), {runs - len(tasks)} accelerated; about "
+        f"{duration_text(seconds)} at the speed that the machine has now (workers: {plan.workers})"
     )
 
 
@@ -252,4 +252,4 @@ def _interruptible(journal: Journal) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = len(journal.records)
-        raise KeyboardInterrupt(f"{kept} runs are kept; the same command goes on with the others") from None
+        raise KeyboardInterrupt(f"runs kept: {kept}; the same command goes on with the others") from None

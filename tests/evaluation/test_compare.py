@@ -404,7 +404,7 @@ SMALL = ["--scenes", "1", "--tasks", "planning", "--steps", "4", "--methods", "f
 def test_the_command(on_tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(*SMALL, "--dry-run") == 0
-    assert capsys.readouterr().out.startswith("6 runs: 2 unaccelerated ones")
+    assert capsys.readouterr().out.startswith("6 runs: 2 unaccelerated (scenes 1 x tasks 1")
     assert run(*SMALL, "--out", out) == 0
     printed = capsys.readouterr().out
     assert "1.25x, reference sampler: HERO took no part." in printed
@@ -437,7 +437,7 @@ def test_interrupted_keeps_what_there_is(on_tiny, tmp_path, monkeypatch, capsys)
     original = work.run_group
     monkeypatch.setattr(work, "run_group", stop)
     assert run(*SMALL, "--out", tmp_path / "out") == 130
-    assert "1 runs are kept" in capsys.readouterr().err and calls
+    assert "runs kept: 1; the same command goes on" in capsys.readouterr().err and calls
     assert not (tmp_path / "out" / "results.md").exists()
     monkeypatch.undo()
     monkeypatch.setattr(comparison, "loader_of", lambda source: tiny.model)
