@@ -365,14 +365,14 @@ def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
-    for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from them")):
+    for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from there")):
         with monkeypatch.context() as patched:
             patched.setattr(cli.Console, "windows", lambda self, stop=stop: stop)
             assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 130
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
     assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 0
-    assert "2 windows were finished before" in capsys.readouterr().out
+    assert "2 of 4 windows were finished before" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -380,13 +380,18 @@ def test_tiles_on_the_command_line(tmp_path, capsys):
     """Five thirds of a tile wide, in time one window."""
     wide = tmp_path / "wide.mp4"
     write_video(wide, render(random_scene(4), 17, 32, 80, fps=12, samples=1).rgb, 12)
-    assert run(wide, *SMALL, "--windows", "--tiles", out=tmp_path / "out") == 0
-    assert "1 windows of 17 frames, each in 2 tiles" in capsys.readouterr().out
+    halves = [*SMALL[:4], "--warmup", 1, "--cooldown", 0]
+    assert run(wide, *halves, "--windows", "--tiles", out=tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "1 windows of 17 frames, each in 2 tiles" in printed
+    assert "window 1 of 1: HERO: 2 full / 2 cached steps in 2 runs" in printed
     with np.load(tmp_path / "out" / "depth.npz") as file:
         assert file["depth"].shape == (17, 32, 80) and file["raymap"].shape == (17, 6, 4, 10)
     cameras = json.loads((tmp_path / "out" / "cameras.json").read_text())
     assert (cameras["height"], cameras["width"]) == (32, 80)
-    (window,) = json.loads((tmp_path / "out" / "report.json").read_text())["windows"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (window,) = report["windows"]
+    assert report["hero"]["runs"] == 2 and [len(t["hero"]["forwards"]) for t in window["tiles"]] == [2, 2]
     assert [tile["start"] for tile in window["tiles"]] == [0, 32]
     assert max(tile["disparity_scale"] for tile in window["tiles"]) == 1
 
