@@ -1,20 +1,22 @@
-"""Arrays from .npy and .npz files that somebody else made.
+"""Arrays from .npy and .npz files that somebody else made, and .npz files of clips.
 
-No Python objects, and no more memory than the file gives reason for: a header's shape must fit the bytes that
-are there, and a packed array may not unpack to more than 64 MB and 200 times its size, as bombs do.
+Nothing is read that is a Python object, or takes more memory than the file gives reason for: a header's shape
+must fit the bytes that are there, and a packed array may not unpack to more than 64 MB and 200 times its
+size, as bombs do.
 """
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from .errors import reading
+from .frames import Frames
 
 LARGEST_UNASKED = 2**26
 LARGEST_RATIO = 200
@@ -51,6 +53,17 @@ def npz_names(path: str | Path, field: str) -> list[str]:
     """
     with reading(field, f"{path} cannot be read as .npz"), zipfile.ZipFile(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def write_npz(path: Path, arrays: Mapping[str, Frames]) -> None:
+    """Float32 arrays, as `numpy.savez_compressed` writes them, but a frame at a time."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, frames in arrays.items():
+            header = {"descr": "<f4", "fortran_order": False, "shape": frames.shape}
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                for frame in frames:
+                    member.write(np.ascontiguousarray(frame, dtype="<f4").tobytes())
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
+from .frames import Frames
 from .geometry import Cameras
 
 LABEL = 18
 """Height of a line of text in pixels."""
 GUTTER = 4
+COLUMNS = 6
+"""Frames that a contact sheet shows, at most."""
 _PAPER, _INK, _FAINT, _ACCENT = (24, 24, 27), (228, 228, 231), (113, 113, 122), (250, 140, 60)
 
 
-def color_depth(disparity: np.ndarray, low: float = 2.0, high: float = 98.0) -> np.ndarray:
+def color_depth(disparity: Frames, low: float = 2.0, high: float = 98.0) -> Frames:
     """Disparity drawn with matplotlib's Spectral: near is red, far is blue; one scale for the whole sequence.
 
     Args:
@@ -28,22 +32,17 @@ def color_depth(disparity: np.ndarray, low: float = 2.0, high: float = 98.0) -> 
     Returns:
         (F, H, W, 3) uint8.
     """
-    far, near = disparity_range(disparity.reshape(-1)[:: thinning(disparity.size)], low, high)
-    colored = np.empty((*disparity.shape, 3), dtype=np.uint8)
-    for source, target in zip(disparity, colored, strict=True):
-        target[:] = paint_disparity(source, far, near)
-    return colored
+    far, near = np.percentile(_thinned(disparity), [low, high])
+    return disparity.map(partial(paint_disparity, far=far, near=near), (*disparity.shape[1:], 3))
 
 
-def thinning(pixels: int) -> int:
-    """Every so many pixels of a sequence are plenty for a percentile."""
-    return max(1, pixels // 1_000_000)
-
-
-def disparity_range(values: np.ndarray, low: float = 2.0, high: float = 98.0) -> tuple[float, float]:
-    """The disparities that the two ends of the colour scale stand for, (far, near): two percentiles."""
-    far, near = np.percentile(values, [low, high])
-    return far, near
+def _thinned(disparity: Frames) -> np.ndarray:
+    """Evenly spaced pixels of the sequence, a million or so: plenty for a percentile."""
+    size = math.prod(disparity.shape[1:])
+    step = max(1, len(disparity) * size // 1_000_000)
+    return np.concatenate(
+        [f.reshape(-1)[-number * size % step :: step] for number, f in enumerate(disparity)]
+    )
 
 
 def paint_disparity(picture: np.ndarray, far: float, near: float) -> np.ndarray:
@@ -73,21 +72,25 @@ def color_rays(raymap: np.ndarray) -> np.ndarray:
     return ((directions / np.maximum(length, 1e-6) * 0.5 + 0.5) * 255 + 0.5).astype(np.uint8)
 
 
+def sheet_frames(count: int) -> np.ndarray:
+    """Numbers of the frames of so many that a contact sheet shows."""
+    return np.unique(np.linspace(0, count - 1, COLUMNS).round().astype(int))
+
+
 def contact_sheet(
-    rows: Mapping[str, np.ndarray], cameras: Cameras | None = None, *, columns: int = 6, cell_width: int = 240
+    rows: Mapping[str, np.ndarray | Frames], cameras: Cameras | None = None, *, cell_width: int = 240
 ) -> bytes:
     """A PNG with one row per stream and evenly spaced frames across.
 
     Args:
         rows: label to pictures, (F, H, W, 3) uint8 or floats in [0, 1]; the same F in all, any sizes.
         cameras: F cameras; adds a row with their path from above, the frame's camera marked.
-        columns: frames shown at most.
         cell_width: of a picture in pixels.
     """
     from PIL import Image, ImageDraw
 
     first = next(iter(rows.values()))
-    frames = np.unique(np.linspace(0, len(first) - 1, columns).round().astype(int))
+    frames = sheet_frames(len(first))
     height = max(1, round(cell_width * first.shape[1] / first.shape[2]))
     labels = [*rows, *(["path from above"] if cameras else [])]
     sheet_width = GUTTER + len(frames) * (cell_width + GUTTER)

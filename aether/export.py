@@ -11,9 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .arrays import write_npz
 from .contact import color_depth, color_rays, contact_sheet
 from .errors import InputError
 from .files import new_folder
+from .frames import Frames
 from .geometry import Cameras, disparity_to_depth, finite_array
 from .point_cloud import fuse, write_ply
 from .surfaces import Surfaces
@@ -34,11 +36,12 @@ _MARKS = ("cameras.json", "rgb.mp4")  # what a folder must hold to count as an e
 
 
 class Streams(Protocol):
-    """What is written of a run: ``aether.latents.Decoded``, or anything with the same three arrays."""
+    """What is written of a run: ``aether.latents.Decoded``, ``aether.long_run.LongResult``, or anything with
+    the same three arrays or :class:`~aether.frames.Frames`."""
 
-    rgb: np.ndarray
-    disparity: np.ndarray
-    raymap: np.ndarray
+    rgb: Any
+    disparity: Any
+    raymap: Any
 
 
 def write_run(
@@ -49,7 +52,7 @@ def write_run(
     *,
     report: Mapping[str, Any] | None = None,
     report_png: bytes | None = None,
-    source: np.ndarray | None = None,
+    source: np.ndarray | Frames | None = None,
     notes: Sequence[str] = (),
     extras: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -63,12 +66,13 @@ def write_run(
 
     Args:
         out_dir: must not exist yet.
-        decoded: rgb (F, H, W, 3) in [0, 1], disparity (F, H, W), raymap (F, 6, h, w).
+        decoded: rgb (F, H, W, 3), uint8 or floats in [0, 1]; disparity (F, H, W); raymap (F, 6, h, w). Read
+            a frame at a time.
         cameras: F cameras of H x W pictures.
         fps: of the videos.
         report: becomes report.json.
         report_png: becomes report.png.
-        source: the input clip, (F', H', W', 3) in [0, 1] with F' = F: adds a row to the contact sheet.
+        source: the input clip, (F', H', W', 3) as ``rgb`` with F' = F: adds a row to the contact sheet.
         notes: sentences kept in cameras.json (what was cropped, dropped or repeated).
         extras: further files by name: bytes as they are, anything else as JSON.
         overwrite: replace ``out_dir`` if it holds an earlier run, or is empty. The earlier run goes only
@@ -87,18 +91,16 @@ def write_run(
     rgb, disparity, raymap = _checked(decoded, cameras)
     check_rate(fps)
     if source is not None:
-        source = finite_array(source, "source", (len(rgb), None, None, 3))
+        source = _pictures(source, "source", (len(rgb), None, None, 3))
     documents = _documents(report, report_png, extras)
-    depth = disparity_to_depth(disparity)
-    colored = color_depth(disparity)
+    depth, colored = disparity.map(disparity_to_depth), color_depth(disparity)
     with new_folder(out_dir) as folder:
         write_video(folder / "rgb.mp4", rgb, fps)
         write_video(folder / "depth.mp4", colored, fps)
-        arrays = {"depth": depth, "disparity": disparity, "raymap": raymap.astype(np.float32)}
-        np.savez_compressed(folder / "depth.npz", **arrays)
+        write_npz(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
-        write_scene(folder / "scene.ply", rgb, depth, cameras, max_points)
-        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": color_rays(raymap)}
+        write_scene(folder / "scene.ply", rgb.map(_as_floats), depth, cameras, max_points)
+        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": _ray_colors(raymap)}
         if source is not None:
             rows = {"input": source, **rows}
         (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
@@ -142,7 +144,7 @@ def _check_writable(folder: Path) -> None:
         raise InputError("out", f"{folder} cannot be written to: {error.strerror}") from error
 
 
-def write_video(path: str | Path, frames: np.ndarray, fps: float) -> None:
+def write_video(path: str | Path, frames: np.ndarray | Frames, fps: float) -> None:
     """H.264 in yuv420p, which plays everywhere; odd sizes get their last row or column twice.
 
     Args:
@@ -222,17 +224,40 @@ def write_scene(
     write_ply(path, fuse(Surfaces(depth, rgb, cameras), max_points=max_points))
 
 
-def _checked(decoded: Streams, cameras: Cameras) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rgb = finite_array(decoded.rgb, "rgb", (None, None, None, 3))
-    disparity = finite_array(decoded.disparity, "disparity", rgb.shape[:3]).astype(np.float32)
-    raymap = finite_array(decoded.raymap, "raymap", (len(rgb), 6, None, None))
+def _checked(decoded: Streams, cameras: Cameras) -> tuple[Frames, Frames, Frames]:
+    rgb = _pictures(decoded.rgb, "rgb", (None, None, None, 3))
+    disparity = _pictures(decoded.disparity, "disparity", rgb.shape[:3])
+    raymap = _pictures(decoded.raymap, "raymap", (len(rgb), 6, None, None))
     if (len(cameras), cameras.height, cameras.width) != rgb.shape[:3]:
         raise InputError(
             "cameras",
             f"{len(cameras)} cameras of {cameras.width} x {cameras.height} pictures do not fit "
             f"{len(rgb)} frames of {rgb.shape[2]} x {rgb.shape[1]}",
         )
-    return rgb, disparity, raymap
+    return rgb, disparity.map(_as_float32), raymap
+
+
+def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
+    """An array's or a clip's pictures; the shape is checked now, numbers as they are read."""
+    found = tuple(value.shape)
+    if len(found) != len(shape) or any(w not in (None, n) for w, n in zip(shape, found, strict=True)):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(field, f"has shape {found}; it must be ({wanted})")
+    if 0 in found:
+        raise InputError(field, "is empty")
+    return Frames(found, lambda frame: finite_array(value[frame], field, found[1:]))
+
+
+def _as_float32(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float32, copy=False)
+
+
+def _as_floats(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float32) / np.float32(255) if picture.dtype == np.uint8 else picture
+
+
+def _ray_colors(raymap: Frames) -> Frames:
+    return raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
 
 
 def check_rate(fps: float) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +26,8 @@ from .latents import Decoded, decode
 from .model import AetherModel
 from .pictures import read_image
 from .raymap import to_cameras
-from .sampling import Callback, sample, skipped_steps
-from .tasks import check_fps, check_frames, check_size, check_task, condition
+from .sampling import Callback, is_guided, sample, skipped_steps
+from .tasks import Conditions, check_fps, check_frames, check_size, check_task, condition
 
 if TYPE_CHECKING:
     from .miniature import WorldClip
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
 """An input of this form is a clip rendered from the synthetic world, by seed (0 without one)."""
 SYNTHETIC_FPS = 12
+REHEARSED = 4
+"""Steps of a rehearsal."""
 
 
 class Accelerator(Protocol):
@@ -45,14 +48,18 @@ class Accelerator(Protocol):
     def settings(self) -> dict[str, Any]:
         """What its results hang on, ready for JSON."""
 
+    def rehearsal(self) -> Accelerator:
+        """The same with a schedule that has all kinds of step in `REHEARSED` steps."""
+
     def to_dict(self) -> dict[str, Any]:
-        """What the run just made did, ready for JSON."""
+        """What the run just made did, ready for JSON. "summary" is a few lines for a person,
+        "predicted_speedup" the bound of its speed-up by FLOPs, "speedup_limit" the most that is believed."""
 
-    def summary(self) -> str:
-        """The same in a few lines for a person."""
+    def total(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Several runs' :meth:`to_dict` as one, with the same keys."""
 
-    def picture(self) -> bytes:
-        """The same as a PNG."""
+    def picture(self, report: Mapping[str, Any]) -> bytes:
+        """A run's or a total's report as a PNG."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ def gather(
         camera: a move such as "orbit left:0.5" (see `aether.trajectory.parse_move`), or a camera file.
 
     Raises:
-        InputError: an input cannot be read, or a value is not one that Aether takes.
+        InputError: an input cannot be read, or a value is not one that Aether takes; the field is an
+            argument's name or an input's.
     """
     check_task(task)
     height, width = size or model.default_size
@@ -173,10 +181,23 @@ def gather(
             pictures[name] = still.pixels
             notes += [f"{name}: {note}" for note in still.notes]
     if camera is not None:
-        path = read_path(camera, length, rate)
+        with _about("camera"):
+            path = read_path(camera, length, rate)
         notes += [f"camera: {note}" for note in path.notes]
         action = trajectory.action(path.cameras, length, height, width)
     return Inputs(task, sources, pictures, length, height, width, rate, action, notes, truth)
+
+
+@contextmanager
+def _about(argument: str) -> Iterator[None]:
+    """Errors in the block name the argument; what a reader calls the part that is wrong comes after it."""
+    try:
+        yield
+    except InputError as error:
+        if error.field == argument:
+            raise
+        text = str(error)  # "file" is the whole of it
+        raise InputError(argument, text.removeprefix("file: ")) from error
 
 
 def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:
@@ -205,7 +226,7 @@ def read_path(camera: str, frames: int, fps: float) -> CameraFile:
     Raises:
         InputError: neither a file nor a move, or a file that cannot be used.
     """
-    if Path(camera).suffix.lower() in SUFFIXES or Path(camera).is_dir():
+    if Path(camera).suffix.lower() in SUFFIXES or Path(camera).exists():
         return read_cameras(camera)
     name, amount = trajectory.parse_move(camera)
     return CameraFile(trajectory.preset(name, amount, frames=frames, fps=fps))
@@ -232,7 +253,52 @@ def run(
     steps = steps_of(inputs.task, settings)
     generator = make_generator(model, settings.seed)
     watch = _Watch(model.device)
-    conditions = condition(
+    conditions = _condition(model, inputs, generator)
+    watch.lap("encode")
+    latent = _denoise(model, inputs, conditions, settings, generator, accelerator, callback)
+    watch.lap("denoise")
+    decoded = decode(model, latent)
+    watch.lap("decode")
+    cameras = to_cameras(decoded.raymap, inputs.height, inputs.width, square_pixels=True)
+    did = accelerator.to_dict() if accelerator else None
+    report = {
+        **_describe(model, inputs, settings, steps),
+        "seconds": watch.laps,
+        "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
+        "hero": did,
+    }
+    picture = accelerator.picture(did) if accelerator else None
+    return Result(latent, decoded, cameras, watch.laps, report, picture)
+
+
+def rehearse(
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    accelerator: Accelerator | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Take every kind of step that :func:`run` will take, and throw the result away.
+
+    What comes with the first of its kind is done then: compiling, the choice of kernels. A run's times
+    without it are not the method's.
+
+    Args:
+        callback: called after every step, see `aether.sampling.sample`.
+    """
+    generator = make_generator(model, settings.seed)
+    conditions = _condition(model, inputs, generator)
+    brief = replace(settings, steps=REHEARSED if accelerator else 2, guidance_skip=0.0)
+    kinds = [brief]
+    if settings.guidance_skip and is_guided(inputs.task, settings.guidance):
+        kinds.append(replace(brief, guidance=1.0))  # as steps without the unconditional half
+    for kind in kinds:
+        chosen = accelerator.rehearsal() if accelerator else None
+        _denoise(model, inputs, conditions, kind, generator, chosen, callback)
+
+
+def _condition(model: AetherModel, inputs: Inputs, generator: torch.Generator) -> Conditions:
+    return condition(
         model,
         inputs.task,
         **inputs.pictures,
@@ -240,8 +306,19 @@ def run(
         frames=inputs.frames,
         generator=generator,
     )
-    watch.lap("encode")
-    latent = sample(
+
+
+def _denoise(
+    model: AetherModel,
+    inputs: Inputs,
+    conditions: Conditions,
+    settings: Settings,
+    generator: torch.Generator,
+    accelerator: Accelerator | None,
+    callback: Callback | None,
+) -> torch.Tensor:
+    steps = steps_of(inputs.task, settings)
+    return sample(
         model,
         conditions,
         steps=steps,
@@ -252,18 +329,6 @@ def run(
         session=accelerator.session(model, steps) if accelerator else None,
         callback=callback,
     )
-    watch.lap("denoise")
-    decoded = decode(model, latent)
-    watch.lap("decode")
-    cameras = to_cameras(decoded.raymap, inputs.height, inputs.width, square_pixels=True)
-    report = {
-        **_describe(model, inputs, settings, steps),
-        "seconds": watch.laps,
-        "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
-        "hero": accelerator.to_dict() if accelerator else None,
-    }
-    picture = accelerator.picture() if accelerator else None
-    return Result(latent, decoded, cameras, watch.laps, report, picture)
 
 
 def steps_of(task: str, settings: Settings) -> int:

@@ -8,12 +8,11 @@ written, a frame at a time: memory does not grow with the clip, but for its came
 from __future__ import annotations
 
 import hashlib
-import json
-import zipfile
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,21 @@ import numpy as np
 import torch
 
 from . import job
-from .contact import color_rays, contact_sheet, disparity_range, paint_disparity, thinning
-from .export import (
-    cameras_json,
-    check_out_dir,
-    write_depth_pictures,
-    write_scene,
-    write_video,
-)
-from .files import new_folder
-from .geometry import disparity_to_depth
+from .contact import sheet_frames
+from .frames import Frames
 from .long_clips import LongClip
 from .model import AetherModel
-from .raymap import SPATIAL_SCALE, from_cameras, to_cameras
+from .raymap import from_cameras, to_cameras
 from .window_jobs import (
     Compute,
     Executor,
     PlainRun,
     Progress,
+    Rehearsed,
     Serial,
     Watch,
     Window,
+    runs_of,
     sum_accelerated,
     sum_seconds,
 )
@@ -52,34 +45,9 @@ TASK = "reconstruction"
 _SAMPLES = 16  # of every weight, for the fingerprint
 
 
-class Frames:
-    """Pictures that are made when they are asked for; as much of an array as writers need.
-
-    Args:
-        shape: (F, ...).
-        read: from a frame's number to its picture.
-    """
-
-    def __init__(self, shape: Sequence[int], read: Callable[[int], np.ndarray]) -> None:
-        self.shape = tuple(shape)
-        self._read = read
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, frames: Any) -> np.ndarray:
-        """One picture, or (N, ...) for an array of numbers."""
-        if np.ndim(frames) == 0:
-            return self._read(int(frames))
-        return np.stack([self._read(int(frame)) for frame in frames])
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self._read, range(len(self)))
-
-
 @dataclass(frozen=True)
 class LongResult:
-    """All windows of a clip, joined. Pictures are made when asked for; see `write_long_run`.
+    """All windows of a clip, joined. Pictures are made when asked for; see `aether.export.write_run`.
 
     Attributes:
         clip: what was reconstructed.
@@ -87,6 +55,7 @@ class LongResult:
         store: the finished windows.
         report: everything about the run, ready for JSON.
         resumed: how many windows were finished before.
+        picture: the accelerator's report over all windows as a PNG, or None.
     """
 
     clip: LongClip
@@ -94,6 +63,14 @@ class LongResult:
     store: WindowStore
     report: dict[str, Any]
     resumed: int
+    picture: bytes | None = None
+
+    @property
+    def source(self) -> Frames:
+        """(F, H, W, 3) floats in [0, 1]: the input. Only frames that a contact sheet shows can be asked for;
+        they are read together."""
+        shown = cache(lambda: _read_frames(self.clip, sheet_frames(len(self.clip)).tolist()))
+        return Frames((len(self.clip), *self.clip.size, 3), lambda frame: shown()[frame])
 
     @property
     def rgb(self) -> Frames:
@@ -133,6 +110,8 @@ def reconstruct(
     accelerator: job.Accelerator | None = None,
     executor: Executor | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    rehearsed: bool = False,
 ) -> LongResult:
     """Reconstruct every window that is not finished yet, and find how they join.
 
@@ -145,6 +124,10 @@ def reconstruct(
         executor: where windows are computed, such as `aether.ray_windows.RayWindows`; by default here.
         callback: called before every window and after every step, or by other executors after every window;
             returning False ends the run.
+        say: gets sentences for a person: how many windows were finished before, and what the accelerator did
+            in each.
+        rehearsed: take every kind of step once before the first window, so that compiling is not counted in
+            its time.
 
     Raises:
         InputError: values out of range; a clip that is damaged; no room for the windows; an overlap that
@@ -154,13 +137,16 @@ def reconstruct(
     job.check_size(model, *clip.model_size)
     executor = executor or Serial()
     signature = run_signature(model, clip, settings, accelerator, executor.device or model.device.type)
+    run = PlainRun(model, settings, accelerator)
     return reconstruct_windows(
         clip,
-        PlainRun(model, settings, accelerator),
+        Rehearsed(run) if rehearsed else run,
         WindowStore(Path(work), signature),
         job.steps_of(TASK, settings),
         executor=executor,
+        accelerator=accelerator,
         callback=callback,
+        say=say,
     )
 
 
@@ -171,7 +157,9 @@ def reconstruct_windows(
     steps: int,
     *,
     executor: Executor,
+    accelerator: job.Accelerator | None = None,
     callback: Callable[[Progress], bool | None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> LongResult:
     """The same with any way to reconstruct a window.
 
@@ -179,6 +167,7 @@ def reconstruct_windows(
         compute: see `aether.window_jobs.Compute`. Its reports hold "settings", "seconds" and "hero".
         store: for finished windows; its signature must hold all that results hang on.
         steps: that ``compute`` takes.
+        accelerator: that ``compute`` runs under; without it the report only counts steps.
 
     Raises:
         as :func:`reconstruct`, and what ``compute`` raises.
@@ -186,12 +175,28 @@ def reconstruct_windows(
     count, shape = len(clip.starts), (clip.length, *clip.size)
     done = store.finished(count, shape)
     store.check_room(count - len(done), shape)
+    if done:
+        say(f"{len(done)} of {count} windows were finished before and are reused")
     watch = Watch(callback, count, len(done), steps * (len(clip.tiles) if clip.tiles else 1))
     with closing(executor.run(compute, _windows(clip, done), watch)) as outcomes:
         for window, (decoded, report) in outcomes:
             store.save(window.number, decoded, {**report, "stand_ins": window.stand_ins})
+            if accelerator:
+                did = accelerator.total(runs_of(report))["summary"].partition("\n")[0]
+                say(f"window {window.number + 1} of {count}: {did}")
     merge = _join(store, clip)
-    return LongResult(clip, merge, store, _report(store, clip, merge), len(done))
+    reports = [store.report(window) for window in range(count)]
+    result = LongResult(clip, merge, store, _report(clip, merge, reports), len(done))
+    return _with_totals(result, reports, accelerator) if accelerator else result
+
+
+def _with_totals(
+    result: LongResult, reports: Sequence[Mapping[str, Any]], accelerator: job.Accelerator
+) -> LongResult:
+    """The result with what the accelerator did over all windows."""
+    did = accelerator.total([run for report in reports for run in runs_of(report)])
+    totals = {name: value for name, value in did.items() if name != "forwards"}  # each window has its own
+    return replace(result, report={**result.report, "hero": totals}, picture=accelerator.picture(did))
 
 
 def _windows(clip: LongClip, skip: set[int]) -> Iterator[Window]:
@@ -249,8 +254,7 @@ def _join(store: WindowStore, clip: LongClip) -> Merge:
     return align_windows(clip.starts, disparities, cameras)
 
 
-def _report(store: WindowStore, clip: LongClip, merge: Merge) -> dict[str, Any]:
-    reports = [store.report(window) for window in range(len(clip.starts))]
+def _report(clip: LongClip, merge: Merge, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     stand_ins = max(report["stand_ins"] for report in reports)
     notes = list(clip.notes)
     if stand_ins:
@@ -276,56 +280,12 @@ def _report(store: WindowStore, clip: LongClip, merge: Merge) -> dict[str, Any]:
     }
 
 
-def write_long_run(
-    out_dir: str | Path, result: LongResult, *, overwrite: bool = False, depth_format: str | None = None
-) -> dict[str, Path]:
-    """Write the same files as `aether.export.write_run`, frame by frame; all of them appear, or none.
-
-    Returns:
-        File name to path.
-
-    Raises:
-        InputError: a folder that may not be replaced. Nothing has been written then.
-    """
-    out_dir = check_out_dir(out_dir, overwrite=overwrite)
-    cameras, fps = result.merge.cameras, result.clip.fps
-    rgb, disparity, raymap = result.rgb, result.disparity, result.raymap
-    depth = Frames(disparity.shape, lambda frame: disparity_to_depth(disparity[frame]))
-    floats = Frames(rgb.shape, lambda frame: rgb[frame].astype(np.float32) / np.float32(255))
-    far, near = disparity_range(_thinned(disparity))
-    colored = Frames(rgb.shape, lambda frame: paint_disparity(disparity[frame], far, near))
-    rays_shape = (len(raymap), cameras.height // SPATIAL_SCALE, cameras.width // SPATIAL_SCALE, 3)
-    rays = Frames(rays_shape, lambda frame: color_rays(raymap[frame][None])[0])
-    with new_folder(out_dir) as folder:
-        write_video(folder / "rgb.mp4", rgb, fps)
-        write_video(folder / "depth.mp4", colored, fps)
-        write_depth_pictures(folder, depth, fps, depth_format)
-        _write_arrays(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
-        (folder / "cameras.json").write_text(
-            cameras_json(cameras, fps, result.report["notes"]), encoding="utf-8"
-        )
-        write_scene(folder / "scene.ply", floats, depth, cameras)
-        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": rays}
-        (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
-        (folder / "report.json").write_text(json.dumps(result.report, indent=1), encoding="utf-8")
-    return {path.name: path for path in sorted(out_dir.iterdir())}
-
-
-def _thinned(disparity: Frames) -> np.ndarray:
-    """The pixels that `aether.contact.color_depth` would look at, had it the whole sequence."""
-    size = int(np.prod(disparity.shape[1:]))
-    step = thinning(len(disparity) * size)
-    return np.concatenate(
-        [f.reshape(-1)[-number * size % step :: step] for number, f in enumerate(disparity)]
-    )
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, Frames]) -> None:
-    """An .npz file of float32 arrays, as `numpy.savez_compressed` writes it, but a frame at a time."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, frames in arrays.items():
-            header = {"descr": "<f4", "fortran_order": False, "shape": frames.shape}
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_1_0(member, header)
-                for frame in frames:
-                    member.write(np.ascontiguousarray(frame, dtype="<f4").tobytes())
+def _read_frames(clip: LongClip, frames: Sequence[int]) -> dict[int, np.ndarray]:
+    """Some of a clip's frames, (H, W, 3) floats in [0, 1] each, by number."""
+    homes = {frame: bisect_right(clip.starts, frame) - 1 for frame in frames}
+    others = set(range(len(clip.starts))) - set(homes.values())
+    found = {}
+    for window, pictures in clip.windows(others):
+        for frame in (frame for frame, home in homes.items() if home == window):
+            found[frame] = pictures[frame - clip.starts[window]].copy()
+    return found

@@ -53,6 +53,20 @@ class PlainRun:
         return replace(self, model=self.model.to(device))
 
 
+class Rehearsed:
+    """A run that is rehearsed (see `aether.job.rehearse`) before the first window, so that compiling is not
+    counted in the window's time."""
+
+    def __init__(self, run: PlainRun) -> None:
+        self._run, self._done = run, False
+
+    def __call__(self, inputs: job.Inputs, callback: Callback) -> Outcome:
+        if not self._done:
+            job.rehearse(self._run.model, inputs, self._run.settings, self._run.accelerator)
+            self._done = True
+        return self._run(inputs, callback)
+
+
 def compute_window(compute: Compute, window: Window, callback: Callback) -> Outcome:
     """A window's result: a run, or one for each tile, put together."""
     if window.tiles is None:
@@ -64,6 +78,7 @@ def compute_window(compute: Compute, window: Window, callback: Callback) -> Outc
     ]
     decoded, factors = merge_tiles(window.tiles, [decoded for decoded, _ in outcomes])
     reports = [report for _, report in outcomes]
+    parts = zip(window.tiles.starts, factors, reports, strict=True)
     whole = {"height": window.inputs.height, "width": window.inputs.width, "tile": list(window.tiles.tile)}
     report = {
         **reports[0],
@@ -71,11 +86,15 @@ def compute_window(compute: Compute, window: Window, callback: Callback) -> Outc
         "seconds": sum_seconds(reports),
         "hero": sum_accelerated(reports),
         "tiles": [
-            {"start": start, "disparity_scale": factor}
-            for start, factor in zip(window.tiles.starts, factors, strict=True)
+            {"start": start, "disparity_scale": factor, "hero": part["hero"]} for start, factor, part in parts
         ],
     }
     return decoded, report
+
+
+def runs_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the accelerator did in each run of a window: one, or one for each tile; none without one."""
+    return [part["hero"] for part in report.get("tiles", [report]) if part["hero"] is not None]
 
 
 def sum_seconds(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -84,7 +103,7 @@ def sum_seconds(reports: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def sum_accelerated(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What the accelerator did in all runs."""
+    """How many steps of each kind all runs took."""
     parts = [report["hero"] for report in reports]
     if parts[0] is None:
         return None

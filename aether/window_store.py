@@ -20,6 +20,11 @@ from .latents import Decoded
 _PIXEL_BYTES = 7  # three of color, four of disparity
 
 
+def count_windows(work: Path) -> int:
+    """How many finished windows are kept in a folder, whatever they hang on."""
+    return sum(1 for _ in work.glob("*/window-*.safetensors"))
+
+
 class WindowStore:
     """Finished windows in a folder of their own, a safetensors file each: whole, or not there.
 

@@ -55,11 +55,13 @@ class Contender:
         attach: puts it on a model for a run of so many steps.
         config: its settings, where it is one of ours.
         repeatable: whether it may run twice before it is taken off, for a rehearsal.
+        plain_steps: whether its full steps are the untouched model's, so that FLOPs bound its speed-up.
     """
 
     attach: Callable[[nn.Module, int], AbstractContextManager[Attached]]
     config: MethodConfig | None = None
     repeatable: bool = True
+    plain_steps: bool = True
 
 
 def contenders(optimizations: dict[str, Any]) -> dict[str, Contender]:
@@ -68,7 +70,10 @@ def contenders(optimizations: dict[str, Any]) -> dict[str, Contender]:
     Args:
         optimizations: arguments of ``hero_engine.optimize`` for the contenders named "optimized".
     """
-    found = {"untouched": Contender(_untouched), "optimized": Contender(_optimized(optimizations))}
+    found = {
+        "untouched": Contender(_untouched),
+        "optimized": Contender(_optimized(optimizations), plain_steps=False),
+    }
     for name, config in PRESETS.items():
         found[f"HERO {name}"] = _session(config)
     found["HERO paper, optimized"] = _session(PRESETS["paper"], optimizations)
@@ -106,7 +111,7 @@ def _session(config: MethodConfig, optimizations: dict[str, Any] | None = None) 
             run = stack.enter_context(hero_session(model, config, steps, noise))
             yield Attached(lambda: run.report.records[-1].reason.full, run)
 
-    return Contender(attach, config)
+    return Contender(attach, config, plain_steps=optimizations is None)
 
 
 @contextmanager

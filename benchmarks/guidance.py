@@ -30,6 +30,7 @@ from aether.model import AetherModel
 from aether.tasks import condition
 from evaluation.compare.meter import counted
 from hero_engine import HeroConfig, hero_session
+from hero_engine.command_options import whole_number
 
 WARMUP = 4
 
@@ -113,9 +114,9 @@ def table(model: AetherModel, pictures: dict[str, np.ndarray], seed: int, name: 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What cheaper guidance changes.")
-    parser.add_argument("--seed", type=int, default=0, help="scene and noise (0)")
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps (50)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="scene and noise (0)")
+    parser.add_argument("--steps", type=whole_number, default=50, help="denoising steps (50)")
+    parser.add_argument("--threads", type=whole_number, default=1, help="CPU threads (1)")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
     clip = render(random_scene(arguments.seed), 17, 64, 96, 12).rgb

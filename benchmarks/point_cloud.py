@@ -26,6 +26,7 @@ from aether.miniature.distance import distance_to_surfaces
 from aether.point_cloud import fuse
 from aether.raymap import from_cameras, to_cameras
 from aether.surfaces import Surfaces
+from hero_engine.command_options import whole_number
 
 FRAMES, HEIGHT, WIDTH, FPS = 41, 480, 720, 12
 
@@ -80,8 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seeds", type=int, nargs="*", default=[9001, 9002, 9003, 9004])
-    parser.add_argument("--moving", type=int, nargs="*", default=[9001, 9002])
+    parser.add_argument("--seeds", type=whole_number, nargs="*", default=[9001, 9002, 9003, 9004])
+    parser.add_argument("--moving", type=whole_number, nargs="*", default=[9001, 9002])
     arguments = parser.parse_args()
     for seed, moving in [(s, False) for s in arguments.seeds] + [(s, True) for s in arguments.moving]:
         row = measure(seed, moving)

@@ -19,6 +19,7 @@ from aether.model import AetherModel
 from aether.sampling import sample
 from aether.tasks import condition
 from hero_engine import HeroConfig, hero_session
+from hero_engine.command_options import whole_number
 from tests.hero_engine.oracle import PerBlockHero
 
 STEPS = {"planning": 50, "reconstruction": 30}
@@ -49,8 +50,8 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="scene and noise (0)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--seed", type=whole_number, default=0, help="scene and noise (0)")
+    parser.add_argument("--threads", type=whole_number, default=1, help="CPU threads (1)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print("| sampler | task | tau | N | residual form | per block | the two apart |")

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     size, device = prepare(arguments)
     named = choose(arguments.only, {})
     times = {
-        setting: race(named, setting.of(size), setting.steps, arguments.rounds, 1, device, peaks=False)
+        setting: race(named, setting.of(size), setting.steps, arguments.rounds, device, peaks=False)
         for setting in settings(size.grid[0], arguments.steps)
     }
     head = f"{machine(device)}; {size}; {arguments.rounds} round(s)"

@@ -12,6 +12,7 @@ from typing import Any
 
 from aether.errors import InputError
 from aether.metrics import ALIGNMENTS
+from hero_engine.command_options import error_text, number, whole_number
 
 from . import sintel
 from .compare.command import add_compare
@@ -21,6 +22,8 @@ from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, ab
 from .table import Column, Table, check_out, print_rows
 
 _REFUSED, _INTERRUPTED = 2, 130
+_POSITIONALS = ("predictions", "truth", "plain", "other", "videos", "clip")
+_RENAMED = {"source": "model", "transformer": "model"}
 _DATA_SETS = ("sintel", "folder")
 """Kinds of truth with several sequences, whose errors have an average."""
 
@@ -89,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # As in aether.cli: InputError is a ValueError that names its field; others are bugs.
         if isinstance(error, ValueError) and not isinstance(error, InputError):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        text = error_text(error, arguments, positionals=_POSITIONALS, renamed=_RENAMED)
+        print(f"error: {text}", file=sys.stderr)
         return _REFUSED
     return 0
 
@@ -110,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="fit to the truth; default: scale, as the papers",
     )
     depth.add_argument(
-        "--max-depth", type=float, help="where the truth ends; default: 70 for Sintel, otherwise inf"
+        "--max-depth", type=number, help="where the truth ends; default: 70 for Sintel, otherwise inf"
     )
     depth.add_argument(
         "--view",
@@ -136,9 +140,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     world = _command(commands, "world", _world, "how well a model knows the synthetic world: held-out scenes")
     world.add_argument("--model", default="miniature", help="miniature, or whatever `python -m aether` takes")
-    world.add_argument("--scenes", type=int, default=8, metavar="N", help="seeds 0 to N - 1; default: 8")
     world.add_argument(
-        "--steps", type=int, help="for each task; default: 30, and 50 for prediction and planning"
+        "--scenes", type=whole_number, default=8, metavar="N", help="seeds 0 to N - 1; default: 8"
+    )
+    world.add_argument(
+        "--steps", type=whole_number, help="for each task; default: 30, and 50 for prediction and planning"
     )
 
     layers = _command(commands, "layers", _layers, "how each block's features move, and a tau for HERO")

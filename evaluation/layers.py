@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aether.errors import InputError
 from aether.tasks import TASKS
+from hero_engine.command_options import share, whole_number
 
 from .models import SAMPLERS, STEPS, loader_of, with_sampler
 from .table import Column, Table
@@ -41,15 +42,19 @@ def add_layers_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="miniature", help="miniature (built in), or a diffusers folder or repository name"
     )
-    command.add_argument("--steps", type=int, help="denoising steps; default: 30, or 50 of the other tasks")
+    command.add_argument(
+        "--steps", type=whole_number, help="denoising steps; default: 30, or 50 of the other tasks"
+    )
     command.add_argument(
         "--sampler", choices=SAMPLERS, default="reference", help="Aether's own, or ddim; default: %(default)s"
     )
-    command.add_argument("--seed", type=int, default=0, help="of the noise; default: 0")
-    command.add_argument("--interval", type=int, default=2, help="N of HERO; default: 2")
-    command.add_argument("--warmup", type=int, default=4, help="leading full steps of HERO; default: 4")
-    command.add_argument("--ratio", type=float, default=1 / 6, help="r of HERO; default: 1/6")
-    command.add_argument("--tokens", type=int, default=256, help="tokens looked at; default: 256")
+    command.add_argument("--seed", type=whole_number, default=0, help="of the noise; default: 0")
+    command.add_argument("--interval", type=whole_number, default=2, help="N of HERO; default: 2")
+    command.add_argument(
+        "--warmup", type=whole_number, default=4, help="leading full steps of HERO; default: 4"
+    )
+    command.add_argument("--ratio", type=share, default=1 / 6, help="r of HERO; default: 1/6")
+    command.add_argument("--tokens", type=whole_number, default=256, help="tokens looked at; default: 256")
     command.add_argument("--device", default="cpu", help="default: cpu")
 
 

@@ -49,44 +49,46 @@ class HeroConfig(MethodConfig):
     """Settings of one HERO run (arXiv 2508.17588). Immutable; vary it with ``dataclasses.replace``.
 
     Args:
-        tau: shallow blocks that are refreshed on cached steps, the paper's threshold layer: a count (21), or
-            a share of the model's blocks as text ("50%", "1/2"). Higher is slower, and not always more
+        tau: shallow blocks that run on cached steps, the paper's threshold layer: a count (21), or a share of
+            the model's blocks as text ("50%", "1/2"). Higher is slower, and not always more
             accurate (docs/comparison.md).
-        interval: N, at least one full step in every N steps after the warm-up. 1 makes every step full.
-        ratio: r in (0, 1], share of each patch that is refreshed on a cached step, rounded to whole tokens.
-            Higher is slower, and not always more accurate, least so with ``text="omit"``, whose tokens every
+        interval: N, a full step at least every N steps after the warm-up. 1 makes every step full.
+        ratio: r in (0, 1], share of each patch of tokens that is recomputed on cached steps, rounded to whole
+            tokens. Higher is slower, and not always more accurate, least so with ``text="omit"``, whose tokens every
             token attends to on full steps.
-        threshold: 0 keeps the fixed interval. Above 0, cached steps go on only while the drift accumulated
-            since the last full step (relative change of the residuals, see
+        threshold: drift since the last full step that calls for another one, 0 for the fixed interval. Above
+            0, cached steps go on only while the accumulated drift (relative change of the residuals, see
             :class:`~hero_engine.schedule.Schedule`) stays below it; the interval remains the upper bound.
-            n times the drift plus miss of a step, which the report shows, allows about n cached steps in a
-            row; smaller is truer and slower.
-        patch: (frames, rows, columns) of tokens from which ``ratio`` is sampled.
+            n times the drift plus forecast error of a step, which the report shows, allows about n cached
+            steps in a row. Lower is slower and more accurate.
+        patch: frames, rows and columns of tokens of which ``ratio`` are sampled.
         warmup: leading full steps: a count (4), or a share of the run's steps ("5%").
         cooldown: trailing full steps, a count or a share as ``warmup``; 0 as published. The last steps decide
             most of a run's error: a tenth of the steps here, in place of a longer warm-up, has a several
             times lower error at the same speed (docs/comparison.md).
-        seed: seed of the token sampling (0 to 2**63 - 1). The global random state is never used.
+        seed: of the token sampling, 0 to 2**63 - 1. The global random state is never used.
         context: what refreshed tokens attend to. ``"selected"``: the refreshed tokens only.
-            ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; truer, but holds
-            2 tau more hidden states.
+            ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; more accurate, but
+            holds 2 tau more hidden states.
         forecast: how the deep residual moves between full steps. ``"linear"``: the paper's linear
             extrapolation. ``"quadratic"``: the parabola through the last three full steps. ``"fitted"``:
-            coefficients on the last two differences, fitted at every full step to what the forecast missed.
+            coefficients on the last two differences, fitted at every full step to the forecast's error.
             The latter two hold one more hidden state.
-        text: ``"refresh"`` runs the text tokens through the shallow blocks along with the selected video
-            tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs count.
+        text: whether the text tokens run along on cached steps. ``"refresh"`` runs them through the shallow
+            blocks with the selected video tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs
+            count.
         storage: how features wait between steps. ``"model"``: on the device, in the model's dtype.
             ``"float8"``: there in half the memory (of bfloat16), numbers rounded to three bits of mantissa,
             with one scale per token. ``"host"``: exact, in the computer's own memory, and on the device only
             while a step reads them.
-        shallow: what the tokens that are not refreshed take for the shallow blocks. ``"reuse"``: the paper's
-            last value. ``"forecast"``: that moves on by ``forecast``, as the deep residual does; truer by far
-            with deterministic samplers, and holds as many more hidden states as the deep one's slopes are.
-        feedback: 0 to 1, share of what cached steps got wrong that the next full step makes good; 0 as
-            published. Costs next to nothing, and makes long intervals several times truer
-            (docs/comparison.md). Needs the session to be told the scheduler, and does best where
-            :meth:`~hero_engine.HeroRun.branch` is told what the branches weigh.
+        shallow: shallow-layer values for tokens that are not recomputed. ``"reuse"``: the last ones, as in
+            the paper. ``"forecast"``: extrapolated by ``forecast``, as the deep residual is; far more
+            accurate with deterministic samplers, and holds as many more hidden states as the deep one's
+            slopes are.
+        feedback: how strongly the next full step corrects the error of the cached ones, 0 to 1. 0 as
+            published. Costs next to nothing, and lowers the error of long intervals several times
+            (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
+            the weights of the branches are known (:meth:`~hero_engine.HeroRun.branch`).
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _FULL, _CACHED = "#3b6fb6", "#f2a33a"
 
 
-def report_png(report: RunReport, width: float = 9.0, height: float = 6.0, dpi: int = 110) -> bytes:
-    """Draw a report: time of each step, drift of each step, share of the time by kind of step.
+def report_png(
+    report: RunReport | Mapping[str, Any], width: float = 9.0, height: float = 6.0, dpi: int = 110
+) -> bytes:
+    """Draw a report: time of each forward, drift of each forward, share of the time by kind of step.
 
     Args:
-        report: of a pass with at least one step.
+        report: of a pass with at least one step; or its ``to_dict()``, or several of these by
+            :func:`hero_engine.totals.total`.
         width, height: inches.
         dpi: dots per inch.
 
@@ -30,13 +33,15 @@ def report_png(report: RunReport, width: float = 9.0, height: float = 6.0, dpi: 
     Raises:
         ImportError: matplotlib is missing; says how to get it.
     """
+    shown = report if isinstance(report, Mapping) else report.to_dict()
     figure = _new_figure(width, height, dpi)
     axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
-    figure.suptitle(report.summary().splitlines()[0], fontsize=11)
-    _draw_time(axes["time"], report)
-    _draw_drift(axes["drift"], report)
+    figure.suptitle(shown["summary"].splitlines()[0], fontsize=11, wrap=True)
+    _draw_time(axes["time"], shown["forwards"])
+    # Methods that never adapt have no such setting.
+    _draw_drift(axes["drift"], shown["forwards"], shown["config"].get("threshold", 0.0))
     axes["drift"].sharex(axes["time"])
-    _draw_share(axes["share"], report)
+    _draw_share(axes["share"], shown)
     return _png(figure)
 
 
@@ -97,33 +102,28 @@ def _png(figure: Figure) -> bytes:
     return picture.getvalue()
 
 
-def _draw_time(axes: Axes, report: RunReport) -> None:
+def _draw_time(axes: Axes, forwards: Sequence[Mapping[str, Any]]) -> None:
+    # One patch for all of a kind: windows of a long clip have thousands of forwards.
+    edges = [number + 0.5 for number in range(len(forwards) + 1)]
     for label, full, colour in (("full", True, _FULL), ("cached", False, _CACHED)):
-        times = [
-            (number, 1000 * record.watch.seconds)
-            for number, record in enumerate(report.records, 1)
-            if record.reason.full is full
-        ]
-        if times:
-            axes.bar(*zip(*times, strict=True), color=colour, label=label)
+        times = [1000 * forward["seconds"] * (forward["full"] is full) for forward in forwards]
+        if any(times):
+            axes.stairs(times, edges, fill=True, color=colour, label=label)
     axes.set_ylabel("time (ms)")
     axes.margins(y=0.2)
     axes.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def _draw_drift(axes: Axes, report: RunReport) -> None:
-    report.settle()
-    curves = (("drift", "drift", "o"), ("missed", "missed by forecast", "x"))
+def _draw_drift(axes: Axes, forwards: Sequence[Mapping[str, Any]], threshold: float) -> None:
+    curves = (("drift", "drift", "o"), ("forecast_missed", "missed by forecast", "x"))
     for name, label, marker in curves:
         points = [
-            (number, value)
-            for number, record in enumerate(report.records, 1)
-            if (value := getattr(record, name)) is not None and math.isfinite(value)
+            (number, forward[name]) for number, forward in enumerate(forwards, 1) if forward[name] is not None
         ]
         if points:
             axes.plot(*zip(*points, strict=True), marker, markersize=4, label=label)
-    if report.config.threshold > 0:
-        axes.axhline(report.config.threshold, linestyle="--", linewidth=1, color="gray", label="threshold")
+    if threshold > 0:
+        axes.axhline(threshold, linestyle="--", linewidth=1, color="gray", label="threshold")
     axes.set_xlabel("forward")
     axes.set_ylabel("relative change")
     axes.margins(y=0.25)
@@ -132,10 +132,10 @@ def _draw_drift(axes: Axes, report: RunReport) -> None:
         axes.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def _draw_share(axes: Axes, report: RunReport) -> None:
+def _draw_share(axes: Axes, report: Mapping[str, Any]) -> None:
     rows = {
-        "time": (report.seconds(full=True), report.seconds(full=False)),
-        "steps": (report.full_steps, report.cached_steps),
+        "time": (report["seconds_full"], report["seconds_cached"]),
+        "steps": (report["full_steps"], report["cached_steps"]),
     }
     for name, (full, cached) in rows.items():
         share = 100 * full / max(full + cached, 1e-12)

@@ -15,6 +15,7 @@ from .cost import cached_step_flops, full_step_flops, speedup_bound
 from .flops import ModelShape
 from .schedule import Reason
 from .settings import Counts, MethodConfig
+from .totals import doubts, speed_text, speedup_limit
 
 
 @dataclass
@@ -202,11 +203,12 @@ class RunReport:
             return "\n".join([nothing, *self._miscounted()])
         where = {"model": "", "float8": " in float8", "host": " on the host"}[self.config.storage]
         lines = [
-            f"{self.config.name}: {counts}, {self.measured_speedup:.2f}x measured in the model "
-            f"({self.predicted_speedup:.2f}x by FLOPs), {self.bytes_cached / 1e6:.1f} MB cached{where}.",
+            f"{self.config.name}: {counts}, {speed_text(self.measured_speedup, self.predicted_speedup)}, "
+            f"{self.bytes_cached / 1e6:.1f} MB cached{where}.",
             f"A cached step took {self.measured_cached_share:.3f} of a full one; "
             f"{100 * self.tokens_refreshed:.0f} % of the tokens were computed in "
             f"{self.config.computed(self.shape, self.counts)}.",
+            *doubts(self.measured_speedup, self.predicted_speedup, self.measured_cached_share),
         ]
         if self.memory_failures:
             lines.append(
@@ -244,6 +246,7 @@ class RunReport:
             "cached_over_full_step": self.measured_cached_share,
             "measured_speedup": self.measured_speedup,
             "predicted_speedup": self.predicted_speedup,
+            "speedup_limit": speedup_limit(self.predicted_speedup),
             "summary": self.summary(),
             "forwards": [record.to_dict() for record in self.records],
         }

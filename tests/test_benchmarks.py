@@ -57,7 +57,7 @@ def test_a_method_whose_caches_found_no_memory_is_marked():
 
     named = {"untouched": contender(), "cached": contender(memory_failures=3)}
     size = SIZES["tiny"].with_blocks(1)
-    times = speed.race(named, size, 3, 2, 1, torch.device("cpu"))
+    times = speed.race(named, size, 3, 2, torch.device("cpu"))
     names = [row[0] for row in rows_of(speed.table(named, times, size, 3, 1e12))]
     assert names == ["untouched", "cached (out of memory in 6 step(s))"]
     rows = rows_of(scaling.table(named, size, {scaling.Setting(5, 3): times}))
@@ -80,7 +80,7 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("options, peak", [({}, 7), ({"peaks": False}, None)])
 def test_peaks_take_steps_of_their_own_only_where_they_are_shown(gpu, monkeypatch, options, peak):
     monkeypatch.setattr(speed, "peak_memory", lambda *_: 7)
-    times = speed.race({"untouched": contender()}, SIZES["tiny"].with_blocks(1), 1, 1, 0, gpu, **options)
+    times = speed.race({"untouched": contender()}, SIZES["tiny"].with_blocks(1), 1, 1, gpu, **options)
     assert times["untouched"].peak_bytes == peak
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aether.errors import InputError
+from hero_engine.command_options import number, whole_number
 
 if TYPE_CHECKING:
     from .comparison import Plan
@@ -42,15 +43,19 @@ def add_compare(commands: Any) -> None:
     )
     command.add_argument("--scenes", help=f"seeds; default: {SCENES}; of a search {SEARCH_SCENES}")
     command.add_argument("--tasks", default="reconstruction,prediction,planning", help="default: %(default)s")
-    command.add_argument("--steps", type=int, help="of every task; default: 30 of reconstruction, else 50")
+    command.add_argument(
+        "--steps", type=whole_number, help="of every task; default: 30 of reconstruction, else 50"
+    )
     command.add_argument("--samplers", default="reference,deterministic", help="default: %(default)s")
     command.add_argument("--targets", default="1.5,1.75,2,2.5", help="speed-ups by FLOPs; default: all four")
     command.add_argument("--methods", help="only these, such as hero,fora,cache-dit")
     command.add_argument("--settings", metavar="FILE", help="of a search; default: a fixed selection")
-    command.add_argument("--workers", type=int, default=1, help="processes of one thread each; default: 1")
+    command.add_argument(
+        "--workers", type=whole_number, default=1, help="processes of one thread each; default: 1"
+    )
     command.add_argument("--dry-run", action="store_true", help="say how many runs there are, and the time")
     command.add_argument("--search", action="store_true", help="look for the best settings: settings.json")
-    command.add_argument("--minutes", type=float, default=30, help="that the search may take; default: 30")
+    command.add_argument("--minutes", type=number, default=30, help="that the search may take; default: 30")
     command.set_defaults(run=run_compare, out=None)
 
 

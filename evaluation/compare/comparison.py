@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from aether.errors import InputError
 from aether.files import write_file
+from aether.locks import locked
 from aether.model import AetherModel
 from aether.weights import weights_digest
 
@@ -78,10 +80,21 @@ def compare(plan: Plan, dry_run: bool) -> str:
     tasks: list[Task] = [(group, chosen[group.sampler]) for group in plan.groups()]
     if dry_run:
         return _said(plan, model, tasks)
-    journal = Journal(plan.folder / "runs.jsonl", _setup(model))
-    left = sum(1 + len(contenders) for _, contenders in unfinished(tasks, journal.records))
-    with _interruptible(journal):
-        work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
+    with locked(plan.folder) as note:
+        _warn(note)
+        journal = Journal(plan.folder / "runs.jsonl", _setup(model))
+        left = sum(1 + len(contenders) for _, contenders in unfinished(tasks, journal.records))
+        with _interruptible(journal):
+            work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
+        return _write_comparison(plan, model, tasks, journal)
+
+
+def _warn(note: str | None) -> None:
+    if note:
+        print(f"note: out: {note}", file=sys.stderr)
+
+
+def _write_comparison(plan: Plan, model: AetherModel, tasks: Sequence[Task], journal: Journal) -> str:
     rows = rows_of(_of(tasks, journal.records))
     text = markdown(rows, _header(plan, model), plan.targets)
     write_file(plan.folder / "results.md", text)
@@ -112,13 +125,23 @@ def _said(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
         fixed = {"interval", "warmup"} <= set(contender.settings)
         return predicted_speedup(contender, shape, [steps]) if fixed else min(plan.targets)
 
-    minutes = estimated_seconds(tasks, costs, speedup) / 60
+    # More processes than cores do not make it faster.
+    seconds = estimated_seconds(tasks, costs, speedup) / min(plan.workers, os.cpu_count() or 1)
     runs = sum(1 + len(contenders) for _, contenders in tasks)
+    groups = f"scenes {len(plan.scenes)} x tasks {len(plan.tasks)} x samplers {len(plan.samplers)}"
     return (
-        f"{runs} runs: {len(tasks)} unaccelerated ones ({len(plan.scenes)} scenes, {len(plan.tasks)} tasks, "
-        f"{len(plan.samplers)} samplers), the others with {len(tasks[0][1])} settings or so each; about "
-        f"{minutes / plan.workers:.0f} minutes with {plan.workers} workers, as fast as the machine is now"
+        f"{runs} runs: {len(tasks)} unaccelerated ({groups}), {runs - len(tasks)} accelerated; about "
+        f"{duration_text(seconds)} at the speed that the machine has now (workers: {plan.workers})"
     )
+
+
+def duration_text(seconds: float) -> str:
+    """A length of time as people say it, to two figures or so."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
 
 
 def _of(tasks: Sequence[Task], records: Sequence[Record]) -> list[Record]:
@@ -153,21 +176,23 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
             f"{len(always) + len(more)} settings can be tried with each sampler, {len(always)} always are; "
             f"{plan.minutes:g} minutes with {plan.workers} workers allow about {room}"
         )
-    journal = Journal(plan.folder / "search.jsonl", _setup(model))
-    with _interruptible(journal):
-        found = search(
-            journal,
-            loader,
-            always=always,
-            more=more,
-            tasks=plan.tasks,
-            scenes=plan.scenes,
-            targets=plan.targets,
-            budget=budget,
-            samplers=plan.samplers,
-            progress=_progress(None),
-            say=lambda text: print(text, file=sys.stderr),
-        )
+    with locked(plan.folder) as note:
+        _warn(note)
+        journal = Journal(plan.folder / "search.jsonl", _setup(model))
+        with _interruptible(journal):
+            found = search(
+                journal,
+                loader,
+                always=always,
+                more=more,
+                tasks=plan.tasks,
+                scenes=plan.scenes,
+                targets=plan.targets,
+                budget=budget,
+                samplers=plan.samplers,
+                progress=_progress(None),
+                say=lambda text: print(text, file=sys.stderr),
+            )
     document = {**_header(plan, model), **settings_document(found)}
     write_file(plan.folder / "settings.json", json.dumps(document, indent=1) + "\n")
     lines = [f"{sampler}: {one.label}: {one.title}" for sampler, kept in found.items() for one in kept]
@@ -227,4 +252,4 @@ def _interruptible(journal: Journal) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = len(journal.records)
-        raise KeyboardInterrupt(f"{kept} runs are kept; the same command goes on with the others") from None
+        raise KeyboardInterrupt(f"runs kept: {kept}; the same command goes on with the others") from None

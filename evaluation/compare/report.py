@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hero_engine.totals import TOLERANCE, speedup_limit
+
 from ..table import as_csv, installed_version
 from .contenders import HERO
 from .summary import Row, Verdict, claim, verdicts
@@ -58,7 +60,8 @@ _COLORS = (
 _EXPLANATION = """\
 Speed-ups are over the unaccelerated run. *FLOPs*: by the engine's own accounting of the steps that ran; of \
 other packages, every linear layer, convolution and attention that really ran is counted. *clock*: time in \
-the model, one step in {every} having been run without acceleration too, beside the run. *error*: relative \
+the model, one step in {every} having been run without acceleration too, beside the run; FLOPs bound it, and \
+what is further above them than {tolerance:.0%} is marked as noise of a busy machine. *error*: relative \
 error of the final latent against the unaccelerated run with the same sampler and noise (smaller is truer), \
 mean over streams, tasks and scenes; then by task and by stream. PSNR (dB) and SSIM: of what is decoded, \
 against the same. Abs Rel and delta1: reconstruction against the true depth, up to {far:g} times the \
@@ -113,7 +116,7 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
 
     found = verdicts(rows, targets)
     parts = ["\n".join(f"- {name}: {value}" for name, value in header.items())]
-    parts.append(_EXPLANATION.format(every=EVERY, far=DEEPEST))
+    parts.append(_EXPLANATION.format(every=EVERY, far=DEEPEST, tolerance=TOLERANCE))
     parts.append("\n".join([f"**{claim(found)}**", "", *(f"- {verdict.line()}" for verdict in found)]))
     for sampler in dict.fromkeys(row.sampler for row in rows):
         parts.append(f"### {sampler} sampler\n\n{_table([row for row in rows if row.sampler == sampler])}")
@@ -135,6 +138,8 @@ def _table(rows: Sequence[Row]) -> str:
             continue
         values = numbers(row)
         cells = [format_number(name, values.get(name, math.nan)) for name in names]
+        if row.wall_speedup > speedup_limit(row.flops_speedup):
+            cells[names.index("wall_speedup")] += " (noise)"
         lines.append(f"| {row.label} | {row.title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from aether.metrics import depth_errors
 from aether.miniature import WorldClip, random_scene, render
 from aether.model import AetherModel
 from aether.raymap import to_cameras
-from aether.sampling import sample
+from aether.sampling import Callback, sample
 from aether.tasks import TASKS, Conditions
 
 from ..fidelity import fidelity
@@ -92,12 +93,20 @@ def guided(task: str) -> bool:
     return TASKS[task].guided
 
 
-def sampled(model: AetherModel, group: Group, steps: int) -> torch.Tensor:
-    """The final latent of an unaccelerated run of other steps, for timing."""
+def sampled(model: AetherModel, group: Group, steps: int, marks: list[float]) -> torch.Tensor:
+    """The final latent of an unaccelerated run of other steps, for timing.
+
+    Args:
+        marks: gets the time, of ``time.perf_counter``, at the end of each step.
+    """
     group = replace(group, steps=steps)
     generator = torch.Generator(model.device).manual_seed(group.scene)
     conditions = world_conditions(model, group.task, _world(model, group.scene), generator)
-    return _sample(model, Meter(shared_copy(model.transformer)), conditions, group, generator.get_state())
+    meter = Meter(shared_copy(model.transformer))
+    noise = generator.get_state()
+    return _sample(
+        model, meter, conditions, group, noise, callback=lambda _: marks.append(time.perf_counter())
+    )
 
 
 def _identity(group: Group, contender: Contender | None) -> dict[str, Any]:
@@ -137,6 +146,7 @@ def _sample(
     group: Group,
     noise: torch.Tensor,
     run: Any = None,
+    callback: Callback | None = None,
 ) -> torch.Tensor:
     generator = torch.Generator(model.device)
     generator.set_state(noise)
@@ -148,6 +158,7 @@ def _sample(
         fps=FPS,
         generator=generator,
         session=nullcontext(run),
+        callback=callback,
     )
 
 

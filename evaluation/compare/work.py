@@ -7,10 +7,12 @@ import multiprocessing
 import os
 import queue
 import signal
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,6 +25,8 @@ from .contenders import Contender
 from .journal import Journal
 from .meter import EVERY
 from .runs import PLAIN, Group, guided, run_group, sampled
+
+_TIMED_STEPS = 4
 
 Task = tuple[Group, list[Contender]]
 Record = dict[str, Any]
@@ -156,16 +160,18 @@ def _forwards(group: Group) -> int:
 
 
 def seconds_of_one(model: AetherModel, group: Group) -> dict[str, float]:
-    """Time a forward of a group's unaccelerated run, and decoding: "forward", "decode"."""
-    latents: list[torch.Tensor] = []
-    times = []
-    for steps in (1, 3):
-        begin = time.perf_counter()
-        latents.append(sampled(model, group, steps))
-        times.append(time.perf_counter() - begin)
-    begin = time.perf_counter()
-    decode(model, latents[-1])
-    return {"forward": (times[1] - times[0]) / 2, "decode": time.perf_counter() - begin}
+    """Time a step of a group's unaccelerated run, and decoding: "forward", "decode".
+
+    Both are rehearsed first: the first of a process takes many times as long.
+    """
+    decode(model, sampled(model, group, 1, []))
+    marks = [time.perf_counter()]
+    latent = sampled(model, group, _TIMED_STEPS, marks)
+    marks.append(time.perf_counter())
+    decode(model, latent)
+    decoding = time.perf_counter() - marks[-1]
+    # The median leaves out what comes before the first step, and a stall of the machine.
+    return {"forward": statistics.median(b - a for a, b in pairwise(marks)), "decode": decoding}
 
 
 def estimated_seconds(

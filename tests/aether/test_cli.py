@@ -1,12 +1,15 @@
 """The command line, run in this process on small clips of the synthetic world."""
 
+import argparse
 import json
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +17,17 @@ from PIL import Image
 
 from aether import cli, job, trajectory
 from aether.camera_files import SUFFIXES, write_cameras
+from aether.cli_console import Console
+from aether.cli_hero import Hero
+from aether.compare import Comparison
 from aether.export import write_video
 from aether.loading import save_prompt_embeds
 from aether.metrics import psnr
 from aether.miniature import build, random_scene, render
+from hero_engine import HeroConfig
 from hero_engine.backends import BACKENDS
 
+STREAMS = ("rgb", "disparity", "raymap")
 SMALL = ["--size", "32x48", "--steps", "7", "--device", "cpu"]
 FILES = {"rgb.mp4", "depth.mp4", "depth.npz", "cameras.json", "scene.ply", "contact.png", "report.json"}
 
@@ -107,12 +115,12 @@ def test_seeds(plain, tmp_path):
 
 
 def test_options_reach_hero(tmp_path):
-    options = "--hero paper-fast --tau 3 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 0.5 --cooldown 1"
+    options = "--hero paper-fast --tau 1/4 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 0.5 --cooldown 1"
     options += " --context cached_kv --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
-    options += " --storage float8 --shallow forecast --feedback 0.5"
+    options += " --storage float8 --shallow forecast --feedback 1/2"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
-        "tau": 3,
+        "tau": 0.25,
         "interval": 4,
         "ratio": 0.5,
         "threshold": 0.5,
@@ -198,8 +206,54 @@ def test_compare_puts_both_side_by_side(plain, tmp_path, capsys):
     seconds = [document[name]["seconds"]["denoise"] for name in ("plain", "hero")]
     assert document["speedup"] == pytest.approx(seconds[0] / seconds[1])
     printed = capsys.readouterr().out
-    for word in ("speed-up", "full steps", "4 of 7", "MB", "dB", "Abs Rel", "same seed"):
+    hero = document["hero"]["hero"]
+    assert document["speedup_bound"] == hero["predicted_speedup"] and 1 < hero["predicted_speedup"] < 7 / 4
+    assert hero["speedup_limit"] == pytest.approx(1.05 * hero["predicted_speedup"])
+    for word in ("speed-up", "bound", "full steps", "4 of 7", "MB", "dB", "Abs Rel", "same seed"):
         assert word in " ".join(printed.split())
+
+
+def timed(seconds, hero=None):
+    """A result of which only the times count."""
+    report = {"settings": {"steps": 8}, "depth_against_truth": None, "hero": hero}
+    return SimpleNamespace(seconds={"denoise": seconds}, report=report, decoded=None)
+
+
+@pytest.mark.parametrize("fast, noise", [(6.5, False), (5.2, False), (4.9, True), (1.0, True)])
+def test_a_speed_up_that_cannot_be_is_marked(fast, noise, monkeypatch):
+    monkeypatch.setattr("aether.compare.stream_psnr", lambda *_: dict.fromkeys(STREAMS, 50.0))
+    hero = {"full_steps": 5, "steps": 8, "bytes_cached": 1, "predicted_speedup": 1.5, "speedup_limit": 1.575}
+    comparison = Comparison(timed(8.0), timed(fast, hero))
+    assert comparison.is_noise is noise and comparison.bound == 1.5
+    head, _, _, row = comparison.table().splitlines()
+    assert "bound" in head and "1.50x" in row and ("(noise)" in row) is noise
+    (*doubts,) = comparison.doubts()
+    assert (doubts != []) is noise
+    if noise:
+        assert f"{8 / fast:.2f}x is above its bound of 1.50x" in doubts[0]
+
+
+def test_a_rehearsal_takes_every_kind_of_step(monkeypatch):
+    """Full and cached ones, and those without the unconditional half, whatever the schedule says."""
+    model, hero = build(), Hero(HeroConfig.preset("balanced", warmup=0.9, cooldown=0.5, threshold=0.5))
+    kinds = []
+    monkeypatch.setattr(Hero, "_remember", observed(Hero._remember, kinds))
+    inputs = job.gather(model, "prediction", {"image": "synthetic:3"}, size=(32, 48))
+    job.rehearse(model, inputs, job.Settings(steps=50, guidance_skip=0.05), hero)
+    assert [[full for full, _ in run] for run in kinds] == [[True, False, True, False]] * 2
+    assert [{batch for _, batch in run} for run in kinds] == [{2}, {1}]
+
+
+def observed(remember, kinds):
+    """Notes (full, batch) of every step of every session."""
+
+    @contextmanager
+    def session(self, model, steps):
+        with remember(self, model, steps) as run:
+            yield run
+        kinds.append([(record.reason.full, run.report.batch) for record in run.report.records])
+
+    return session
 
 
 def test_psnr():
@@ -231,52 +285,58 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("goal", "plan synthetic missing.png"),
         ("video", "reconstruct {tmp}/text.mp4"),
         ("image", "predict {tmp}/text.mp4"),
-        ("raymap", "predict synthetic --raymap missing.npy"),
-        ("raymap", "predict synthetic --raymap {tmp}/text.mp4"),
-        ("raymap", "predict synthetic --raymap {tmp}/flat.npy"),
-        ("raymap", "predict synthetic --raymap {tmp}/wrong.npy"),
-        ("camera", "predict synthetic --camera zoom"),
-        ("camera", "predict synthetic --camera dolly-in:far"),
-        ("amount", "predict synthetic --camera dolly-in:nan"),
-        ("file", "predict synthetic --camera missing.json"),
-        ("poses", "predict synthetic --camera {tmp}/flat.npy"),
-        ("camera", "predict synthetic --camera dolly-in --raymap {tmp}/flat.npy"),
-        ("size", "reconstruct synthetic --size 30x50"),
-        ("frames", "reconstruct synthetic --frames 18"),
-        ("fps", "reconstruct synthetic --fps 13"),
-        ("steps", "reconstruct synthetic --steps 0"),
-        ("steps", "reconstruct synthetic --steps 0 --hero off"),
-        ("guidance", "predict synthetic --guidance nan"),
-        ("guidance", "predict synthetic --guidance 0.5"),
-        ("guidance", "reconstruct synthetic --guidance 3"),
-        ("seed", "reconstruct synthetic --seed -1"),
-        ("device", "reconstruct synthetic --device nonsense"),
-        ("attention", "reconstruct synthetic --device cpu --attention flash"),
-        ("attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention cudnn"),
-        ("attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention auto"),
-        ("source", "reconstruct synthetic --model {tmp}/nowhere"),
-        ("transformer", "reconstruct synthetic --model {tmp}"),
-        ("preset", "reconstruct synthetic --hero fastest"),
-        ("tau", "reconstruct synthetic --tau 13"),
-        ("tau", "reconstruct synthetic --tau 0"),
-        ("interval", "reconstruct synthetic --interval 0"),
-        ("ratio", "reconstruct synthetic --ratio 2"),
-        ("ratio", "reconstruct synthetic --ratio nan"),
-        ("threshold", "reconstruct synthetic --threshold -1"),
-        ("warmup", "reconstruct synthetic --warmup 0"),
-        ("patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
-        ("context", "reconstruct synthetic --context all"),
-        ("seed", "reconstruct synthetic --hero-seed -2"),
+        ("--raymap", "predict synthetic --raymap missing.npy"),
+        ("--raymap", "predict synthetic --raymap {tmp}/text.mp4"),
+        ("--raymap", "predict synthetic --raymap {tmp}/flat.npy"),
+        ("--raymap", "predict synthetic --raymap {tmp}/wrong.npy"),
+        ("--camera", "predict synthetic --camera zoom"),
+        ("--camera", "predict synthetic --camera dolly-in:far"),
+        ("--camera", "predict synthetic --camera dolly-in:nan"),
+        ("--camera", "predict synthetic --camera missing.json"),
+        ("--camera", "predict synthetic --camera {tmp}/flat.npy"),
+        ("--camera", "predict synthetic --camera dolly-in --raymap {tmp}/flat.npy"),
+        ("--size", "reconstruct synthetic --size 30x50"),
+        ("--frames", "reconstruct synthetic --frames 18"),
+        ("--fps", "reconstruct synthetic --fps 13"),
+        ("--steps", "reconstruct synthetic --steps 0"),
+        ("--steps", "reconstruct synthetic --steps 0 --hero off"),
+        ("--guidance", "predict synthetic --guidance nan"),
+        ("--guidance", "predict synthetic --guidance 0.5"),
+        ("--guidance", "reconstruct synthetic --guidance 3"),
+        ("--seed", "reconstruct synthetic --seed -1"),
+        ("--device", "reconstruct synthetic --device nonsense"),
+        ("--attention", "reconstruct synthetic --device cpu --attention flash"),
+        ("--attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention cudnn"),
+        ("--attention", "reconstruct {tmp}/text.mp4 --windows --workers 2 --attention auto"),
+        ("--model", "reconstruct synthetic --model {tmp}/nowhere"),
+        ("--model", "reconstruct synthetic --model {tmp}"),
+        ("--hero", "reconstruct synthetic --hero fastest"),
+        ("--tau", "reconstruct synthetic --tau 13"),
+        ("--tau", "reconstruct synthetic --tau 0"),
+        ("--interval", "reconstruct synthetic --interval 0"),
+        ("--ratio", "reconstruct synthetic --ratio 2"),
+        ("--ratio", "reconstruct synthetic --ratio nan"),
+        ("--threshold", "reconstruct synthetic --threshold -1"),
+        ("--warmup", "reconstruct synthetic --warmup 0"),
+        ("--patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
+        ("--context", "reconstruct synthetic --context all"),
+        ("--hero-seed", "reconstruct synthetic --hero-seed -2"),
+        ("--post-reconstruction", "predict synthetic --post-reconstruction 0"),
+        ("--camera", "predict synthetic --camera {tmp}/sizes"),
+        ("--guidance-skip", "predict synthetic --guidance-skip 2"),
         ("inputs", "compare synthetic synthetic"),
         ("inputs", "compare synthetic --task plan"),
-        ("hero", "compare synthetic --hero off"),
-        ("repeats", "compare synthetic --repeats 0"),
+        ("--hero", "compare synthetic --hero off"),
+        ("--repeats", "compare synthetic --repeats 0"),
     ],
 )
 def test_bad_input_names_its_field_and_leaves_nothing(field, arguments, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("not a video")
     np.save(tmp_path / "flat.npy", np.zeros(3))
     np.save(tmp_path / "wrong.npy", np.zeros((17, 6, 3, 3)))
+    (tmp_path / "sizes").mkdir()
+    frames = [{"w": w, "h": 10, "fl_x": 9, "transform_matrix": np.eye(4).tolist()} for w in (10, 20)]
+    (tmp_path / "sizes" / "transforms.json").write_text(json.dumps({"frames": frames}))
     before = sorted(tmp_path.iterdir())
     assert run(*arguments.format(tmp=tmp_path).split(), out=tmp_path / "deep" / "out") == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {field}: ")
@@ -291,20 +351,45 @@ def test_the_help_names_every_camera_file(capsys):
 
 
 @pytest.mark.parametrize(
-    "options", ["--size 64", "--size axb", "--ratio x", "--ratio 1/0", "--steps 3.5", "--patch 2x3"]
+    "options, words",
+    [
+        ("--size 64", "'64' is not HEIGHTxWIDTH, such as 480x720"),
+        ("--size axb", "'axb' is not HEIGHTxWIDTH"),
+        ("--ratio x", "'x' is neither a number nor a fraction"),
+        ("--ratio 1/0", "'1/0' divides by zero"),
+        ("--tau half", "'half' is neither a count, such as 2, nor a share"),
+        ("--cooldown 1/x", "'1/x' is neither a count"),
+        ("--feedback x", "'x' is neither a number nor a fraction"),
+        ("--guidance-skip x", "'x' is neither a number nor a fraction"),
+        ("--steps 3.5", "'3.5' is not a whole number"),
+        ("--workers two", "'two' is not a whole number"),
+        ("--guidance high", "'high' is not a number, such as 1.5"),
+        ("--patch 2x3", "'2x3' is not FRAMESxROWSxCOLUMNS, such as 1x2x3"),
+    ],
 )
-def test_malformed_options(options, tmp_path, capsys):
+def test_malformed_options(options, words, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         run("reconstruct", "synthetic", *options.split(), out=tmp_path / "out")
     assert error.value.code == 2
-    assert options.split()[0] in capsys.readouterr().err
+    assert f"error: argument {options.split()[0]}: {words}" in capsys.readouterr().err
+
+
+def test_no_option_type_leaves_its_name_to_be_guessed():
+    """argparse prints the name of a type that raises anything but its own error."""
+    parser = cli.build_parser()
+    (commands,) = (action for action in parser._actions if action.choices)
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is not None:
+                with pytest.raises(argparse.ArgumentTypeError, match="such as"):
+                    action.type("?")
 
 
 def test_folders_are_replaced_only_when_asked_and_only_if_they_hold_a_run(plain, tmp_path, capsys):
     quick = ["--size", "32x48", "--steps", "1", "--hero", "off", "--quiet"]
     first = disparity_of(plain)
     assert run("reconstruct", "synthetic", *quick, out=plain) == 2
-    assert "error: out: " in capsys.readouterr().err
+    assert "error: --out: " in capsys.readouterr().err
     assert np.array_equal(disparity_of(plain), first)
 
     (tmp_path / "diary").mkdir()
@@ -328,7 +413,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
         raise KeyboardInterrupt
 
     if moment == "denoising":
-        monkeypatch.setattr(cli.Console, "steps", lambda self, name: interrupt)
+        monkeypatch.setattr(Console, "steps", lambda self, name: interrupt)
     else:
         monkeypatch.setattr("aether.export.write_scene", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
@@ -382,5 +467,6 @@ def test_ctrl_c_in_a_real_process(tmp_path):
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 130 and "interrupted" in output
+    assert process.returncode == 130
+    assert output.endswith("\ninterrupted; nothing was written\n"), "a line of its own, the last one"
     assert not list(tmp_path.iterdir())

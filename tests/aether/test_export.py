@@ -2,6 +2,7 @@
 
 import json
 import os
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from aether.clips import read_clip
 from aether.contact import color_depth, color_rays, contact_sheet
 from aether.errors import InputError
 from aether.export import check_out_dir, write_run, write_video
+from aether.frames import Frames
 from aether.geometry import cameras_from_fov, disparity_to_depth
 from aether.raymap import from_cameras, to_cameras
 
@@ -134,12 +136,15 @@ def test_video_keeps_colors(tmp_path):
 def test_depth_has_one_scale_for_the_sequence():
     disparity = np.linspace(0, 1, 10)[:, None, None] * np.ones((10, 8, 8))
     disparity[0, 0, 0] = 50  # one stray pixel does not darken the rest
-    colored = color_depth(disparity)
-    assert colored.dtype == np.uint8 and colored.shape == (10, 8, 8, 3)
+    colored = color_depth(Frames(disparity.shape, disparity.__getitem__))
+    assert colored.shape == (10, 8, 8, 3)
+    colored = np.stack(list(colored))
+    assert colored.dtype == np.uint8
     far, near = colored[0, 4, 4].astype(int), colored[-1, 4, 4].astype(int)
     assert near[0] > near[2] and far[2] > far[0]
     assert len({tuple(c) for c in colored[:, 4, 4]}) == 10
-    assert color_depth(np.ones((2, 4, 4))).shape == (2, 4, 4, 3)
+    flat = color_depth(Frames((2, 4, 4), lambda frame: np.ones((4, 4))))
+    assert flat[1].shape == (4, 4, 3)
 
 
 def test_ray_colors_are_those_of_normals():
@@ -268,6 +273,44 @@ def test_bad_options_are_refused_before_anything_is_written(tmp_path, run, optio
         write_run(tmp_path / "out", decoded, **options)
     assert error.value.field == field
     assert everything(tmp_path) == []
+
+
+def test_pictures_are_asked_for_one_at_a_time_and_give_the_same_files(tmp_path, run):
+    decoded, rig = run
+    alive, most = weakref.WeakSet(), []
+
+    class Picture(np.ndarray):
+        """One that can be counted."""
+
+        __hash__ = object.__hash__
+
+    def lazily(array):
+        def read(frame):
+            picture = array[frame].copy().view(Picture)
+            alive.add(picture)
+            most.append(len(alive))
+            return picture
+
+        return Frames(array.shape, read)
+
+    source = decoded.rgb[:, ::2, ::2]
+    streams = changed(decoded, **{name: lazily(array) for name, array in vars(decoded).items()})
+    whole = write_run(tmp_path / "whole", *run, 12, source=source)
+    lazy = write_run(tmp_path / "lazy", streams, rig, 12, source=lazily(source))
+    assert whole.keys() == lazy.keys()
+    for name in ("cameras.json", "scene.ply", "contact.png"):
+        assert whole[name].read_bytes() == lazy[name].read_bytes()
+    with np.load(whole["depth.npz"]) as one, np.load(lazy["depth.npz"]) as other:
+        assert all(np.array_equal(one[name], other[name]) for name in ("depth", "disparity", "raymap"))
+    assert len(most) > 5 * FRAMES and max(most) <= 4
+
+
+def test_bytes_and_floats_are_the_same_colors(tmp_path, run):
+    decoded, rig = run
+    bytes_ = (decoded.rgb * 255 + 0.5).astype(np.uint8)
+    one = write_run(tmp_path / "bytes", changed(decoded, rgb=bytes_), rig, 12)
+    other = write_run(tmp_path / "floats", changed(decoded, rgb=bytes_ / np.float32(255)), rig, 12)
+    assert all(one[name].read_bytes() == other[name].read_bytes() for name in ("scene.ply", "contact.png"))
 
 
 def test_a_report_that_is_not_json_writes_nothing(tmp_path, run):

@@ -42,10 +42,10 @@ class Deadly:
     def to_dict(self):
         return {"pid": os.getpid()}
 
-    def summary(self):
-        return ""
+    def total(self, reports):
+        return {"summary": ""}
 
-    def picture(self):
+    def picture(self, report):
         return b""
 
 
@@ -93,7 +93,7 @@ def test_on_the_command_line(tmp_path, capsys):
     one, other = (np.load(tmp_path / name / "depth.npz") for name in ("serial", "ray"))
     assert all(np.abs(one[name] - other[name]).max() <= 1e-5 for name in ("disparity", "raymap"))
     assert cli.main(["reconstruct", str(path), *small, "--workers", "0", "--out", str(tmp_path / "bad")]) == 2
-    assert "error: workers: " in capsys.readouterr().err
+    assert "error: --workers: " in capsys.readouterr().err
 
 
 def test_two_workers_give_what_one_process_gives(cluster, model, clip, serial, tmp_path):

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 
 from aether import cli, job, window_store
+from aether.cli_console import Console
 from aether.errors import InputError, SamplingStopped
 from aether.export import write_run, write_video
 from aether.latents import Decoded
+from aether.locks import locked
 from aether.long_clips import array_clip, open_clip
-from aether.long_run import reconstruct, write_long_run
+from aether.long_run import reconstruct
 from aether.miniature import random_scene, render
 from aether.window_jobs import PlainRun, Window, compute_window
 from aether.window_store import WindowStore
@@ -81,13 +83,27 @@ class Counter:
         return nullcontext()
 
     def to_dict(self):
-        return {"config": self.settings(), "steps": 2, "full_steps": 1, "cached_steps": 1}
+        return {"config": self.settings(), "steps": 2, "full_steps": 1, "cached_steps": 1, "forwards": [1, 2]}
 
-    def summary(self):
-        return ""
+    def total(self, reports):
+        steps = sum(report["steps"] for report in reports)
+        return {"runs": len(reports), "steps": steps, "forwards": [], "summary": f"{steps} steps\nmore"}
 
-    def picture(self):
-        return b""
+    def picture(self, report):
+        return f"{report.get('runs', 1)} runs".encode()
+
+
+def write(out, result):
+    return write_run(
+        out,
+        result,
+        result.merge.cameras,
+        result.clip.fps,
+        report=result.report,
+        report_png=result.picture,
+        source=result.source,
+        notes=result.report["notes"],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +112,7 @@ def whole(model, video, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     clip = open_clip(video, size=SIZE, length=17)
     result = reconstruct(model, clip, QUICK, folder / "out.windows")
-    write_long_run(folder / "out", result)
+    write(folder / "out", result)
     return arrays_of(result), folder / "out", result
 
 
@@ -138,8 +154,9 @@ def test_one_window_changes_nothing(model, short, tmp_path):
     assert np.array_equal(arrays["rgb"], (plain.decoded.rgb * 255 + 0.5).astype(np.uint8))
     assert np.array_equal(result.merge.cameras.poses, plain.cameras.poses)
     assert np.array_equal(result.merge.cameras.intrinsics, plain.cameras.intrinsics)
-    write_run(tmp_path / "plain", plain.decoded, plain.cameras, 12, notes=inputs.notes)
-    write_long_run(tmp_path / "long", result)
+    source = inputs.pictures["video"]
+    write_run(tmp_path / "plain", plain.decoded, plain.cameras, 12, notes=inputs.notes, source=source)
+    write(tmp_path / "long", result)
     assert same_files(tmp_path / "plain", tmp_path / "long")
 
 
@@ -172,7 +189,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model,
     assert result.resumed == window
     assert rest.seen == [(w, s) for w in range(window, 4) for s in (None, 0, 1)]
     assert same(arrays_of(result), whole[0])
-    write_long_run(tmp_path / "out", result)
+    write(tmp_path / "out", result)
     assert same_files(tmp_path / "out", whole[1])
     result.store.remove()
     assert not (tmp_path / "work").exists()
@@ -196,14 +213,26 @@ def test_a_changed_setting_or_model_starts_afresh(model, video, clip, tmp_path):
 
 def test_each_window_has_a_session_of_its_own(model, clip, tmp_path):
     counter = Counter()
-    result = reconstruct(model, clip, QUICK, tmp_path / "work", accelerator=counter)
+    said = []
+    result = reconstruct(model, clip, QUICK, tmp_path / "work", accelerator=counter, say=said.append)
     assert counter.sessions == 4
-    assert result.report["hero"] == {
-        "config": {"tau": 1},
-        "steps": 8,
-        "full_steps": 4,
-        "cached_steps": 4,
+    assert said == [f"window {window} of 4: 2 steps" for window in (1, 2, 3, 4)]
+    assert result.report["hero"] == {"runs": 4, "steps": 8, "summary": "8 steps\nmore"}
+    assert [window["hero"]["forwards"] for window in result.report["windows"]] == [[1, 2]] * 4
+    assert result.picture == b"4 runs"
+    said.clear()
+    again = reconstruct(model, clip, QUICK, tmp_path / "work", accelerator=Counter(), say=said.append)
+    assert said == ["4 of 4 windows were finished before and are reused"] and again.picture == b"4 runs"
+
+
+def test_the_contact_sheet_shows_the_input_of_the_whole_clip(whole, clip):
+    source = whole[2].source
+    pictures = {
+        start + n: p for w, ps in clip.windows() for start in [clip.starts[w]] for n, p in enumerate(ps)
     }
+    for frame in (0, 8, 16, 23, 31, 39):
+        assert np.array_equal(source[frame], pictures[frame])
+    assert source.shape == (40, *SIZE, 3)
 
 
 def test_a_window_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -268,14 +297,58 @@ def test_windows_on_the_command_line(video, tmp_path, capsys):
     halves = ["--warmup", 1, "--cooldown", 0]
     assert run(video, *SMALL[:4], *halves, "--windows", "--stride", 12, out=tmp_path / "out") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"report.png"}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [window["start"] for window in report["windows"]] == [0, 12, 23]
     assert [window["hero"]["full_steps"] for window in report["windows"]] == [1, 1, 1]
     assert (report["hero"]["full_steps"], report["hero"]["cached_steps"]) == (3, 3)
+    assert report["hero"]["runs"] == 3 and report["hero"]["predicted_speedup"] > 1
+    assert "forwards" not in report["hero"] and len(report["windows"][2]["hero"]["forwards"]) == 2
     printed = capsys.readouterr()
     assert "40 frames of 48 x 32 at 12 fps" in printed.out and "3 windows of 17 frames" in printed.out
+    assert "memory: weights" in printed.out and "cached by HERO at most" in printed.out
+    assert "window 3 of 3: HERO: 1 full / 1 cached steps" in printed.out
+    assert "HERO: 3 full / 3 cached steps in 3 runs" in printed.out and "bound by FLOPs" in printed.out
     assert "window 3 of 3" in printed.err and "6/6" in printed.err
+
+
+def test_ctrl_c_ends_the_bar_and_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
+    class Interrupted(Console):
+        def windows(self):
+            draw = super().windows()
+
+            def advance(progress):
+                draw(progress)
+                if progress.window == 1 and progress.step is not None:
+                    raise KeyboardInterrupt
+
+            return advance
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(cli, "Console", Interrupted)
+        assert run(video, *SMALL, "--windows", out=out) == 130
+    last = capsys.readouterr().err.rpartition("\n")[0].splitlines()
+    work = tmp_path / "out.windows"
+    assert last[-1] == (
+        f"interrupted; 1 finished window is kept in {work}; the same command goes on from there"
+    )
+    assert last[-2].endswith("step/s]") or last[-2].endswith("s/step]")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.windows"]
+    assert run(video, *SMALL, "--windows", out=out) == 0
+    assert "1 of 4 windows were finished before and are reused" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_two_commands_do_not_work_on_one_folder(video, tmp_path, capsys):
+    with locked(tmp_path / "out.windows"):
+        assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(
+        f"error: --out: {tmp_path / 'out.windows'} is in use by another command (process "
+    )
+    assert f"process {os.getpid()} on " in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_clip_that_is_longer_is_offered_windows(video, tmp_path, capsys):
@@ -292,14 +365,14 @@ def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
-    for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from them")):
+    for stop, words in ((Stop(0, 1, True), "nothing was written"), (Stop(2, 0, True), "goes on from there")):
         with monkeypatch.context() as patched:
             patched.setattr(cli.Console, "windows", lambda self, stop=stop: stop)
             assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 130
         assert words in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
     assert run(video, *SMALL, "--windows", out=tmp_path / "out") == 0
-    assert "2 windows were finished before" in capsys.readouterr().out
+    assert "2 of 4 windows were finished before" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -307,13 +380,18 @@ def test_tiles_on_the_command_line(tmp_path, capsys):
     """Five thirds of a tile wide, in time one window."""
     wide = tmp_path / "wide.mp4"
     write_video(wide, render(random_scene(4), 17, 32, 80, fps=12, samples=1).rgb, 12)
-    assert run(wide, *SMALL, "--windows", "--tiles", out=tmp_path / "out") == 0
-    assert "1 windows of 17 frames, each in 2 tiles" in capsys.readouterr().out
+    halves = [*SMALL[:4], "--warmup", 1, "--cooldown", 0]
+    assert run(wide, *halves, "--windows", "--tiles", out=tmp_path / "out") == 0
+    printed = capsys.readouterr().out
+    assert "1 windows of 17 frames, each in 2 tiles" in printed
+    assert "window 1 of 1: HERO: 2 full / 2 cached steps in 2 runs" in printed
     with np.load(tmp_path / "out" / "depth.npz") as file:
         assert file["depth"].shape == (17, 32, 80) and file["raymap"].shape == (17, 6, 4, 10)
     cameras = json.loads((tmp_path / "out" / "cameras.json").read_text())
     assert (cameras["height"], cameras["width"]) == (32, 80)
-    (window,) = json.loads((tmp_path / "out" / "report.json").read_text())["windows"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    (window,) = report["windows"]
+    assert report["hero"]["runs"] == 2 and [len(t["hero"]["forwards"]) for t in window["tiles"]] == [2, 2]
     assert [tile["start"] for tile in window["tiles"]] == [0, 32]
     assert max(tile["disparity_scale"] for tile in window["tiles"]) == 1
 
@@ -354,7 +432,7 @@ def test_each_tile_is_a_plain_run(model):
 def test_bad_options(field, options, video, tmp_path, capsys):
     small = SMALL[2:] if "--size" in options else SMALL
     assert run(video, *small, *options.split(), out=tmp_path / "out") == 2
-    assert f"error: {field}: " in capsys.readouterr().err
+    assert f"error: --{field}: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -382,7 +460,7 @@ def test_a_killed_process_leaves_whole_windows_and_the_next_goes_on(video, tmp_p
             process = subprocess.Popen(
                 [*command, "--out", str(out)], cwd=root, stdout=subprocess.PIPE, text=True
             )
-            assert "windows were finished before" in process.communicate(timeout=600)[0]
+            assert "were finished before and are reused" in process.communicate(timeout=600)[0]
         assert process.wait(timeout=600) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
     assert same_files(tmp_path / "killed", tmp_path / "whole")

@@ -62,4 +62,4 @@ def test_on_the_command_line(tmp_path, capsys):
     assert report["post_reconstruction"] == {"steps": 2}
     assert "post-reconstruction" in capsys.readouterr().out
     assert cli.main([*command, str(tmp_path / "bad"), "--post-reconstruction", "0"]) == 2
-    assert "error: post_reconstruction: " in capsys.readouterr().err and not (tmp_path / "bad").exists()
+    assert "error: --post-reconstruction: " in capsys.readouterr().err and not (tmp_path / "bad").exists()

@@ -178,7 +178,8 @@ def test_bad_depth_names_its_field_and_writes_nothing(field, change, options, si
         np.savez(folder / f"{name}.npz", depth=change(depth))
     assert run("depth", folder, sintel.root, *options, "--out", tmp_path / "out") == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith(f"error: {field}: ") and captured.out == ""
+    option = field if field in ("depth", "frames", "predictions", "truth") else f"--{field.replace('_', '-')}"
+    assert captured.err.startswith(f"error: {option}: ") and captured.out == ""
     assert not (tmp_path / "out").exists()
 
 
@@ -190,8 +191,8 @@ def test_bad_arguments(sintel, predictions, tmp_path, capsys):
         ("truth", ["depth", predictions, tmp_path / "empty"]),
         ("plain", ["fidelity", tmp_path / "nowhere", predictions]),
         ("streams", ["fidelity", predictions, predictions]),
-        ("out", ["depth", predictions, sintel.root, "--out", predictions]),
-        ("out", ["depth", predictions, sintel.root, "--out", predictions, "--overwrite"]),
+        ("--out", ["depth", predictions, sintel.root, "--out", predictions]),
+        ("--out", ["depth", predictions, sintel.root, "--out", predictions, "--overwrite"]),
     ):
         assert run(*arguments) == 2
         assert capsys.readouterr().err.startswith(f"error: {field}: "), arguments

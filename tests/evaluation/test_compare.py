@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from aether.errors import InputError
+from aether.locks import locked
 from evaluation import cli
 from evaluation.compare import comparison, contenders, runs, search, summary, work
 from evaluation.compare.contenders import Contender
@@ -100,7 +101,7 @@ def test_a_missing_package_is_a_row_that_says_so(model, monkeypatch):
 
 def test_counted_flops_are_the_engines(model):
     with counted(model.transformer) as plain:
-        runs.sampled(model, GROUP, 6)
+        runs.sampled(model, GROUP, 6, [])
     copy_ = shared_copy(model.transformer)
     for module, original in zip(copy_.parameters(), model.transformer.parameters(), strict=True):
         assert module is original
@@ -299,6 +300,9 @@ def test_the_report_shows_all_rows():
     picture = frontier_png([*MADE_UP, failed])
     assert picture[:4] == b"\x89PNG"
     assert frontier_png([*MADE_UP, row("fora", {"interval": 1}, 1.0, 0.0)]) == picture
+    noisy = replace(row("fora", {}, 2.0, 0.02), wall_speedup=2.3)
+    text = markdown([row("hero", {}, 2.0, 0.01), noisy], {}, [1.5])
+    assert "| 2.00 | 2.30 (noise) |" in text and text.count("(noise)") == 1
     assert undominated([(1, 0.1), (2, 0.05), (3, 0.3), (2.5, 0.4)]) == [(2, 0.05), (3, 0.3)]
 
 
@@ -400,7 +404,7 @@ SMALL = ["--scenes", "1", "--tasks", "planning", "--steps", "4", "--methods", "f
 def test_the_command(on_tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(*SMALL, "--dry-run") == 0
-    assert capsys.readouterr().out.startswith("6 runs: 2 unaccelerated ones")
+    assert capsys.readouterr().out.startswith("6 runs: 2 unaccelerated (scenes 1 x tasks 1")
     assert run(*SMALL, "--out", out) == 0
     printed = capsys.readouterr().out
     assert "1.25x, reference sampler: HERO took no part." in printed
@@ -433,7 +437,7 @@ def test_interrupted_keeps_what_there_is(on_tiny, tmp_path, monkeypatch, capsys)
     original = work.run_group
     monkeypatch.setattr(work, "run_group", stop)
     assert run(*SMALL, "--out", tmp_path / "out") == 130
-    assert "1 runs are kept" in capsys.readouterr().err and calls
+    assert "runs kept: 1; the same command goes on" in capsys.readouterr().err and calls
     assert not (tmp_path / "out" / "results.md").exists()
     monkeypatch.undo()
     monkeypatch.setattr(comparison, "loader_of", lambda source: tiny.model)
@@ -460,8 +464,46 @@ def test_interrupted_keeps_what_there_is(on_tiny, tmp_path, monkeypatch, capsys)
 def test_bad_arguments(on_tiny, field, arguments, tmp_path, capsys):
     out = [] if field == "out" else ["--out", tmp_path / "out"]
     assert run(*out, *arguments) == 2
-    assert capsys.readouterr().err.startswith(f"error: {field}: ")
+    assert capsys.readouterr().err.startswith(f"error: --{field}: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_two_commands_do_not_work_on_one_folder(on_tiny, tmp_path, capsys):
+    with locked(tmp_path / "out"):
+        assert run(*SMALL, "--out", tmp_path / "out") == 2
+    assert f"error: --out: {tmp_path / 'out'} is in use by another command" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "clock, stamps, forward",
+    [
+        # A slow first run counts for nothing, nor do the set-up before the first step and a stall.
+        ([10, 15], [11, 12, 13, 14], 1),
+        ([10, 95], [40, 42, 92, 94], 2),
+    ],
+)
+def test_a_step_is_timed_after_a_rehearsal(clock, stamps, forward, monkeypatch):
+    done = []
+
+    def sampled(model, group, steps, marks):
+        done.append(steps)
+        marks += stamps[:steps]
+
+    times = iter([*clock, 20])
+    monkeypatch.setattr(work, "sampled", sampled)
+    monkeypatch.setattr(work, "decode", lambda *_: done.append("decode"))
+    monkeypatch.setattr(work.time, "perf_counter", lambda: next(times))
+    found = work.seconds_of_one(None, None)
+    assert found["forward"] == forward and done == [1, "decode", 4, "decode"]
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0.2, "1 s"), (40, "40 s"), (100, "2 minutes"), (3000, "50 minutes"), (9000, "2.5 hours")],
+)
+def test_lengths_of_time_are_never_nothing(seconds, text):
+    assert comparison.duration_text(seconds) == text
 
 
 def test_the_search_command(on_tiny, tmp_path, monkeypatch, capsys):
@@ -474,7 +516,7 @@ def test_the_search_command(on_tiny, tmp_path, monkeypatch, capsys):
     assert run(*small, "--dry-run") == 0
     assert "settings can be tried" in capsys.readouterr().out
     assert run(*small, "--out", out, "--minutes", "1e-9") == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: minutes: were over")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: --minutes: were over")
     assert not (out / "settings.json").exists() and (out / "search.jsonl").exists()
     assert run(*small, "--out", out) == 0
     assert "deterministic: FORA: interval" in capsys.readouterr().out

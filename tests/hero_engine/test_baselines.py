@@ -399,12 +399,12 @@ def test_the_command_predicts_any_method(capsys):
     assert "19 full / 31 cached" in out and "46.684 GB" in out
     assert main("--method fora --ratio 0.5".split()) == 2
     assert capsys.readouterr().err.startswith(
-        "error: ratio: FORA has no such setting; it has cooldown, interval, warmup"
+        "error: --ratio: FORA has no such setting; it has cooldown, interval, warmup"
     )
     assert main("--method fora --preset paper".split()) == 2
-    assert capsys.readouterr().err.startswith("error: preset: FORA has no such setting")
+    assert capsys.readouterr().err.startswith("error: --preset: FORA has no such setting")
     assert main("--method teacache".split()) == 2
-    assert capsys.readouterr().err.startswith("error: method: 'teacache' is not one of hero, fora")
+    assert capsys.readouterr().err.startswith("error: --method: 'teacache' is not one of hero, fora")
 
 
 def test_a_cached_step_of_toca_is_what_its_modules_compute(model):

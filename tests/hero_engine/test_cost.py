@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -47,16 +48,17 @@ def test_a_setting_is_predicted(capsys):
 @pytest.mark.parametrize(
     "arguments, field",
     [
-        ("--tau 43", "tau"),
-        ("--ratio 0", "ratio"),
-        ("--interval 0", "interval"),
-        ("--steps 0", "steps"),
-        ("--batch 0", "batch"),
-        ("--size 480x720", "size"),
-        ("--size 470x720x41", "size"),
-        ("--size 480x720x40", "size"),
+        ("--tau 43", "--tau"),
+        ("--ratio 0", "--ratio"),
+        ("--interval 0", "--interval"),
+        ("--steps 0", "--steps"),
+        ("--batch 0", "--batch"),
+        ("--size 470x720x41", "--size"),
+        ("--size 480x720x40", "--size"),
         ("--size 16x16x17", "patch"),
-        ("--preset none", "preset"),
+        ("--preset none", "--preset"),
+        ("--bytes 0", "--bytes"),
+        ("--tau 3/2", "--tau"),
     ],
 )
 def test_bad_arguments_name_the_field(arguments, field, capsys):
@@ -64,19 +66,44 @@ def test_bad_arguments_name_the_field(arguments, field, capsys):
     assert f"error: {field}: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["1/0", "a sixth", "1/2/3", "%"])
-def test_a_ratio_that_is_no_share(text, capsys):
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ("--ratio 1/0", "'1/0' is neither a number nor a share, such as 0.25, 25% or 1/4"),
+        ("--feedback 1/2/3", "'1/2/3' is neither a number nor a share"),
+        ("--patch 2x3", "'2x3' is not FRAMESxROWSxCOLUMNS, such as 1x2x3"),
+        ("--interval 2.5", "'2.5' is not a whole number, such as 2"),
+        ("--size 480x720", "'480x720' is not HEIGHTxWIDTHxFRAMES, such as 480x720x41"),
+    ],
+)
+def test_malformed_options_say_what_is_expected(options, words, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(options.split())
+    assert error.value.code == 2
+    assert f"error: argument {options.split()[0]}: {words}" in capsys.readouterr().err
+
+
+def test_shares_are_written_alike_for_every_option(capsys):
+    for option in ("--tau", "--ratio", "--warmup", "--cooldown", "--feedback"):
+        outputs = set()
+        for half in ("50%", "1/2", "2/4"):
+            assert main([option, half]) == 0
+            outputs.add(capsys.readouterr().out)
+        assert len(outputs) == 1, option
+
+
+def test_a_count_or_share_that_is_none_names_the_option(capsys):
+    for option, text in (("--tau", "half"), ("--tau", "0.5"), ("--warmup", "1/0"), ("--cooldown", "120%")):
+        assert main([option, text]) == 2
+        assert f"error: {option}: '{text}' is neither a count nor a share" in capsys.readouterr().err
+
+
+def test_every_setting_of_hero_is_an_option_with_help(capsys):
     with pytest.raises(SystemExit):
-        main(["--ratio", text])
-    assert f"--ratio: {text!r} is no share; use one such as 0.17, 1/6 or 17%" in capsys.readouterr().err
-
-
-def test_shares_are_written_alike_in_all_options(capsys):
-    outputs = []
-    for half in ("50%", "1/2"):
-        assert main(["--tau", half, "--ratio", half, "--warmup", half, "--cooldown", half]) == 0
-        outputs.append(capsys.readouterr().out)
-    assert outputs[0] == outputs[1]
+        main(["--help"])
+    text = capsys.readouterr().out
+    for name in HeroConfig.setting_names():
+        assert re.search(rf"--{name} \S+\s+\S+ \S+", text), name
 
 
 def test_linear_flops_are_those_of_the_modules():
