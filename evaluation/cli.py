@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError
+from aether.memory_errors import is_out_of_memory
 from aether.metrics import ALIGNMENTS
 from hero_engine.command_options import error_text, number, whole_number
 
@@ -21,7 +22,7 @@ from .layers import add_layers_arguments
 from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out, print_rows
 
-_REFUSED, _INTERRUPTED = 2, 130
+_FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
 _POSITIONALS = ("predictions", "truth", "plain", "other", "videos", "clip")
 _RENAMED = {"source": "model", "transformer": "model"}
 _DATA_SETS = ("sintel", "folder")
@@ -88,7 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stopped:
         print(f"interrupted; {str(stopped) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
-    except (ImportError, OSError, ValueError) as error:
+    except Exception as error:
+        if is_out_of_memory(error):
+            print("error: out of memory; take fewer scenes, frames or pixels", file=sys.stderr)
+            return _FAILED
+        if not isinstance(error, ImportError | OSError | ValueError):
+            raise
         # As in aether.cli: InputError is a ValueError that names its field; others are bugs.
         if isinstance(error, ValueError) and not isinstance(error, InputError):
             raise

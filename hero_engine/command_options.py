@@ -79,7 +79,7 @@ def add_settings(
         option = (renamed or {}).get(name, name)
         parser.add_argument(
             f"--{option.replace('_', '-')}",
-            type=_option_type(hints[name]),
+            **_option_type(hints[name]),
             metavar=_placeholder(hints[name]),
             help=words[name].replace("%", "%%"),
         )
@@ -93,11 +93,12 @@ def given_settings(
     return {name: value for name, o in options.items() if (value := getattr(arguments, o)) is not None}
 
 
-def _option_type(hint: Any) -> Callable[[str], Any]:
+def _option_type(hint: Any) -> dict[str, Any]:
     """Settings check themselves; here only text becomes a number. A count or a share stays text."""
     if get_origin(hint) is tuple:
-        return _patch
-    return {int: whole_number, float: share}.get(hint, str)
+        return {"type": _patch}
+    types: dict[Any, Callable[[str], Any]] = {int: whole_number, float: share}
+    return {"type": types[hint]} if hint in types else {}
 
 
 def _placeholder(hint: Any) -> str | None:

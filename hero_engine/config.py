@@ -54,8 +54,8 @@ class HeroConfig(MethodConfig):
             accurate (docs/comparison.md).
         interval: N, a full step at least every N steps after the warm-up. 1 makes every step full.
         ratio: r in (0, 1], share of each patch of tokens that is recomputed on cached steps, rounded to whole
-            tokens. Higher is slower, and not always more accurate, least so with ``text="omit"``, whose tokens every
-            token attends to on full steps.
+            tokens. Higher is slower, and not always more accurate, least so with ``text="omit"``, whose
+            tokens every token attends to on full steps.
         threshold: drift since the last full step that calls for another one, 0 for the fixed interval. Above
             0, cached steps go on only while the accumulated drift (relative change of the residuals, see
             :class:`~hero_engine.schedule.Schedule`) stays below it; the interval remains the upper bound.

@@ -55,7 +55,7 @@ def test_a_setting_is_predicted(capsys):
         ("--batch 0", "--batch"),
         ("--size 470x720x41", "--size"),
         ("--size 480x720x40", "--size"),
-        ("--size 16x16x17", "patch"),
+        ("--size 16x16x17", "--patch"),
         ("--preset none", "--preset"),
         ("--bytes 0", "--bytes"),
         ("--tau 3/2", "--tau"),
