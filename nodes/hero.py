@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
 from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
-from .inputs import HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
+from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
 from .wiring import waiting
 
@@ -28,8 +28,8 @@ class HeroPatch(io.ComfyNode):
             display_name="HERO Patch",
             category="Aether/hero",
             description="Makes sampling faster. Some steps are computed in full; the steps between them "
-            "reuse most of the work of the last full step. Put it between the loader and the sampler; "
-            "bypass it (Ctrl+B) to switch it off.",
+            "reuse most of the work of the last full step. Put it between the loader and the sampler. "
+            + BYPASS,
             search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
             inputs=[
                 HERO_MODEL,

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..hero_engine import METHODS, ConfigError, MethodConfig
 from ..hero_engine.baselines import FIRSTS, SCORES
-from .inputs import HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
+from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
 from .wiring import waiting
 
@@ -125,8 +125,7 @@ class HeroMethod(io.ComfyNode):
             display_name="Cache Method",
             category="Aether/hero",
             description="Makes sampling faster with one of the methods that HERO is compared with: FORA, "
-            "TaylorSeer, ToCa, DuCa or WorldCache. Use it in place of HERO Patch; bypass it (Ctrl+B) to "
-            "switch it off.",
+            "TaylorSeer, ToCa, DuCa or WorldCache. Use it in place of HERO Patch. " + BYPASS,
             search_aliases=[
                 "fora",
                 "taylorseer",

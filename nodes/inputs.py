@@ -15,6 +15,7 @@ MOST_PIXELS = 16384
 
 AETHER_SIZE = {"width": 720, "height": 480}
 """What Aether makes where no size is set, in pixels."""
+BYPASS = "Bypass it (Ctrl+B) to switch it off."
 NOISE_SEED = "Another number gives another take. The same number and settings give the same clip."
 
 VAE = io.Vae.Input("vae", lazy=True, tooltip="The VAE, from the same loader as the model.")

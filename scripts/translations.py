@@ -1,8 +1,8 @@
 """Which Chinese sentence is older than the English that it translates.
 
-For each sentence a record holds the hashes of the Chinese and of the English that it was written for. A sentence
-whose Chinese did not change keeps its record, whatever becomes of its English: so a sentence is up to date only
-once its Chinese was changed after its English, or somebody says that it still fits.
+A record holds the hash of each Chinese sentence and of the English that it was written for. A sentence whose
+Chinese did not change keeps its record, whatever becomes of its English. So an English sentence that changes
+makes the Chinese one stale until somebody translates it anew, or confirms that the old one still fits.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def updated(
         confirmed: names of sentences whose Chinese, as it is, fits the English, as it is.
 
     Raises:
-        KeyError: a name in ``confirmed`` is none of a sentence.
+        ValueError: a name in ``confirmed`` is none of a sentence.
     """
     unknown = [name for name in confirmed if name not in english]
     if unknown:
-        raise KeyError(f"no sentences: {', '.join(unknown)}")
+        raise ValueError(f"no sentence has the name {', '.join(unknown)}")
     result = {}
     for name in english.keys() & chinese.keys():
         now = f"{_hash(english[name])} {_hash(chinese[name])}"

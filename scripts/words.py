@@ -4,10 +4,12 @@
     python scripts/words.py --check                  # only compare
     python scripts/words.py --translated NAME [...]  # these Chinese sentences still fit their changed English
 
-Written by hand are the English of a node in its schema (nodes/), its Chinese in locales/zh/nodeDefs.json, and the
-tips of its help page in locales/<language>/tips/. Written by this command are locales/en/nodeDefs.json, the help
-pages in web/docs, the list of nodes in tests/web/nodes.json, and locales/zh/sources.json: what each Chinese
-sentence was translated from. Exit status 1: something differs, is missing, or is older than its English.
+Three things are written by hand: the English of a node in its schema (nodes/), its Chinese in
+locales/zh/nodeDefs.json, and the tips of its help page in locales/<language>/tips/. This command makes the
+rest: locales/en/nodeDefs.json, the help pages in web/docs, the list of nodes in tests/web/nodes.json, and
+locales/zh/sources.json, which records what each Chinese sentence was translated from.
+
+The exit status is 1 if something differs, is missing, or is older than its English.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def tips_of(language: str, node: str) -> Path:
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def from_schemas(infos: dict[str, Any]) -> dict[Path, str]:
@@ -59,8 +61,8 @@ def from_files(confirmed: Collection[str] = ()) -> dict[Path, str]:
     """The help pages and the record of the translations, from the files that stand there.
 
     Raises:
-        FileNotFoundError: a node has no tips.
-        KeyError: a locale lacks words; ``confirmed`` names no sentence.
+        FileNotFoundError: a node has no tips; there is no record.
+        ValueError: Chinese is missing or of no use; ``confirmed`` names no sentence.
     """
     shapes = read(NODES)
     definitions = {language: read(definitions_of(language)) for language in LANGUAGES}
@@ -69,9 +71,7 @@ def from_files(confirmed: Collection[str] = ()) -> dict[Path, str]:
         for language in LANGUAGES
     }
     english, chinese = (translations.sentences(definitions[key], tips[key]) for key in ("en", "zh"))
-    missing, extra = sorted(english.keys() - chinese.keys()), sorted(chinese.keys() - english.keys())
-    if missing or extra:
-        raise KeyError(f"{definitions_of('zh').relative_to(ROOT)}: missing {missing}, of no use {extra}")
+    _check_complete(english, chinese)
     pages = {
         ROOT / "web/docs" / form.page.format(node): help_page(
             language, shape, definitions[language][node], tips[language][node]
@@ -80,6 +80,13 @@ def from_files(confirmed: Collection[str] = ()) -> dict[Path, str]:
         for node, shape in shapes.items()
     }
     return pages | {SOURCES: _json(translations.updated(read(SOURCES), english, chinese, confirmed))}
+
+
+def _check_complete(english: Collection[str], chinese: Collection[str]) -> None:
+    problems = [f"lacks {name}" for name in english if name not in chinese]
+    problems += [f"has {name}, which no node has" for name in chinese if name not in english]
+    if problems:
+        raise ValueError("\n".join(f"locales/zh/nodeDefs.json {problem}" for problem in problems))
 
 
 def stale() -> list[str]:
@@ -92,9 +99,7 @@ def stale() -> list[str]:
 def differing(texts: dict[Path, str]) -> list[Path]:
     """The files that do not hold their text."""
     return [
-        path
-        for path, text in texts.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
+        path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
 
 
@@ -105,8 +110,19 @@ def superfluous(pages: Collection[Path]) -> list[Path]:
     return [path for path in found if path not in pages and path not in tips]
 
 
-def node_infos() -> dict[str, Any]:
-    """What a ComfyUI here would list of our nodes, by name.
+def infos_of(pack: Any) -> dict[str, Any]:
+    """What ComfyUI lists of our nodes, by name.
+
+    Args:
+        pack: the pack's root package, loaded into ComfyUI.
+    """
+    extension = asyncio.run(pack.comfy_entrypoint())
+    nodes = asyncio.run(extension.get_node_list())
+    return {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in nodes}
+
+
+def load() -> Any:
+    """The pack.
 
     Raises:
         SystemExit: there is no ComfyUI.
@@ -115,33 +131,42 @@ def node_infos() -> dict[str, Any]:
 
     if reason := why_not():
         raise SystemExit(reason)
-    extension = asyncio.run(load_pack(find_comfyui()).comfy_entrypoint())
-    nodes = asyncio.run(extension.get_node_list())
-    return {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in nodes}
+    return load_pack(find_comfyui())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="only compare")
-    parser.add_argument("--translated", nargs="+", default=[], metavar="NAME", help="sentences that still fit")
+    parser.add_argument(
+        "--translated", nargs="+", default=[], metavar="NAME", help="sentences that still fit"
+    )
     options = parser.parse_args(arguments)
-    problems = []
-    for made in (lambda: from_schemas(node_infos()), lambda: from_files(options.translated)):
-        texts = made()
-        for path in differing(texts):
-            problems += [f"differs: {path.relative_to(ROOT)}"] * options.check
-            if not options.check:
-                _write(path, texts[path])
+    settle = _compare if options.check else _write
+    try:
+        problems = settle(from_schemas(infos_of(load())))
+        texts = from_files(options.translated)
+        problems += settle(texts)
+    except (OSError, ValueError) as error:
+        print(error)
+        return 1
     problems += [f"of no node: {path.relative_to(ROOT)}" for path in superfluous(texts)]
     problems += [f"older than its English: {name}" for name in stale()]
     print("\n".join(problems or ["all words agree"]))
     return int(bool(problems))
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", newline="\n")
-    print(f"written: {path.relative_to(ROOT)}")
+def _compare(texts: dict[Path, str]) -> list[str]:
+    return [f"differs: {path.relative_to(ROOT)}" for path in differing(texts)]
+
+
+def _write(texts: dict[Path, str]) -> list[str]:
+    for path in differing(texts):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(texts[path], encoding="utf-8", newline="\n")
+        print(f"written: {path.relative_to(ROOT)}")
+    return []
 
 
 def _json(value: Any) -> str:
