@@ -84,8 +84,8 @@ class AetherDepth(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="For the mask: how far depth must jump around a pixel, as a share of the "
-                    "pixel's own depth. 0.2 is 20 %.",
+                    tooltip="For edges: how far depth must jump around a pixel, as a share of the pixel's "
+                    "own depth. 0.2 is 20 %.",
                 ),
                 rate_input(advanced=True),
             ],

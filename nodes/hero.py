@@ -70,9 +70,9 @@ class HeroPatch(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="0 keeps a fixed rhythm. Above 0, a full step also comes as soon as the model's "
-                    "features have drifted by more than this since the last one. HERO Report draws the "
-                    "drift.",
+                    tooltip="0 keeps the fixed interval. Above 0, a full step also comes as soon as the "
+                    "model's features have drifted by more than this since the last one. HERO Report draws "
+                    "the drift.",
                 ),
                 warmup_input("5%", advanced=True),
                 cooldown_input("10%", advanced=True),
@@ -83,8 +83,8 @@ class HeroPatch(io.ComfyNode):
                         min=1,
                         max=64,
                         advanced=True,
-                        tooltip=f"Size of a patch in {axis} of tokens. A token is a small block of pixels; "
-                        "in each patch, ratio of them are recomputed, chosen at random.",
+                        tooltip=f"Size of a patch in {axis} of tokens, which are small blocks of pixels. "
+                        "Cached steps recompute the share ratio of each patch, chosen at random.",
                     )
                     for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
                 ),

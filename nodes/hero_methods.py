@@ -143,7 +143,7 @@ class HeroMethod(io.ComfyNode):
                     options=[io.DynamicCombo.Option(name, inputs) for name, inputs in _options().items()],
                     tooltip="The method; its settings appear below. fora reuses, taylorseer extrapolates, "
                     "toca and duca also compute some tokens, worldcache predicts the model's output. All "
-                    "but worldcache need a lot of memory: see the help page.",
+                    "but worldcache need a lot of memory; the help page has figures.",
                 ),
             ],
             outputs=[ACCELERATED],

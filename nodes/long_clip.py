@@ -58,7 +58,7 @@ class AetherLongClip(io.ComfyNode):
             node_id="AetherLongClip",
             display_name="Aether Long Clip",
             category="Aether",
-            description="Finds depth and cameras of a video of any length. It is reconstructed in "
+            description="Finds depth and cameras of a video of any length. The video is reconstructed in "
             "overlapping windows, which are joined into one world. A run that was stopped continues from "
             "its finished windows.",
             search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
@@ -68,7 +68,7 @@ class AetherLongClip(io.ComfyNode):
                 ),
                 VAE,
                 video_input("A video straight from a file is read window by window, which saves memory."),
-                *size_inputs(" With tiles, they are a tile's."),
+                *size_inputs(" With tiles on, this is one tile."),
                 io.Combo.Input(
                     "frames",
                     options=[AUTO, *map(str, FRAMES)],
