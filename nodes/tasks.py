@@ -35,7 +35,7 @@ _CAMERA = io.MultiType.Input(
     [Raymap, CameraPath],
     optional=True,
     tooltip="Optional: how the camera should move. Without it, Aether decides. Cameras of any length and "
-    "size fit; a raymap must have the clip's.",
+    "size fit; a raymap must match the clip.",
 )
 _OUTPUTS = [
     io.Conditioning.Output(
