@@ -21,8 +21,9 @@ from ..aether.geometry import Cameras, to_gltf, to_quaternions
 from ..aether.path_picture import draw_frustums
 from ..aether.raymap import SPATIAL_SCALE
 from ..aether.tasks import FPS
-from .inputs import seed_input
+from .inputs import AETHER_SIZE, prefix_input, seed_input
 from .messages import show_text
+from .outputs import written_output
 from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap, color_image
 
 NO_FILE = "none"
@@ -45,14 +46,15 @@ class AetherCamera(io.ComfyNode):
             node_id="AetherCamera",
             display_name="Aether Camera",
             category="Aether/geometry",
-            description="A camera move for Predict and Plan: dolly, pan, orbit and so on, one after another.",
+            description="A camera move: dolly, truck, pan, orbit and more. Chain several for longer moves. "
+            "The node draws the path.",
             search_aliases=["camera path", "trajectory", "camera control", "dolly", "orbit", "pan", "zoom"],
             inputs=[
                 io.Combo.Input(
                     "preset",
                     options=list(trajectory.PRESETS),
                     default="dolly in",
-                    tooltip="The move. Left, right, up and down: where the camera goes or looks.",
+                    tooltip="The move. left, right, up and down are where the camera goes or looks.",
                 ),
                 io.Float.Input(
                     "amount",
@@ -61,13 +63,14 @@ class AetherCamera(io.ComfyNode):
                     max=10.0,
                     step=0.05,
                     tooltip="How far. Dolly, truck, pedestal, crane: 1 is the distance to the nearest thing "
-                    "in the clip. Pan, tilt, roll, orbit: 1 is a quarter turn. Handheld: 1 is a lot.",
+                    "in the clip. Pan, tilt, roll, orbit: 1 is a quarter turn. Handheld: 1 is a lot of "
+                    "shake.",
                 ),
                 io.Combo.Input(
                     "easing",
                     options=list(trajectory.EASINGS),
                     default="ease in out",
-                    tooltip="How the move starts and ends. linear: at one speed. Handheld takes no easing.",
+                    tooltip="How the move starts and ends. linear keeps one speed. Handheld has no easing.",
                 ),
                 io.Float.Input(
                     "fov",
@@ -75,8 +78,8 @@ class AetherCamera(io.ComfyNode):
                     min=1.0,
                     max=170.0,
                     step=1.0,
-                    tooltip="Horizontal angle of view in degrees. After another move: zooms from its angle "
-                    "to this one.",
+                    tooltip="Horizontal angle of view in degrees. After another move, the camera zooms from "
+                    "that move's angle to this one.",
                 ),
                 io.Int.Input(
                     "frames",
@@ -84,15 +87,15 @@ class AetherCamera(io.ComfyNode):
                     min=9,
                     max=401,
                     step=8,
-                    tooltip="Length of this move. Moves in a row share a frame: 17 and 25 make 41. A task "
+                    tooltip="Length of this move. Chained moves share a frame: 17 and 25 make 41. A task "
                     "node stretches the path to its own length.",
                 ),
                 io.Combo.Input(
                     "fps",
                     options=[str(rate) for rate in FPS],
                     default=str(DEFAULT_FPS),
-                    tooltip="Frames per second: the pace of handheld, and the rate of a task whose fps is "
-                    "auto.",
+                    tooltip="Frames per second: the pace of handheld, and the rate of a task node whose fps "
+                    "is auto.",
                 ),
                 io.Float.Input(
                     "distance",
@@ -101,7 +104,7 @@ class AetherCamera(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     tooltip="For orbit and crane: how far ahead the point is that stays in the middle. 1 is "
-                    "the nearest thing in the clip.",
+                    "the distance to the nearest thing in the clip.",
                 ),
                 io.Int.Input(
                     "overlap",
@@ -109,16 +112,16 @@ class AetherCamera(io.ComfyNode):
                     min=0,
                     max=400,
                     step=8,
-                    tooltip="After another move: frames in which both go on together, which rounds off the "
-                    "corner. One less than this move's frames: both at once.",
+                    tooltip="After another move: for how many frames both run at once, which rounds off the "
+                    "corner. One less than this move's frames runs all of it together with the other.",
                 ),
-                seed_input("For handheld: another number is another unrest."),
+                seed_input("For handheld: another number gives another shake."),
                 io.Int.Input(
                     "frame",
                     default=0,
                     min=-1,
                     max=trajectory.MOST_FRAMES,
-                    tooltip="Which frame the output camera is, counted from 0; -1 is the last.",
+                    tooltip="Which frame the output camera shows, counted from 0; -1 is the last.",
                 ),
                 *(
                     io.Int.Input(
@@ -128,27 +131,40 @@ class AetherCamera(io.ComfyNode):
                         max=trajectory.MOST_PIXELS,
                         step=SPATIAL_SCALE,
                         advanced=True,
-                        tooltip=f"{side.capitalize()} of the clip that the raymap is for. Through the output "
-                        "cameras a task node takes its own.",
+                        tooltip=f"{side.capitalize()} of the clip that the output raymap is for. The output "
+                        "cameras fits any size.",
                     )
-                    for side, pixels in (("width", 720), ("height", 480))
+                    for side, pixels in AETHER_SIZE.items()
                 ),
                 CameraPath.Input(
                     "before",
                     optional=True,
-                    tooltip="A path that this move goes on from, such as another move.",
+                    tooltip="Optional: a path that this move continues, such as another Aether Camera.",
                 ),
             ],
             outputs=[
                 CameraPath.Output(
-                    "cameras", display_name="cameras", tooltip="The path, for any length and size of clip."
+                    "cameras",
+                    display_name="cameras",
+                    tooltip="The path, for a clip of any length and size. Goes to camera of a task node, or "
+                    "to Aether Save Cameras.",
                 ),
                 Raymap.Output(
-                    "raymap", display_name="raymap", tooltip="The path as Aether's raymap of width x height."
+                    "raymap",
+                    display_name="raymap",
+                    tooltip="The path as a raymap, for a clip of exactly these frames, width and height.",
                 ),
-                io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
+                io.Image.Output(
+                    "path",
+                    display_name="path",
+                    tooltip="A drawing of the path: the first camera is green, the last orange. The caption "
+                    "gives the size of the squares on the floor.",
+                ),
                 io.Load3DCamera.Output(
-                    "camera", display_name="camera", tooltip="One frame's camera, for core's 3D nodes."
+                    "camera",
+                    display_name="camera",
+                    tooltip="The camera of one frame for core's 3D nodes, such as Preview 3D and Render "
+                    "Splat.",
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -208,7 +224,8 @@ class AetherLoadCameras(io.ComfyNode):
             node_id="AetherLoadCameras",
             display_name="Aether Load Cameras",
             category="Aether/geometry",
-            description="A camera path from Blender (GLB), nerfstudio, COLMAP, TUM, NPZ, or saved cameras.",
+            description="Reads a camera path from a file: Blender (GLB), nerfstudio, COLMAP, TUM, NPZ and "
+            "more, or one that Aether saved.",
             search_aliases=[
                 "import camera",
                 "transforms.json",
@@ -226,8 +243,8 @@ class AetherLoadCameras(io.ComfyNode):
                 io.Combo.Input(
                     "file",
                     options=_files() or [NO_FILE],
-                    tooltip="Files in ComfyUI's input folder, and in output/aether. Of a COLMAP model choose "
-                    "images.bin or images.txt.",
+                    tooltip="A file in ComfyUI's input folder or in output/aether. For a COLMAP model, "
+                    "choose images.bin or images.txt.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -236,7 +253,7 @@ class AetherLoadCameras(io.ComfyNode):
                     max=10000.0,
                     step=0.01,
                     tooltip="Multiplies all distances. Aether's unit is the nearest depth of the clip: if "
-                    "that is 2 of the file's units, take 0.5. Aether's own files need 1.",
+                    "that is 2 of the file's units, use 0.5. Aether's own files need 1.",
                 ),
                 io.Float.Input(
                     "fov",
@@ -244,14 +261,15 @@ class AetherLoadCameras(io.ComfyNode):
                     min=1.0,
                     max=170.0,
                     step=1.0,
-                    tooltip="Horizontal angle of view in degrees, where the file has none.",
+                    tooltip="Horizontal angle of view in degrees, for files that have none.",
                 ),
             ],
             outputs=[
                 CameraPath.Output(
                     "cameras",
                     display_name="cameras",
-                    tooltip="The path, its first camera at the origin. For any length and size of clip.",
+                    tooltip="The path, with its first camera at the origin. Goes to camera of a task node, "
+                    "or to before of an Aether Camera.",
                 ),
                 io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
             ],
@@ -286,7 +304,7 @@ class AetherLoadCameras(io.ComfyNode):
 
 
 class AetherSmoothCameras(io.ComfyNode):
-    """A path without its unrest."""
+    """A path without its jitter."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -294,22 +312,27 @@ class AetherSmoothCameras(io.ComfyNode):
             node_id="AetherSmoothCameras",
             display_name="Aether Smooth Cameras",
             category="Aether/geometry",
-            description="Takes jitter out of a camera path: of what a model has read, before it is saved.",
+            description="Takes the jitter out of a camera path, such as one that Aether has read from a "
+            "video.",
             search_aliases=["smooth camera", "stabilize", "jitter", "denoise trajectory", "kalman"],
             inputs=[
-                CameraPath.Input("cameras", tooltip="Of Aether Cameras or Aether Load Cameras."),
+                CameraPath.Input("cameras", tooltip="From Aether Cameras or Aether Load Cameras."),
                 io.Float.Input(
                     "period",
                     default=8.0,
                     min=0.0,
                     max=200.0,
                     step=1.0,
-                    tooltip="In frames: a sway that comes back after so many frames is halved, a faster one "
-                    "vanishes, a slower one stays. 0 changes nothing.",
+                    tooltip="In frames. Shake with this period is halved, faster shake is removed, slower "
+                    "motion is kept. 0 changes nothing.",
                 ),
             ],
             outputs=[
-                CameraPath.Output("cameras", display_name="cameras", tooltip="The path, smoothed."),
+                CameraPath.Output(
+                    "cameras",
+                    display_name="cameras",
+                    tooltip="The smoothed path. Goes to Aether Save Cameras, or to camera of a task node.",
+                ),
                 io.Image.Output("path", display_name="path", tooltip="A drawing of the path."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -333,29 +356,25 @@ class AetherSaveCameras(io.ComfyNode):
             node_id="AetherSaveCameras",
             display_name="Aether Save Cameras",
             category="Aether/geometry",
-            description="Writes a camera path for Blender, nerfstudio, COLMAP, evaluation, or to load again.",
+            description="Saves a camera path for Blender, nerfstudio, COLMAP or evaluation in ComfyUI's "
+            "output folder.",
             search_aliases=["export camera", "blender camera", "glb", "colmap", "tum", "nerfstudio", "nuke"],
             is_output_node=True,
             inputs=[
-                CameraPath.Input("cameras", tooltip="Of Aether Cameras, Aether Camera, Aether Load Cameras."),
+                CameraPath.Input(
+                    "cameras", tooltip="From Aether Cameras, Aether Camera or Aether Load Cameras."
+                ),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     default="glb",
-                    tooltip="glb: an animated camera for Blender and three.js. json: all of it, explained. "
-                    "colmap, nerfstudio: for splats and NeRFs. tum: a trajectory for evaluation.",
+                    tooltip="glb: an animated camera for Blender and three.js. json: everything, with "
+                    "explanations. colmap and nerfstudio: for splats and NeRFs. tum: a trajectory for "
+                    "evaluation.",
                 ),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{OUTPUT_FOLDER}/cameras",
-                    tooltip="In ComfyUI's output folder; / makes folders, a number is added.",
-                ),
+                prefix_input(f"{OUTPUT_FOLDER}/cameras"),
             ],
-            outputs=[
-                io.String.Output(
-                    "file", display_name="file", tooltip="What was written, as seen from the output folder."
-                )
-            ],
+            outputs=[written_output("file", " colmap is a folder.")],
         )
 
     @classmethod

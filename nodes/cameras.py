@@ -33,14 +33,15 @@ class AetherCameras(io.ComfyNode):
             node_id="AetherCameras",
             display_name="Aether Cameras",
             category="Aether/geometry",
-            description="Reads a camera per frame off a sampled clip: pose and field of view.",
+            description="Reads the camera from the result: where it stood, where it looked and how wide, "
+            "for every frame.",
             search_aliases=["camera path", "camera pose", "trajectory", "intrinsics", "raymap to camera"],
             inputs=[
                 io.MultiType.Input(
                     RAYMAP,
                     [Raymap, io.Latent],
                     lazy=True,
-                    tooltip="The raymap of Aether Split, or the latent that the sampler made.",
+                    tooltip="The raymap of Aether Split, or the latent of the sampler.",
                 ),
                 rate_input(),
             ],
@@ -48,7 +49,7 @@ class AetherCameras(io.ComfyNode):
                 CameraPath.Output(
                     "cameras",
                     display_name="cameras",
-                    tooltip="Pose (camera to world, OpenCV axes) and intrinsics of every frame.",
+                    tooltip="Position, direction and lens of every frame, for nodes that use cameras.",
                 ),
                 io.Image.Output(
                     "path",
@@ -57,7 +58,10 @@ class AetherCameras(io.ComfyNode):
                     f"Smaller than 640 x 480 for more than {_FULL_SIZE_FRAMES} frames.",
                 ),
                 io.String.Output(
-                    "json", display_name="json", tooltip="The same as JSON text, its conventions spelled out."
+                    "json",
+                    display_name="json",
+                    tooltip="The same as JSON text: 4 x 4 camera-to-world matrices (x right, y down, z "
+                    "forward), and lenses in pixels.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

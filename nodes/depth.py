@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..aether.errors import InputError
 from ..aether.geometry import depth_edges, disparity_to_depth
+from . import outputs
 from .inputs import AUTO, VAE, rate_input
 from .latents import DISPARITY, rate, stream
 from .messages import show_notes
@@ -30,28 +31,30 @@ class AetherDepth(io.ComfyNode):
             node_id="AetherDepth",
             display_name="Aether Depth",
             category="Aether/geometry",
-            description="Decodes the depth of a sampled clip: a picture, float depth and disparity, edges.",
+            description="Decodes depth: as a picture to look at, as numbers to work with, and a mask of its "
+            "edges.",
             search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth", "depth edges"],
             inputs=[
                 VAE,
                 io.Latent.Input(
                     DISPARITY,
                     lazy=True,
-                    tooltip="The disparity of Aether Split, or the latent that the sampler made.",
+                    tooltip="The disparity of Aether Split, or the latent of the sampler.",
                 ),
                 io.Combo.Input(
                     "normalize",
                     options=NORMALIZE,
                     default="sequence",
-                    tooltip="For the picture only. sequence: one scale for the whole clip, from its far to "
-                    "its near end, so that it does not flicker. none: the disparity as it is. range: from "
-                    "far to near, which several clips can share.",
+                    tooltip="For the picture only. sequence: one scale for the whole clip, so that it does "
+                    "not flicker. none: the disparity as it is. range: from far to near, which several "
+                    "clips can share.",
                 ),
                 io.Combo.Input(
                     "colormap",
                     options=COLORMAPS,
                     default="gray",
-                    tooltip="For the picture only. gray: near is white. Spectral: near is red, far is blue.",
+                    tooltip="Colors of the picture. gray, for compositing: near is white. Spectral, for "
+                    "viewing: near is red, far is blue.",
                 ),
                 io.Float.Input(
                     "near",
@@ -61,7 +64,7 @@ class AetherDepth(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     advanced=True,
-                    tooltip="For range: the depth that the picture's near end stands for.",
+                    tooltip="For range: the depth at the near end of the picture's scale.",
                 ),
                 io.Float.Input(
                     "far",
@@ -71,7 +74,7 @@ class AetherDepth(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     advanced=True,
-                    tooltip="For range: the depth that the picture's far end stands for.",
+                    tooltip="For range: the depth at the far end of the picture's scale.",
                 ),
                 io.Float.Input(
                     "edge",
@@ -81,33 +84,31 @@ class AetherDepth(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="For edges: a pixel counts where depth jumps around it by more than this share "
-                    "of its own.",
+                    tooltip="For edges: how far depth must jump around a pixel, as a share of the pixel's "
+                    "own depth. 0.2 is 20 %.",
                 ),
                 rate_input(advanced=True),
             ],
             outputs=[
-                io.Image.Output("image", display_name="image", tooltip="Disparity to look at, 0 to 1."),
                 io.Image.Output(
-                    "depth",
-                    display_name="depth",
-                    tooltip="Depth as floats, 1 to 1000 in units of the nearest depth, in three equal "
-                    "channels. Save it as EXR.",
+                    "image",
+                    display_name="image",
+                    tooltip="The picture; near is bright in gray, warm in Spectral.",
                 ),
-                io.Image.Output(
-                    "disparity",
-                    display_name="disparity",
-                    tooltip="1 / depth as floats, 0 (far) to about 1 (the nearest), in three equal channels.",
-                ),
+                outputs.DEPTH,
+                outputs.DISPARITY,
                 io.Mask.Output(
                     "edges",
                     display_name="edges",
-                    tooltip="1 where depth jumps from one surface to another: such pixels belong to neither.",
+                    tooltip="Mask of the pixels where depth jumps. They belong to neither surface. For "
+                    "Aether Save Depth.",
                 ),
                 io.Video.Output(
-                    "video", display_name="video", tooltip="The picture as a video, at the clip's rate."
+                    "video",
+                    display_name="video",
+                    tooltip="The picture as a video at the clip's rate. For Save Video.",
                 ),
-                io.Float.Output("fps", display_name="fps", tooltip="The clip's frames per second."),
+                outputs.FRAME_RATE,
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
         )

@@ -13,22 +13,40 @@ class AetherExample(io.ComfyNode):
             node_id="AetherExample",
             display_name="Aether Example Clip",
             category="Aether",
-            description="Renders a small moving world with exact depth: something to try Aether on.",
+            description="Renders a small moving world of boxes and balls with exact depth: something to try "
+            "Aether on when you have no clip at hand.",
             search_aliases=["example video", "test clip", "synthetic scene", "sample clip"],
             inputs=[
                 io.Int.Input(
-                    "scene", default=8, min=0, max=2**31 - 1, tooltip="Every number is another world."
+                    "scene", default=8, min=0, max=2**31 - 1, tooltip="Each number gives another world."
                 ),
-                io.Combo.Input("frames", options=["17", "25", "33", "41"], tooltip="Length of the clip."),
-                io.Int.Input("width", default=192, min=32, max=1024, step=8, tooltip="Pixels."),
-                io.Int.Input("height", default=128, min=32, max=1024, step=8, tooltip="Pixels."),
+                io.Combo.Input(
+                    "frames",
+                    options=["17", "25", "33", "41"],
+                    tooltip="Length of the clip, at 12 frames per second.",
+                ),
+                io.Int.Input(
+                    "width", default=192, min=32, max=1024, step=8, tooltip="Width of the clip in pixels."
+                ),
+                io.Int.Input(
+                    "height", default=128, min=32, max=1024, step=8, tooltip="Height of the clip in pixels."
+                ),
             ],
             outputs=[
-                io.Image.Output("clip", display_name="clip", tooltip="All frames, 12 a second."),
-                io.Image.Output("first", display_name="first frame", tooltip="A picture to start from."),
-                io.Image.Output("last", display_name="last frame", tooltip="A goal for Aether Plan."),
                 io.Image.Output(
-                    "depth", display_name="true depth", tooltip="Exact depth as a picture: near is bright."
+                    "clip", display_name="clip", tooltip="All frames. Goes to Aether Reconstruct."
+                ),
+                io.Image.Output(
+                    "first",
+                    display_name="first frame",
+                    tooltip="For Aether Predict, and for start of Aether Plan.",
+                ),
+                io.Image.Output("last", display_name="last frame", tooltip="For goal of Aether Plan."),
+                io.Image.Output(
+                    "depth",
+                    display_name="true depth",
+                    tooltip="The exact depth as a picture, near is bright. Compare it with what Aether "
+                    "Depth finds.",
                 ),
             ],
         )

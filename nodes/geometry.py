@@ -27,7 +27,8 @@ class AetherGeometry(io.ComfyNode):
             node_id="AetherGeometry",
             display_name="Aether Geometry",
             category="Aether/geometry",
-            description="Hands depth and cameras to core's Depth Anything 3 and MoGe nodes: meshes, normals.",
+            description="Passes depth and cameras to core's Depth Anything 3 and MoGe nodes, for meshes and "
+            "normal maps.",
             search_aliases=["da3 geometry", "moge geometry", "normal map", "mesh", "depth anything"],
             inputs=[*clip_inputs(), *choice_inputs(), mask_input()],
             outputs=[
@@ -40,8 +41,8 @@ class AetherGeometry(io.ComfyNode):
                 MoGeGeometry.Output(
                     "moge_geometry",
                     display_name="moge_geometry",
-                    tooltip="For Convert MoGe Point Map to Mesh, Render MoGe Geometry (normals), Get FoV. "
-                    "Every frame is seen from its own camera.",
+                    tooltip="For Convert MoGe Point Map to Mesh, Render MoGe Geometry (normals) and Get "
+                    "FoV. Each frame is seen from its own camera.",
                 ),
             ],
         )

@@ -10,7 +10,8 @@ from comfy_api.latest import io, ui
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
 from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
-from .inputs import amount_input, seed_input
+from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
+from .outputs import ACCELERATED
 from .wiring import waiting
 
 CUSTOM = "custom"
@@ -26,19 +27,20 @@ class HeroPatch(io.ComfyNode):
             node_id="HeroPatch",
             display_name="HERO Patch",
             category="Aether/hero",
-            description="Accelerates sampling (HERO): on most steps a part of the model runs on a part of "
-            "the picture, the rest is extrapolated. Bypass or delete this node to undo it.",
+            description="Makes sampling faster. Some steps are computed in full; the steps between them "
+            "reuse most of the work of the last full step. Put it between the loader and the sampler. "
+            + BYPASS,
             search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
             inputs=[
-                io.Model.Input(
-                    "model", lazy=True, tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."
-                ),
+                HERO_MODEL,
                 io.Combo.Input(
                     "preset",
                     options=[CUSTOM, *PRESETS],
                     default="balanced",
-                    tooltip="Named settings, which win over everything below but seed and storage. custom: "
-                    "what is set below.",
+                    tooltip="Tested settings. balanced, quality (slower, closer to the unaccelerated "
+                    "result) and fast are this pack's own. paper and paper-fast are the published ones: a "
+                    "third less memory, rougher. A preset sets everything below but storage and seed; "
+                    "moving a slider switches to custom.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -47,17 +49,10 @@ class HeroPatch(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="Share of the blocks that run on cached steps. Higher is slower, and not always "
-                    "more accurate.",
+                    tooltip="How much of the model runs on a cached step, as a share of its layers. Higher "
+                    "is slower, and not always more accurate. HERO Analyzer recommends a value.",
                 ),
-                io.Int.Input(
-                    "interval",
-                    default=2,
-                    min=1,
-                    max=10,
-                    display_mode=_SLIDER,
-                    tooltip="N: at least one step in N is computed in full. 1 makes every step full.",
-                ),
+                interval_input(),
                 io.Float.Input(
                     "ratio",
                     default=0.17,
@@ -65,8 +60,8 @@ class HeroPatch(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="r: share of each patch of tokens that is computed on cached steps, in whole "
-                    "tokens (0.17 of 1 x 2 x 3 is one). Higher is slower, and not always more accurate.",
+                    tooltip="How much of the picture is recomputed on a cached step. Higher is slower, and "
+                    "not always more accurate.",
                 ),
                 io.Float.Input(
                     "threshold",
@@ -75,17 +70,12 @@ class HeroPatch(io.ComfyNode):
                     max=2.0,
                     step=0.01,
                     display_mode=_SLIDER,
-                    tooltip="0: full steps come by the interval alone. Above 0: also as soon as the model "
-                    "has drifted by that much since the last one; HERO Report draws the drift.",
+                    tooltip="0 keeps the fixed interval. Above 0, a full step also comes as soon as the "
+                    "model's features have drifted by more than this since the last one. HERO Report draws "
+                    "the drift.",
                 ),
-                amount_input("warmup", "5%", "Full steps at the beginning.", advanced=True),
-                amount_input(
-                    "cooldown",
-                    "10%",
-                    "Full steps at the end. They decide the details: with some, the result is far closer to "
-                    "the one without HERO.",
-                    advanced=True,
-                ),
+                warmup_input("5%", advanced=True),
+                cooldown_input("10%", advanced=True),
                 *(
                     io.Int.Input(
                         f"patch_{axis}",
@@ -93,7 +83,8 @@ class HeroPatch(io.ComfyNode):
                         min=1,
                         max=64,
                         advanced=True,
-                        tooltip=f"Size of a patch in {axis} of tokens. In each, ratio is drawn at random.",
+                        tooltip=f"Size of a patch in {axis} of tokens, which are small blocks of pixels. "
+                        "Cached steps recompute the share ratio of each patch, chosen at random.",
                     )
                     for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
                 ),
@@ -102,26 +93,27 @@ class HeroPatch(io.ComfyNode):
                     options=list(CONTEXTS),
                     default="selected",
                     advanced=True,
-                    tooltip="What refreshed tokens attend to. selected: each other. cached_kv: all tokens, "
-                    "as they last were; a lower error, and much more memory.",
+                    tooltip="What recomputed tokens attend to. selected: only each other. cached_kv: the "
+                    "whole picture, which is more accurate and needs far more memory.",
                 ),
                 io.Combo.Input(
                     "forecast",
                     options=list(FORECASTS),
                     default="linear",
                     advanced=True,
-                    tooltip="How features are extrapolated. linear: along a line. quadratic: along a curve, "
-                    "more accurate with samplers without noise (DDIM, euler). fitted: by coefficients fitted "
-                    "to its last errors; pays without a cool-down. The latter two hold more memory.",
+                    tooltip="How reused features are extrapolated in time. linear: as published. quadratic: "
+                    "along a curve, more accurate with samplers that add no noise (ddim, euler). fitted: "
+                    "fitted to its own last errors, useful without a cool-down. The latter two need more "
+                    "memory.",
                 ),
                 io.Combo.Input(
                     "shallow",
                     options=list(SHALLOWS),
                     default="forecast",
                     advanced=True,
-                    tooltip="Shallow-layer values for tokens that are not recomputed. reuse: the last ones. "
-                    "forecast: extrapolated like the deep layers; more accurate with samplers without noise "
-                    "(DDIM, euler).",
+                    tooltip="Shallow-layer values for tokens that are not recomputed. reuse: the last ones, "
+                    "as published. forecast: extrapolated like the deep layers, much more accurate with "
+                    "samplers that add no noise (ddim, euler).",
                 ),
                 io.Float.Input(
                     "feedback",
@@ -131,37 +123,40 @@ class HeroPatch(io.ComfyNode):
                     step=0.05,
                     display_mode=_SLIDER,
                     advanced=True,
-                    tooltip="How strongly the next full step corrects the error of the cached ones. Free, "
-                    "and keeps long intervals close to the result without HERO. 0: none, as published.",
+                    tooltip="How strongly the next full step corrects the error of the cached ones. Costs "
+                    "almost nothing, and keeps long intervals close to the unaccelerated result. 0 is none, "
+                    "as published.",
                 ),
                 io.Combo.Input(
                     "text",
                     options=list(TEXTS),
                     default="omit",
                     advanced=True,
-                    tooltip="Whether text tokens run along on cached steps. omit is what the paper counts.",
+                    tooltip="What happens to the prompt's tokens on cached steps. refresh: they are "
+                    "computed. omit: they are left out, as published.",
                 ),
                 io.Combo.Input(
                     "storage",
                     options=list(STORAGES),
                     default="model",
                     advanced=True,
-                    tooltip="Where cached features wait, also with a preset. model: as they are. float8: "
-                    "half the memory, slightly rounded. host: in the computer's memory, exact.",
+                    tooltip="Where reused features are kept, with presets too. model: as they are. float8: "
+                    "half the memory, slightly rounded. host: in the computer's main memory, exact.",
                 ),
-                seed_input("Of the choice of tokens; independent of the sampler's seed.", advanced=True),
+                seed_input(
+                    "Which tokens are recomputed. It is independent of the sampler's seed.", advanced=True
+                ),
                 io.Int.Input(
                     "tau_blocks",
                     optional=True,
                     force_input=True,
                     min=1,
                     max=1000,
-                    tooltip="tau as a number of blocks, of HERO Analyzer say. Wins over tau and the preset.",
+                    tooltip="tau as a number of layers, from HERO Analyzer. If connected, it overrides the "
+                    "slider and the preset.",
                 ),
             ],
-            outputs=[
-                io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
-            ],
+            outputs=[ACCELERATED],
             hidden=[io.Hidden.unique_id],
             # Its MODEL reports to this very node: no twin may be given it from the cache.
             not_idempotent=True,
@@ -216,17 +211,22 @@ class HeroReport(io.ComfyNode):
             node_id="HeroReport",
             display_name="HERO Report",
             category="Aether/hero",
-            description="What HERO did in the run that gave this latent: steps, drift, time, memory.",
+            description="Shows what HERO did in a run: which steps were reused, how much the features "
+            "drifted, the time saved and the memory used.",
             search_aliases=["hero report", "speedup", "cache report", "skip report", "benchmark"],
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The MODEL of HERO Patch or Cache Method that the sampler ran."
+                    "model",
+                    tooltip="From HERO Patch or Cache Method: the same model that goes to the sampler.",
                 ),
-                io.Latent.Input("latent", tooltip="What the sampler made with it (before Aether Split)."),
+                io.Latent.Input(
+                    "latent",
+                    tooltip="From the sampler, before Aether Split. The report waits for its run to end.",
+                ),
             ],
             outputs=[
-                io.String.Output("text", display_name="text", tooltip="The report in words."),
-                io.Image.Output("picture", display_name="picture", tooltip="The report as a drawing."),
+                io.String.Output("text", display_name="text", tooltip="The report as text."),
+                io.Image.Output("picture", display_name="picture", tooltip="The report as a chart."),
             ],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,

@@ -26,21 +26,29 @@ class HeroAnalyzer(io.ComfyNode):
             node_id="HeroAnalyzer",
             display_name="HERO Analyzer",
             category="Aether/hero",
-            description="Samples once without acceleration, sees how the features of each block move, and "
-            "recommends a tau for HERO Patch. Takes the same wires as a sampler.",
+            description="Samples once without acceleration, measures how each layer's features change from "
+            "step to step, and recommends how many layers HERO Patch should run on cached steps. Connect it "
+            "like a sampler.",
             search_aliases=["hero analysis", "layers", "blocks", "tau", "calibrate", "variance"],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."),
-                io.Conditioning.Input("positive", tooltip="As for the sampler."),
-                io.Conditioning.Input("negative", tooltip="As for the sampler."),
-                io.Latent.Input("latent", tooltip="As for the sampler."),
-                seed_input("Of the noise.", most=2**64 - 1),
+                io.Model.Input(
+                    "model",
+                    tooltip="From the loader. HERO on it is ignored, since the analysis needs every step in "
+                    "full.",
+                ),
+                io.Conditioning.Input("positive", tooltip="The same as for the sampler."),
+                io.Conditioning.Input("negative", tooltip="The same as for the sampler."),
+                io.Latent.Input(
+                    "latent", tooltip="The same as for the sampler. Only its length and size matter."
+                ),
+                seed_input("Seed of the noise.", most=2**64 - 1),
                 io.Int.Input(
                     "steps",
                     default=30,
                     min=1,
                     max=1000,
-                    tooltip="As many as the runs that HERO will accelerate have; more than the warm-up.",
+                    tooltip="As many as your real runs have, and more than the warm-up. 20 or more give a "
+                    "clear picture.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -48,20 +56,22 @@ class HeroAnalyzer(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="As for the sampler. 0: the task's own; 6 for models other than Aether.",
+                    tooltip="The same as for the sampler. 0 is the task's own, or 6 for models other than "
+                    "Aether.",
                 ),
                 io.Combo.Input(
                     "scheduler",
                     options=SCHEDULERS,
                     default="dpm",
-                    tooltip="As for Aether Sampler. Models other than Aether are sampled with ddim.",
+                    tooltip="The same as in Aether Sampler: the fresh noise of dpm makes features jitter "
+                    "and raises tau. Models other than Aether are sampled with ddim.",
                 ),
                 io.Int.Input(
                     "interval",
                     default=2,
                     min=2,
                     max=10,
-                    tooltip="N of HERO Patch: the tau is for this one.",
+                    tooltip="The interval that HERO Patch will use. The recommendation is for this one.",
                 ),
                 io.Float.Input(
                     "ratio",
@@ -70,17 +80,21 @@ class HeroAnalyzer(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="r of HERO Patch, in patches of 1 x 2 x 3 tokens.",
+                    tooltip="The ratio that HERO Patch will use, in patches of 1 x 2 x 3 tokens.",
                 ),
-                amount_input("warmup", "4", "Leading full steps of HERO Patch.", advanced=True),
+                amount_input("warmup", "4", "The warm-up that HERO Patch will use.", advanced=True),
             ],
             outputs=[
-                io.Image.Output("picture", display_name="picture", tooltip="The analysis as a drawing."),
+                io.Image.Output("picture", display_name="picture", tooltip="The analysis as a chart."),
                 io.Int.Output(
-                    "tau", display_name="tau", tooltip="Shallow blocks. For HERO Patch's tau blocks."
+                    "tau",
+                    display_name="tau",
+                    tooltip="The recommended number of layers. Goes to tau blocks of HERO Patch.",
                 ),
-                io.String.Output("text", display_name="text", tooltip="The analysis in words."),
-                io.String.Output("json", display_name="json", tooltip="Every number of it."),
+                io.String.Output("text", display_name="text", tooltip="The analysis as text."),
+                io.String.Output(
+                    "json", display_name="json", tooltip="All its numbers as JSON, for scripts."
+                ),
             ],
             is_output_node=True,
         )

@@ -8,29 +8,11 @@ from comfy_api.latest import io
 
 from ..hero_engine import METHODS, ConfigError, MethodConfig
 from ..hero_engine.baselines import FIRSTS, SCORES
-from .inputs import amount_input, seed_input
+from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
+from .outputs import ACCELERATED
 from .wiring import waiting
 
 _SLIDER = io.NumberDisplay.slider
-
-
-def _interval(default: int = 2) -> io.Int.Input:
-    return io.Int.Input(
-        "interval",
-        default=default,
-        min=1,
-        max=10,
-        display_mode=_SLIDER,
-        tooltip="N: at least one step in N is computed in full. 1 makes every step full.",
-    )
-
-
-def _warmup(default: str = "4") -> io.Input:
-    return amount_input("warmup", default, "Full steps at the beginning.")
-
-
-def _cooldown() -> io.Input:
-    return amount_input("cooldown", "0", "Full steps at the end; none as published.")
 
 
 def _share(name: str, default: float, tooltip: str, **settings: Any) -> io.Float.Input:
@@ -40,13 +22,13 @@ def _share(name: str, default: float, tooltip: str, **settings: Any) -> io.Float
 
 def _toca(interval: int) -> list[Any]:
     return [
-        _interval(interval),
-        _warmup(),
-        _cooldown(),
+        interval_input(interval),
+        warmup_input("4"),
+        cooldown_input("0"),
         _share(
             "ratio",
             0.1,
-            "Share of the tokens whose feed-forward is computed on cached steps. More is truer and slower.",
+            "Share of the tokens that are computed on cached steps. Higher is slower and more accurate.",
             min=0.01,
             display_mode=_SLIDER,
         ),
@@ -54,18 +36,33 @@ def _toca(interval: int) -> list[Any]:
             "score",
             options=list(SCORES),
             default="value",
-            tooltip="What makes a token worth computing: a small value norm, a large key norm, or chance.",
+            tooltip="Which tokens are computed. value: those with a small value norm. key: those with a "
+            "large key norm. random: a random choice.",
         ),
         _share(
             "staleness",
             0.25,
-            "Weight of the steps since a token was computed.",
+            "Weight of the steps since a token was last computed. The higher it is, the less any "
+            "token waits.",
             max=10.0,
             advanced=True,
         ),
-        _share("bonus", 0.6, "What the best of 2 x 2 tokens gets on top.", max=10.0, advanced=True),
-        _share("taper", 0.0, "How much the interval shrinks over the run.", max=0.99, advanced=True),
-        seed_input("Of the score by chance.", advanced=True),
+        _share(
+            "bonus",
+            0.6,
+            "Added to the score of the best token of every 2 x 2, so that tokens are chosen all over the "
+            "picture.",
+            max=10.0,
+            advanced=True,
+        ),
+        _share(
+            "taper",
+            0.0,
+            "How much the interval shrinks over the run. 0: not at all.",
+            max=0.99,
+            advanced=True,
+        ),
+        seed_input("Which tokens are computed where score is random.", advanced=True),
     ]
 
 
@@ -76,33 +73,44 @@ def _options() -> dict[str, list[Any]]:
         default=1,
         min=1,
         max=4,
-        tooltip="Of the Taylor series. Each order takes as much memory again.",
+        tooltip="1 extrapolates along a line, 2 along a parabola, and so on. Each order needs as much "
+        "memory again.",
     )
     first = io.Combo.Input(
         "first",
         options=list(FIRSTS),
         default=FIRSTS[0],
         advanced=True,
-        tooltip="Which kind of cached step follows a full one.",
+        tooltip="Which kind of cached step follows a full one. toca computes some tokens, aggressive none.",
     )
     return {
-        "fora": [_interval(), _warmup(), _cooldown()],
-        "taylorseer": [order, _interval(), _warmup(), _cooldown()],
+        "fora": [interval_input(), warmup_input("4"), cooldown_input("0")],
+        "taylorseer": [order, interval_input(), warmup_input("4"), cooldown_input("0")],
         "toca": _toca(2),
         "duca": [*_toca(3), first],
         "worldcache": [
-            _interval(3),
-            _warmup("10"),
+            interval_input(3),
+            warmup_input("10"),
             _share(
                 "threshold",
                 0.2,
-                "Cached steps go on while the error that they are estimated to make stays below this. "
-                "Less is truer and slower.",
+                "Cached steps go on while their estimated error stays below this. Lower is slower and "
+                "more accurate.",
                 min=0.01,
                 max=10.0,
             ),
-            _share("stable", 0.3, "Share of the positions that reuse the output.", advanced=True),
-            _share("chaotic", 0.4, "Share of the positions whose path is damped.", advanced=True),
+            _share(
+                "stable",
+                0.3,
+                "Share of the picture that is reused unchanged: the part that moves least.",
+                advanced=True,
+            ),
+            _share(
+                "chaotic",
+                0.4,
+                "Share of the picture whose motion is damped: the part that moves least steadily.",
+                advanced=True,
+            ),
         ],
     }
 
@@ -116,8 +124,8 @@ class HeroMethod(io.ComfyNode):
             node_id="HeroMethod",
             display_name="Cache Method",
             category="Aether/hero",
-            description="Accelerates sampling by one of the methods that HERO is compared with, in place of "
-            "HERO Patch. HERO Report tells what it did. Bypass or delete this node to undo it.",
+            description="Makes sampling faster with one of the methods that HERO is compared with: FORA, "
+            "TaylorSeer, ToCa, DuCa or WorldCache. Use it in place of HERO Patch. " + BYPASS,
             search_aliases=[
                 "fora",
                 "taylorseer",
@@ -129,19 +137,16 @@ class HeroMethod(io.ComfyNode):
                 "compare",
             ],
             inputs=[
-                io.Model.Input(
-                    "model", lazy=True, tooltip="An Aether MODEL, or a CogVideoX MODEL of core's loaders."
-                ),
+                HERO_MODEL,
                 io.DynamicCombo.Input(
                     "method",
                     options=[io.DynamicCombo.Option(name, inputs) for name, inputs in _options().items()],
-                    tooltip="All but worldcache hold features of every block: 16 GB and more for Aether. See "
-                    "the help page.",
+                    tooltip="The method; its settings appear below. fora reuses, taylorseer extrapolates, "
+                    "toca and duca also compute some tokens, worldcache predicts the model's output. All "
+                    "but worldcache need a lot of memory; the help page has figures.",
                 ),
             ],
-            outputs=[
-                io.Model.Output(tooltip="The MODEL, accelerated. The one that came in stays as it was.")
-            ],
+            outputs=[ACCELERATED],
             hidden=[io.Hidden.unique_id],
             # Its MODEL reports to this very node: no twin may be given it from the cache.
             not_idempotent=True,

@@ -26,10 +26,10 @@ DTYPES = {
 }
 _TRANSFORMER_CLASS = "CogVideoXTransformer3DModel"
 _MODEL_OUTPUTS = [
-    io.Model.Output(
-        tooltip="Aether's transformer with its null prompt. For HERO Patch, Aether Sampler or core samplers."
+    io.Model.Output(tooltip="The world model. Goes to HERO Patch, or straight to a sampler."),
+    io.Vae.Output(
+        tooltip="Turns pictures into latents and back. Goes to the task node, VAE Decode and Aether Depth."
     ),
-    io.Vae.Output(tooltip="Aether's VAE. For the Aether task nodes, core VAE Decode and Aether Depth."),
 ]
 
 
@@ -43,41 +43,44 @@ class AetherLoader(io.ComfyNode):
             node_id="AetherLoader",
             display_name="Aether Loader",
             category="Aether/loaders",
-            description="Loads the Aether world model: transformer, VAE and the empty prompt's embedding.",
+            description="Loads the Aether world model: one network that sees a video and gives back color, "
+            "depth and the camera's way through the scene.",
             search_aliases=["aether", "world model", "load aether", "cogvideox", "video depth camera"],
             inputs=[
                 io.Combo.Input(
                     "transformer",
                     options=[*_diffusers_folders(), *files("diffusion_models")],
-                    tooltip="A file in models/diffusion_models, or a folder (its name ends in /) in "
-                    "models/diffusers that holds AetherV1 as downloaded.",
+                    tooltip="The world model itself: a file in models/diffusion_models, or a diffusers "
+                    "folder in models/diffusers.",
                 ),
                 io.Combo.Input(
                     "vae",
                     options=[FROM_FOLDER, *files("vae")],
-                    tooltip="A CogVideoX VAE in models/vae, or the one in the transformer's folder (vae/).",
+                    tooltip="The CogVideoX VAE, in models/vae. “from the folder” takes the one that lies "
+                    "beside the transformer.",
                 ),
                 io.Combo.Input(
                     "prompt",
                     options=[FROM_FOLDER, *files("text_encoders")],
-                    tooltip="Aether's prompt is always empty. A null-prompt file (one small embedding) or "
-                    "a T5-XXL encoder in models/text_encoders, or what is in the transformer's folder.",
+                    tooltip="Aether is not steered by words; it needs one fixed empty prompt. Choose a "
+                    "small null-prompt file or a T5-XXL text encoder in models/text_encoders, or “from the "
+                    "folder”.",
                 ),
                 io.Combo.Input(
                     "dtype",
                     options=list(DTYPES),
                     default="auto",
                     advanced=True,
-                    tooltip="What weights are kept in. auto: bf16 where the device has it. fp8_e4m3fn halves "
-                    "the memory of the blocks, which still compute in bf16. fp16 is too narrow for most.",
+                    tooltip="Precision of the weights. auto is right for most cards; fp8_e4m3fn halves the "
+                    "memory and costs a little quality.",
                 ),
                 io.Combo.Input(
                     "attention",
                     options=attentions.installed(),
                     default="auto",
                     advanced=True,
-                    tooltip="auto: what ComfyUI was started with, else PyTorch's (sdpa). flash and sage are "
-                    "listed where their packages are installed.",
+                    tooltip="How attention is computed. auto is safe; flash and sage are offered only where "
+                    "they are installed.",
                 ),
             ],
             outputs=_MODEL_OUTPUTS,
@@ -118,8 +121,8 @@ class AetherMiniature(io.ComfyNode):
             node_id="AetherMiniature",
             display_name="Aether Miniature",
             category="Aether/loaders",
-            description="A bundled model of Aether's form, small enough for any machine: 17 frames of "
-            "96 x 64. To try workflows and HERO settings before the real model is downloaded.",
+            description="A very small model of exactly Aether's form, built in. It lets every workflow run "
+            "in about a minute on any machine, with nothing to download.",
             search_aliases=["aether", "world model", "demo model", "test model", "tiny", "try aether"],
             inputs=[],
             outputs=_MODEL_OUTPUTS,

@@ -24,10 +24,20 @@ from ..aether.sampling import Callback
 from ..aether.tasks import FRAMES, TASKS
 from ..aether.window_jobs import Outcome, Progress, Serial
 from ..aether.window_store import WindowStore
+from . import outputs
 from .conditioning import check_size, encode, form_of, made, read_video, renamed, size_of, whole_file
 from .depth import decode_disparity
 from .hero_reports import box_of
-from .inputs import AUTO, RATES, SCHEDULER, VAE, seed_input, size_inputs
+from .inputs import (
+    AUTO,
+    NOISE_SEED,
+    SCHEDULER,
+    VAE,
+    seed_input,
+    size_inputs,
+    video_input,
+    video_rate_input,
+)
 from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
 from .messages import show_text
 from .sampler import sample_latent
@@ -48,72 +58,63 @@ class AetherLongClip(io.ComfyNode):
             node_id="AetherLongClip",
             display_name="Aether Long Clip",
             category="Aether",
-            description="Depth and cameras of a video of any length: windows that overlap, put together. A "
-            "run that was stopped goes on from its finished windows.",
+            description="Finds depth and cameras of a video of any length. The video is reconstructed in "
+            "overlapping windows, which are joined into one world. A run that was stopped continues from "
+            "its finished windows.",
             search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL. HERO Patch begins anew in every window."),
-                VAE,
-                io.MultiType.Input(
-                    "video",
-                    [io.Image, io.Video],
-                    tooltip="The clip: a VIDEO, or IMAGEs in order. A VIDEO of a file is read window by "
-                    "window.",
+                io.Model.Input(
+                    "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."
                 ),
-                *size_inputs(),
+                VAE,
+                video_input("A video straight from a file is read window by window, which saves memory."),
+                *size_inputs(" With tiles on, this is one tile."),
                 io.Combo.Input(
                     "frames",
                     options=[AUTO, *map(str, FRAMES)],
                     default=AUTO,
-                    tooltip="Length of a window. auto: the model's own, or what a shorter clip fills.",
+                    tooltip="Length of a window in frames. auto is the model's own length, or what a "
+                    "shorter clip fills.",
                 ),
                 io.Int.Input(
                     "stride",
                     default=0,
                     min=0,
                     max=FRAMES[-1] - 1,
-                    tooltip="Frames from one window to the next. Fewer: steadier and slower. 0: 24 of 41.",
+                    tooltip="Frames from one window to the next. Smaller is steadier and slower. 0 is the "
+                    "authors' choice: 24 of 41, the same share of shorter windows.",
                 ),
-                io.Combo.Input(
-                    "fps",
-                    options=RATES,
-                    default=AUTO,
-                    tooltip="Frames per second. auto: what suits the video's rate; for IMAGEs 12.",
-                ),
-                seed_input("Of the noise, the same for every window.", control=io.ControlAfterGenerate.fixed),
-                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Of each window. 0: 4."),
+                video_rate_input(),
+                seed_input(NOISE_SEED + " All windows use the same.", control=io.ControlAfterGenerate.fixed),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Steps for each window. 0 is 4."),
                 SCHEDULER,
                 io.Boolean.Input(
                     "tiles",
                     default=False,
-                    tooltip="Keep all of a wide or tall picture: it is cut into tiles of width x height that "
-                    "overlap, each a run of its own. Off: what sticks out is cropped.",
+                    tooltip="Keeps all of a wide or tall picture: it is cut into overlapping tiles of width "
+                    "x height, and each is a run of its own. Off: what does not fit is cropped.",
                 ),
             ],
             outputs=[
-                io.Image.Output("images", display_name="images", tooltip="The clip, as Aether gives it."),
-                io.Image.Output(
-                    "depth",
-                    display_name="depth",
-                    tooltip="Depth as floats, 1 to 1000 in units of the nearest depth, in three equal "
-                    "channels.",
-                ),
-                io.Image.Output(
-                    "disparity",
-                    display_name="disparity",
-                    tooltip="1 / depth as floats, 0 (far) to about 1 (the nearest), in three equal channels.",
-                ),
+                io.Image.Output("images", display_name="images", tooltip="The clip as Aether reproduces it."),
+                outputs.DEPTH,
+                outputs.DISPARITY,
                 CameraPath.Output(
                     "cameras",
                     display_name="cameras",
-                    tooltip="Pose and intrinsics of every frame, all in one world.",
+                    tooltip="Position, direction and lens of every frame, all in one world. For Aether Save "
+                    "Cameras.",
                 ),
                 Raymap.Output(
-                    "raymap", display_name="raymap", tooltip="The same cameras. For Aether Cameras."
+                    "raymap",
+                    display_name="raymap",
+                    tooltip="The same cameras as rays. For Aether Cameras, which draws them.",
                 ),
-                io.Float.Output("fps", display_name="fps", tooltip="The clip's frames per second."),
+                outputs.FRAME_RATE,
                 io.String.Output(
-                    "report", display_name="report", tooltip="How the windows were joined, as JSON text."
+                    "report",
+                    display_name="report",
+                    tooltip="How the windows were joined, as JSON text: scales, spreads and times.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -60,9 +60,14 @@ class AetherLoRA(io.ComfyNode):
             "which Aether was made from.",
             search_aliases=["lora", "load lora", "cogvideox lora", "lora loader", "peft"],
             inputs=[
-                io.Model.Input("model", tooltip="Of Aether Loader or Aether Miniature. Works on a copy."),
+                io.Model.Input(
+                    "model",
+                    tooltip="From Aether Loader or Aether Miniature. It is never changed: the LoRA goes on "
+                    "a copy.",
+                ),
                 io.Combo.Input(
                     "lora",
+                    display_name="LoRA",
                     options=folder_paths.get_filename_list("loras"),
                     tooltip="A safetensors file in models/loras, in the naming of diffusers, PEFT, kohya, "
                     "LyCORIS or ComfyUI.",
@@ -73,12 +78,13 @@ class AetherLoRA(io.ComfyNode):
                     min=-20.0,
                     max=20.0,
                     step=0.01,
-                    tooltip="0: none. Below 0: its opposite.",
+                    tooltip="How much of it. 0 is none, below 0 its opposite.",
                 ),
             ],
             outputs=[
                 io.Model.Output(
-                    tooltip="For HERO Patch, Aether Sampler, core samplers or another Aether LoRA."
+                    tooltip="The model with the LoRA on it. Goes to HERO Patch, a sampler or another Aether "
+                    "LoRA."
                 )
             ],
             hidden=[io.Hidden.unique_id],

@@ -14,6 +14,7 @@ from ..aether.errors import InputError
 from ..aether.mesh import cloud_glb, frame_mesh, mesh_glb
 from ..aether.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.surfaces import EDGES, NOTHING_LEFT, Surfaces
+from .inputs import DEPTH
 from .messages import show_text
 from .types import CameraPath, CamerasValue, has_colors
 
@@ -26,9 +27,9 @@ _FAR = 20.0
 def clip_inputs() -> list[Any]:
     """What every node here takes: a clip's depth, pictures and cameras."""
     return [
-        io.Image.Input("depth", tooltip="The depth of Aether Depth: its second output, not the picture."),
+        DEPTH,
         io.Image.Input("image", tooltip="The video of the same run, for the colors."),
-        CameraPath.Input("cameras", tooltip="Of Aether Cameras, for the same run; smoothed ones work too."),
+        CameraPath.Input("cameras", tooltip="From Aether Cameras, for the same run. Smoothed ones work too."),
     ]
 
 
@@ -41,8 +42,8 @@ def choice_inputs() -> list[Any]:
             min=0.1,
             max=1000.0,
             step=1.0,
-            tooltip="What is at this depth or beyond is left out, such as the sky. 1 is the nearest depth of "
-            "the clip.",
+            tooltip="Everything at this depth or beyond is left out, such as the sky. 1 is the nearest "
+            "depth of the clip.",
         ),
         io.Float.Input(
             "edges",
@@ -50,8 +51,8 @@ def choice_inputs() -> list[Any]:
             min=0.0,
             max=10.0,
             step=0.01,
-            tooltip="Pixels around which depth jumps by this share of it are left out: they hang between two "
-            "surfaces. Smaller cuts more, 0 nothing.",
+            tooltip="Leaves out pixels around which depth jumps by this share of their own: they hang "
+            "between two surfaces. Smaller cuts more, 0 cuts nothing.",
         ),
     ]
 
@@ -95,7 +96,7 @@ class AetherPointCloud(io.ComfyNode):
             node_id="AetherPointCloud",
             display_name="Aether Point Cloud",
             category="Aether/geometry",
-            description="Puts all frames together in space: a colored point cloud for Preview Point Cloud.",
+            description="Puts all frames of a clip together in space, as a colored point cloud.",
             search_aliases=["ply", "pointcloud", "3d reconstruction", "video to 3d", "fuse depth", "voxel"],
             inputs=[
                 *clip_inputs(),
@@ -118,7 +119,7 @@ class AetherPointCloud(io.ComfyNode):
                     min=0.01,
                     max=100.0,
                     step=0.05,
-                    tooltip="For fused: how far points are apart, in percent of the scene's middle depth. "
+                    tooltip="For fused: distance between points, in percent of the scene's median depth. "
                     "Larger means fewer points.",
                 ),
                 io.Int.Input(
@@ -126,8 +127,8 @@ class AetherPointCloud(io.ComfyNode):
                     default=1,
                     min=1,
                     max=100_000,
-                    tooltip="For fused: a point stays if so many frames saw it. Takes out noise and what "
-                    "moves, best with voxels of 1 or 2 percent.",
+                    tooltip="For fused: keeps the points that at least this many frames saw. Removes noise "
+                    "and moving things, best with voxels of 1 or 2 percent.",
                 ),
                 *choice_inputs(),
                 io.Combo.Input(
@@ -135,17 +136,21 @@ class AetherPointCloud(io.ComfyNode):
                     options=[Y_UP, Y_DOWN],
                     default=Y_UP,
                     advanced=True,
-                    tooltip="Of the PLY. y up: for viewers and beside a GLB camera. y down: beside cameras "
-                    "saved as json, colmap or tum.",
+                    tooltip="Axes of the PLY file. y up: for viewers, and with a GLB camera. y down: with "
+                    "cameras saved as json, colmap or tum.",
                 ),
                 mask_input(),
             ],
             outputs=[
                 io.File3DPLY.Output(
-                    "ply", display_name="ply", tooltip="For Preview Point Cloud and Save Point Cloud."
+                    "ply",
+                    display_name="ply",
+                    tooltip="A PLY file for Preview Point Cloud and Save Point Cloud.",
                 ),
                 io.File3DGLB.Output(
-                    "glb", display_name="glb", tooltip="The same points for Preview 3D and Save 3D; y up."
+                    "glb",
+                    display_name="glb",
+                    tooltip="The same points as a GLB file for Preview 3D and Save 3D; y up.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -194,7 +199,7 @@ class AetherMesh(io.ComfyNode):
             node_id="AetherMesh",
             display_name="Aether Mesh",
             category="Aether/geometry",
-            description="One frame as a mesh with the picture on it, cut at edges: a GLB for Preview 3D.",
+            description="Turns one frame into a mesh with the picture on it, cut where depth jumps.",
             search_aliases=["glb", "depth to mesh", "2.5d", "camera projection", "relief", "parallax"],
             inputs=[
                 *clip_inputs(),
@@ -203,21 +208,23 @@ class AetherMesh(io.ComfyNode):
                     default=0,
                     min=-1,
                     max=100_000,
-                    tooltip="Which one, counted from 0; -1 is the last.",
+                    tooltip="Which frame, counted from 0; -1 is the last.",
                 ),
                 io.Int.Input(
                     "step",
                     default=2,
                     min=1,
                     max=16,
-                    tooltip="Every so many pixels are a corner. 1 is all of the depth, larger makes a "
-                    "lighter mesh; the picture stays sharp.",
+                    tooltip="One vertex every this many pixels. 1 uses the full depth; larger makes a "
+                    "lighter mesh. The picture on it stays sharp.",
                 ),
                 *choice_inputs(),
                 mask_input(),
             ],
             outputs=[
-                io.File3DGLB.Output("glb", display_name="glb", tooltip="For Preview 3D, Save 3D and Blender.")
+                io.File3DGLB.Output(
+                    "glb", display_name="glb", tooltip="A GLB file for Preview 3D, Save 3D and Blender."
+                )
             ],
             hidden=[io.Hidden.unique_id],
         )

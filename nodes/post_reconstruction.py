@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from .conditioning import encode
-from .inputs import AUTO, SCHEDULER, VAE, rate_input, seed_input
+from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, rate_input, seed_input
 from .latents import RGB, rate, streams_of, whole
 from .messages import show_notes
 from .sampler import sample_latent
@@ -24,17 +24,17 @@ class AetherPostReconstruct(io.ComfyNode):
             node_id="AetherPostReconstruct",
             display_name="Aether Post-Reconstruct",
             category="Aether",
-            description="Finds depth and cameras of a predicted or planned clip once more from its "
-            "colors, as the authors do for better geometry. The colors stay.",
+            description="Finds depth and cameras of a predicted or planned clip once more from its finished "
+            "colors, as the authors do for better geometry. The video stays as it is.",
             search_aliases=["post reconstruction", "refine depth", "better geometry", "refine cameras"],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL; the one of the sampler, or without HERO."),
+                io.Model.Input("model", tooltip="The model of the sampler, or the loader's."),
                 VAE,
                 io.Latent.Input(
-                    "latent", lazy=True, tooltip="What Aether Sampler made of Aether Predict or Plan."
+                    "latent", lazy=True, tooltip="From Aether Sampler, after Aether Predict or Plan."
                 ),
-                seed_input("Of the noise.", control=io.ControlAfterGenerate.fixed),
-                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0: 4, as the authors take."),
+                seed_input(NOISE_SEED, control=io.ControlAfterGenerate.fixed),
+                io.Int.Input("steps", default=0, min=0, max=1000, tooltip="0 is 4, the authors' choice."),
                 SCHEDULER,
                 rate_input(),
             ],
@@ -42,7 +42,7 @@ class AetherPostReconstruct(io.ComfyNode):
                 io.Latent.Output(
                     "latent",
                     display_name="latent",
-                    tooltip="The same video with new depth and cameras. For Aether Split.",
+                    tooltip="The same video with new depth and cameras. Goes to Aether Split.",
                 )
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

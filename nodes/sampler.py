@@ -12,7 +12,7 @@ from ..aether.errors import InputError
 from ..aether.loading import scheduler_like
 from ..aether.sampling import Callback, StepInfo, sample
 from ..aether.tasks import TASKS, Conditions
-from .inputs import SCHEDULER, seed_input
+from .inputs import NOISE_SEED, SCHEDULER, seed_input
 from .latents import whole
 from .types import FPS_KEY
 
@@ -28,18 +28,22 @@ class AetherSampler(io.ComfyNode):
             node_id="AetherSampler",
             display_name="Aether Sampler",
             category="Aether",
-            description="Samples as Aether's authors do: their scheduler, steps and guidance for each task.",
+            description="Samples as Aether's authors do: with their scheduler, number of steps and guidance "
+            "for each task. A preview shows color and depth side by side while it works.",
             search_aliases=["aether sample", "ksampler", "denoise", "dynamic guidance"],
             inputs=[
-                io.Model.Input("model", tooltip="An Aether MODEL, with HERO Patch or without."),
-                io.Conditioning.Input("positive", tooltip="Of an Aether task node."),
-                io.Conditioning.Input("negative", tooltip="Of the same task node."),
+                io.Model.Input(
+                    "model", tooltip="From HERO Patch, or from the loader to run without acceleration."
+                ),
+                io.Conditioning.Input("positive", tooltip="From Aether Reconstruct, Predict or Plan."),
+                io.Conditioning.Input("negative", tooltip="From the same node as positive."),
                 io.Latent.Input(
                     "latent",
-                    tooltip="Of the same task node. Its length and size count; sampling starts from noise.",
+                    tooltip="From the same node as positive. It sets the length and size; sampling starts "
+                    "from noise.",
                 ),
                 seed_input(
-                    "Of the noise. The same seed and settings give the same clip.",
+                    NOISE_SEED,
                     most=2**64 - 1,
                     control=io.ControlAfterGenerate.fixed,
                 ),
@@ -48,7 +52,8 @@ class AetherSampler(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="0: the task's own: 4 to reconstruct, 50 to predict and plan.",
+                    tooltip="0 is the task's own number: 4 for reconstruction, 50 for prediction and "
+                    "planning.",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -56,8 +61,8 @@ class AetherSampler(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How strongly to follow the pictures. 0: the task's own: 3 to predict and plan. "
-                    "1: none, which halves the time. Reconstruction has none.",
+                    tooltip="How strictly to follow the pictures. 0 is the task's own: 3 for prediction and "
+                    "planning. 1 is none, which halves the time. Reconstruction has none.",
                 ),
                 SCHEDULER,
                 io.Combo.Input(
@@ -65,7 +70,8 @@ class AetherSampler(io.ComfyNode):
                     options=list(DYNAMIC),
                     default="auto",
                     advanced=True,
-                    tooltip="Let guidance vary from step to step as in the published results. auto: on.",
+                    tooltip="Lets guidance change from step to step, as in the published results. auto: on "
+                    "for tasks with guidance.",
                 ),
                 io.Float.Input(
                     "guidance_skip",
@@ -75,14 +81,16 @@ class AetherSampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Halve steps whose guidance is at most 1 + this: the unconditional half is left "
-                    "out. 0.05 halves 6 of 50, fewer under HERO. 0: only where guidance is exactly 1, which "
-                    "changes nothing.",
+                    tooltip="Skips the unconditional pass on steps whose guidance is at most 1 + this, "
+                    "which halves their time. 0.05 does so on 6 of 50 steps, on fewer with HERO. 0 skips it "
+                    "only where it has no effect.",
                 ),
             ],
             outputs=[
                 io.Latent.Output(
-                    "latent", display_name="latent", tooltip="Video, depth and cameras. For Aether Split."
+                    "latent",
+                    display_name="latent",
+                    tooltip="Color, depth and camera in one latent. Goes to Aether Split.",
                 )
             ],
         )

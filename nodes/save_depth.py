@@ -12,6 +12,8 @@ from comfy_api.latest import io
 from ..aether.depth_files import FORMATS, QUANTITIES, write_depth
 from ..aether.errors import InputError
 from .camera_path import OUTPUT_FOLDER, output_stem
+from .inputs import DEPTH, prefix_input
+from .outputs import written_output
 from .types import DEFAULT_FPS, has_colors
 
 
@@ -24,36 +26,34 @@ class AetherSaveDepth(io.ComfyNode):
             node_id="AetherSaveDepth",
             display_name="Aether Save Depth",
             category="Aether/geometry",
-            description="Writes depth as numbers, a picture a frame: 32-bit EXR or 16-bit PNG.",
+            description="Saves depth as numbers for Blender, Nuke and others: a folder with one picture per "
+            "frame, 32-bit EXR or 16-bit PNG, and a file that explains them.",
             search_aliases=["exr sequence", "save exr", "16 bit png", "z depth", "z pass", "nuke", "blender"],
             is_output_node=True,
             inputs=[
-                io.Image.Input("depth", tooltip="The output depth of Aether Depth: floats, not the picture."),
+                DEPTH,
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
                     default="exr",
-                    tooltip="exr: every value exactly, 32-bit float. png16: 65535 even steps over a range.",
+                    tooltip="exr: every value exactly, as 32-bit floats. png16: 65535 even steps over a "
+                    "range.",
                 ),
                 io.Combo.Input(
                     "quantity",
                     options=list(QUANTITIES),
                     default="depth",
-                    tooltip="depth: distance along the camera's axis. disparity: 1 / depth, the better one "
-                    "for png16, as its steps are fine where things are near.",
+                    tooltip="depth: distance along the camera's axis. disparity: 1 / depth, better for "
+                    "png16 because its steps are finer for near things.",
                 ),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{OUTPUT_FOLDER}/depth",
-                    tooltip="In ComfyUI's output folder; / makes folders, a number is added.",
-                ),
+                prefix_input(f"{OUTPUT_FOLDER}/depth"),
                 io.Float.Input(
                     "fps",
                     default=float(DEFAULT_FPS),
                     min=0.01,
                     max=1000.0,
                     step=1.0,
-                    tooltip="Frames per second, for depth.json. Connect fps of Aether Depth.",
+                    tooltip="Frames per second, noted in depth.json. Connect fps of Aether Depth.",
                 ),
                 io.Float.Input(
                     "near",
@@ -62,8 +62,8 @@ class AetherSaveDepth(io.ComfyNode):
                     max=1000000.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="For png16: the depth its range begins with; what is nearer is clipped. 0: the "
-                    "clip's nearest.",
+                    tooltip="For png16: the depth at which its range begins. Anything nearer is clipped. 0 "
+                    "is the nearest depth of the clip.",
                 ),
                 io.Float.Input(
                     "far",
@@ -72,22 +72,16 @@ class AetherSaveDepth(io.ComfyNode):
                     max=1000000.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="For png16: the depth its range ends with; what is farther is clipped. 0: the "
-                    "clip's farthest.",
+                    tooltip="For png16: the depth at which its range ends. Anything farther is clipped. 0 "
+                    "is the farthest depth of the clip.",
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Pixels that are written as 0, without depth, such as edges of Aether Depth.",
+                    tooltip="Pixels to save as 0, which means no depth: edges of Aether Depth, for example.",
                 ),
             ],
-            outputs=[
-                io.String.Output(
-                    "folder",
-                    display_name="folder",
-                    tooltip="What was written, as seen from the output folder.",
-                )
-            ],
+            outputs=[written_output("folder")],
         )
 
     @classmethod

@@ -24,21 +24,29 @@ class AetherSplit(io.ComfyNode):
             node_id="AetherSplit",
             display_name="Aether Split",
             category="Aether",
-            description="Takes Aether's latent apart: video, depth and cameras are sampled together.",
+            description="Splits the sampler's latent into color, depth and camera, which are sampled "
+            "together.",
             search_aliases=["aether output", "split latent", "depth latent", "raymap", "unpack"],
             inputs=[
-                io.Latent.Input("latent", lazy=True, tooltip="What a sampler made with an Aether MODEL."),
+                io.Latent.Input("latent", lazy=True, tooltip="From a sampler that ran an Aether model."),
                 rate_input(),
             ],
             outputs=[
                 io.Latent.Output(
-                    RGB, display_name=RGB, tooltip="The video. For Aether Video or core's VAE Decode."
+                    RGB,
+                    display_name=RGB,
+                    tooltip="The color video, still as a latent. Goes to Aether Video or VAE Decode.",
                 ),
-                io.Latent.Output(DISPARITY, display_name=DISPARITY, tooltip="The depth. For Aether Depth."),
+                io.Latent.Output(
+                    DISPARITY,
+                    display_name=DISPARITY,
+                    tooltip="Depth, still as a latent. Goes to Aether Depth.",
+                ),
                 Raymap.Output(
                     RAYMAP,
                     display_name=RAYMAP,
-                    tooltip="The cameras. For Aether Cameras, or as camera of a task node.",
+                    tooltip="The camera as a map of rays. Goes to Aether Cameras, or to camera of a task "
+                    "node.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

@@ -25,7 +25,7 @@ from .conditioning import (
     size_of,
     whole_file,
 )
-from .inputs import AUTO, RATES, VAE, seed_input, size_inputs
+from .inputs import AUTO, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
 from .messages import show_text
 from .types import DEFAULT_FPS, CameraPath, Raymap
 from .wiring import waiting
@@ -36,34 +36,42 @@ _CAMERA = io.MultiType.Input(
     "camera",
     [Raymap, CameraPath],
     optional=True,
-    tooltip="How the camera moves: cameras, which are stretched to the clip's length and fitted to its size, "
-    "or a raymap of just that length and size. Without it the model decides.",
+    tooltip="Optional: how the camera should move. Without it, Aether decides. Cameras of any length and "
+    "size fit; a raymap must match the clip.",
 )
 _OUTPUTS = [
     io.Conditioning.Output(
-        "positive", display_name="positive", tooltip="What the model sees. For the sampler's positive."
+        "positive", display_name="positive", tooltip="What the sampler should follow. Goes to positive."
     ),
     io.Conditioning.Output(
         "negative",
         display_name="negative",
-        tooltip="The same without the pictures, for guidance. For the sampler's negative.",
+        tooltip="The same without the pictures, for guidance. Goes to negative.",
     ),
     io.Latent.Output(
-        "latent", display_name="latent", tooltip="An empty latent of the clip's length and size."
+        "latent",
+        display_name="latent",
+        tooltip="An empty latent of the right length and size. Goes to the sampler.",
     ),
 ]
 
 
-def _length_inputs(frames: list[str], fps: str, frames_note: str, fps_note: str) -> list[io.Input]:
-    return [
-        io.Combo.Input(
-            "frames", options=frames, default=frames[0], tooltip=f"Length of the clip. {frames_note}"
-        ),
-        io.Combo.Input("fps", options=RATES, default=fps, tooltip=f"Frames per second. {fps_note}"),
-        seed_input(
-            "Of the VAE's sampling: what is encoded is drawn from a very narrow distribution.", advanced=True
-        ),
-    ]
+_IMAGINED_LENGTH = io.Combo.Input(
+    "frames",
+    options=_FRAMES[::-1],
+    default=_FRAMES[-1],
+    tooltip="Length of the clip in frames. Aether is at its best at 41, the Miniature at 17.",
+)
+_IMAGINED_RATE = io.Combo.Input(
+    "fps",
+    options=RATES,
+    default=str(DEFAULT_FPS),
+    tooltip="Frames per second. auto is 12, or the rate of the camera path.",
+)
+_VAE_SEED = seed_input(
+    "Seed of the slight randomness in the VAE's encoding. You hardly ever need to change it.", advanced=True
+)
+_FIRST_FRAME = "The first frame. Of several pictures, the first is used."
 
 
 class AetherReconstruct(io.ComfyNode):
@@ -75,23 +83,23 @@ class AetherReconstruct(io.ComfyNode):
             node_id="AetherReconstruct",
             display_name="Aether Reconstruct",
             category="Aether",
-            description="Conditioning to find depth and cameras of a video. Sample 4 steps, no guidance.",
+            description="Video in, geometry out: finds the depth and the camera motion of a clip that you "
+            "already have.",
             search_aliases=["video depth", "4d reconstruction", "camera pose", "aether reconstruction"],
             inputs=[
                 VAE,
-                io.MultiType.Input(
-                    "video",
-                    [io.Image, io.Video],
-                    tooltip="The clip: a VIDEO, or IMAGEs in order. Frames are taken to fit frames and fps.",
-                ),
+                video_input("Frames are picked to fit frames and fps."),
                 _CAMERA,
                 *size_inputs(),
-                *_length_inputs(
-                    [AUTO, *_FRAMES],
-                    AUTO,
-                    "auto: as many as the video gives, up to the model's own.",
-                    "auto: what suits the video's rate; for IMAGEs 12.",
+                io.Combo.Input(
+                    "frames",
+                    options=[AUTO, *_FRAMES],
+                    default=AUTO,
+                    tooltip="Length of the clip in frames. auto takes as many as the video has, up to the "
+                    "model's own length.",
                 ),
+                video_rate_input(),
+                _VAE_SEED,
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -134,14 +142,17 @@ class AetherPredict(io.ComfyNode):
             node_id="AetherPredict",
             display_name="Aether Predict",
             category="Aether",
-            description="Conditioning to continue from a picture, with a camera path if one is given.",
+            description="One picture in, a moving shot out: imagines what happens next, with depth and "
+            "camera.",
             search_aliases=["image to video", "i2v", "world model", "camera control", "aether prediction"],
             inputs=[
                 VAE,
-                io.Image.Input("image", tooltip="The first frame. Of several pictures the first is used."),
+                io.Image.Input("image", tooltip=_FIRST_FRAME),
                 _CAMERA,
                 *size_inputs(),
-                *_length_inputs(_FRAMES[::-1], str(DEFAULT_FPS), "", "auto: 12, or the camera path's."),
+                _IMAGINED_LENGTH,
+                _IMAGINED_RATE,
+                _VAE_SEED,
             ],
             outputs=_OUTPUTS,
         )
@@ -178,15 +189,18 @@ class AetherPlan(io.ComfyNode):
             node_id="AetherPlan",
             display_name="Aether Plan",
             category="Aether",
-            description="Conditioning to find a way from one picture to another.",
+            description="Two pictures in, the way between them out: imagines the shot that leads from the "
+            "first to the second.",
             search_aliases=["first last frame", "flf2v", "in-between", "goal", "visual planning"],
             inputs=[
                 VAE,
-                io.Image.Input("start", tooltip="The first frame. Of several pictures the first is used."),
-                io.Image.Input("goal", tooltip="The last frame. Of several pictures the first is used."),
+                io.Image.Input("start", tooltip=_FIRST_FRAME),
+                io.Image.Input("goal", tooltip="The last frame. Of several pictures, the first is used."),
                 _CAMERA,
                 *size_inputs(),
-                *_length_inputs(_FRAMES[::-1], str(DEFAULT_FPS), "", "auto: 12, or the camera path's."),
+                _IMAGINED_LENGTH,
+                _IMAGINED_RATE,
+                _VAE_SEED,
             ],
             outputs=_OUTPUTS,
         )

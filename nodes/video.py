@@ -23,21 +23,23 @@ class AetherVideo(io.ComfyNode):
             node_id="AetherVideo",
             display_name="Aether Video",
             category="Aether",
-            description="Decodes the colors of a sampled clip: pictures, and a video at the clip's own rate.",
+            description="Decodes the color video of a result, at its own frame rate.",
             search_aliases=["vae decode", "decode video", "rgb video", "create video", "frame rate"],
             inputs=[
                 VAE,
                 io.Latent.Input(
-                    RGB, lazy=True, tooltip="The rgb of Aether Split, or the latent that the sampler made."
+                    RGB, lazy=True, tooltip="The rgb of Aether Split, or the latent of the sampler."
                 ),
                 rate_input(),
             ],
             outputs=[
                 io.Image.Output(
-                    "images", display_name="images", tooltip="The frames, as VAE Decode gives them."
+                    "images", display_name="images", tooltip="The frames, as VAE Decode would give them."
                 ),
                 io.Video.Output(
-                    "video", display_name="video", tooltip="The frames as a video. For Save Video."
+                    "video",
+                    display_name="video",
+                    tooltip="The frames as a video at the clip's rate. For Save Video.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],

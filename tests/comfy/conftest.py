@@ -55,23 +55,29 @@ def comfyui() -> Path:
     return find_comfyui()
 
 
-@pytest.fixture(scope="session")
-def pack(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def load_pack(comfyui: Path) -> Any:
     """The pack's root package, inside ComfyUI's libraries on the CPU, without a server."""
     # Before the repository's root, which has a folder `nodes` too.
     sys.path.insert(0, str(comfyui))
     from comfy.cli_args import args
 
     args.cpu = True
-    import folder_paths
-
-    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("previews")))
     spec = importlib.util.spec_from_file_location(
         PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = module
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def pack(comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """See `load_pack`."""
+    module = load_pack(comfyui)
+    import folder_paths
+
+    folder_paths.set_temp_directory(str(tmp_path_factory.mktemp("previews")))
     return module
 
 

@@ -1,4 +1,4 @@
-"""Every node has a help page and its words in both languages."""
+"""Every node has a help page and its words in both languages; tests/web/test_words.py: each in one place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 LANGUAGES = {"en": "{}.md", "zh": "{}/zh.md"}
 COLONS = {"en": ": ", "zh": "："}
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
-"""The nodes as ComfyUI lists them; tests/comfy/test_browser.py holds it to the real server."""
+"""The nodes as ComfyUI lists them, by scripts/words.py; tests/comfy holds it to a real ComfyUI."""
 METHOD_SETTINGS = {
     f"method_{setting.name}" for name in METHODS if name != "hero" for setting in fields(METHODS[name])
 } - {"method_streams"}
@@ -34,7 +34,7 @@ def page(language: str, node: str) -> str:
 def test_the_list_of_nodes_is_the_codes():
     found = [
         name
-        for path in (ROOT / "nodes").glob("*.py")
+        for path in (ROOT / "nodes").rglob("*.py")
         for name in re.findall(r'node_id="(\w+)"', path.read_text(encoding="utf-8"))
     ]
     assert sorted(found) == sorted(NODES)
@@ -79,7 +79,7 @@ def test_categories_have_words(language: str):
     """Of our own; core has one for its loaders."""
     found = {
         name
-        for path in (ROOT / "nodes").glob("*.py")
+        for path in (ROOT / "nodes").rglob("*.py")
         for category in re.findall(r'category="([\w/]+)"', path.read_text(encoding="utf-8"))
         for name in category.split("/")
     }
