@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     """Reconstruct, predict or plan."""
     from . import job
-    from .clips import LEFT_OUT
     from .export import check_out_dir
+    from .frame_plan import LEFT_OUT
     from .sampling import check_steps
 
     task, names = COMMANDS[arguments.command]

@@ -17,7 +17,6 @@ from .animations import animation_frames, is_animation
 from .clip_sources import Animation, PictureFolder, check_count
 from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .errors import InputError
-from .frame_plan import LEFT_OUT as LEFT_OUT  # for the command line
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
 from .model import FRAMES
 from .pictures import Pictures, check_pixels, crop_notes, existing_path, fit_frames

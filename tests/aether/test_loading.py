@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aether import InputError, cli, hub, loading
+from aether import InputError, cli_model, hub, loading
+from aether.cli_console import Console
 from aether.loading import infer_config, load, load_transformer, load_vae, make_scheduler
 from aether.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
 from aether.sampling import sample
@@ -451,13 +452,13 @@ def asked(**changes):
 
 def test_a_device_found_by_itself_is_tried_too(monkeypatch):
     """A GPU that torch sees may still be of no use to it."""
-    monkeypatch.setattr(cli, "_auto_device", lambda: "toaster")
-    refused(cli._load, asked(), cli.Console(True), field="device", match="toaster.*cannot be used here")
+    monkeypatch.setattr(cli_model, "auto_device", lambda: "toaster")
+    refused(cli_model._load, asked(), Console(True), field="device", match="toaster.*cannot be used here")
 
 
 def test_blocks_are_offloaded_from_a_device_found_by_itself(monkeypatch):
-    monkeypatch.setattr(cli, "_auto_device", lambda: "cpu")
-    assert cli._load(asked(offload=True), cli.Console(True)).device == torch.device("cpu")
+    monkeypatch.setattr(cli_model, "auto_device", lambda: "cpu")
+    assert cli_model._load(asked(offload=True), Console(True)).device == torch.device("cpu")
 
 
 # Repositories by name
