@@ -1,7 +1,8 @@
 """The Aether world model: a clip, or one or two images, become RGB video, depth and cameras.
 
-Nothing heavy is imported here: the parts live in ``aether.loading``, ``aether.tasks``, ``aether.sampling``,
-``aether.latents``, ``aether.raymap``, ``aether.geometry``, ``aether.clips`` and ``aether.export``.
+Nothing heavy is imported here: the parts live in ``aether.model.loading``, ``aether.generation.tasks``,
+``aether.generation.sampling``, ``aether.generation.latents``, ``aether.geometry.raymap``,
+``aether.geometry.cameras``, ``aether.clips.clip`` and ``aether.formats.export``.
 """
 
 from .errors import InputError, SamplingStopped

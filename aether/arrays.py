@@ -11,11 +11,11 @@ import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from .errors import reading
+from .errors import InputError, reading
 from .frames import Frames
 
 LARGEST_UNASKED = 2**26
@@ -87,3 +87,27 @@ def _read(stream: IO[bytes], size: int) -> np.ndarray:
         raise ValueError(f"{shape} of {dtype} is not what its {size - stream.tell()} bytes are")
     values = np.frombuffer(stream.read(expected), dtype)
     return values.reshape(shape, order="F" if by_column else "C").copy()
+
+
+def finite_array(value: Any, field: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """``value`` (array or CPU or GPU tensor) as a NumPy array, its shape (None: any length) and numbers
+    checked.
+
+    Raises:
+        InputError: wrong shape, not numbers, NaN or infinite.
+    """
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype.itemsize < 4 else value
+    array = np.asarray(value)
+    fits = array.ndim == len(shape) and all(w in (None, n) for w, n in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise InputError(field, f"has shape {array.shape}; it must be ({wanted})")
+    if array.dtype.kind not in "buif":
+        raise InputError(field, f"holds {array.dtype}, not numbers")
+    if array.size == 0:
+        raise InputError(field, "is empty")
+    if not np.isfinite(array).all():
+        raise InputError(field, "holds NaN or infinite values")
+    return array

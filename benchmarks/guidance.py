@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from aether import sampling
-from aether.loading import make_scheduler
+from aether.generation import sampling
+from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
-from aether.model import AetherModel
-from aether.tasks import condition
+from aether.model.loading import make_scheduler
+from aether.model.parts import AetherModel
 from evaluation.compare.meter import counted
 from hero_engine import HeroConfig, hero_session
 from hero_engine.command_options import whole_number

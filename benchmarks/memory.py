@@ -23,10 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from aether.latents import decode
-from aether.lean_vae import make_lean
-from aether.loading import VAE_CONFIG, make_scheduler
-from aether.memory import (
+from aether.generation.latents import decode
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
+from aether.model.lean_vae import make_lean
+from aether.model.loading import VAE_CONFIG, make_scheduler
+from aether.model.memory import (
     bytes_text,
     decoding_bytes,
     enable_small_tiles,
@@ -35,9 +37,7 @@ from aether.memory import (
     step_bytes,
     weight_bytes,
 )
-from aether.model import AetherModel
-from aether.sampling import sample
-from aether.tasks import condition
+from aether.model.parts import AetherModel
 from hero_engine import PRESETS, hero_session, optimize
 from hero_engine.cost import predict
 
@@ -53,7 +53,7 @@ WAYS = {
     "offload": {"offload": True},
     "float8, offload": {"float8": True, "offload": True},
 }
-"""How the transformer is kept (see :mod:`aether.memory`)."""
+"""How the transformer is kept (see :mod:`aether.model.memory`)."""
 
 _SMALL_VAE = {"block_out_channels": (16, 32, 64, 64), "layers_per_block": 1, "norm_num_groups": 8}
 

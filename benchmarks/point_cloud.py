@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from aether.geometry import Cameras
+from aether.geometry.cameras import Cameras
+from aether.geometry.point_cloud import fuse
+from aether.geometry.raymap import from_cameras, to_cameras
+from aether.geometry.surfaces import Surfaces
 from aether.miniature import random_scene, render
 from aether.miniature.distance import distance_to_surfaces
-from aether.point_cloud import fuse
-from aether.raymap import from_cameras, to_cameras
-from aether.surfaces import Surfaces
 from hero_engine.command_options import whole_number
 
 FRAMES, HEIGHT, WIDTH, FPS = 41, 480, 720, 12

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import torch
 
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
-from aether.model import AetherModel
-from aether.sampling import sample
-from aether.tasks import condition
+from aether.model.parts import AetherModel
 from hero_engine import HeroConfig, hero_session
 from hero_engine.command_options import whole_number
 from tests.hero_engine.oracle import PerBlockHero
@@ -27,7 +27,7 @@ STEPS = {"planning": 50, "reconstruction": 30}
 
 def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Callable[[], torch.Tensor]]:
     """The miniature, and a function that runs it and returns the final latent."""
-    from aether.loading import make_scheduler
+    from aether.model.loading import make_scheduler
 
     model = build(0)
     if deterministic:

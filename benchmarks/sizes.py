@@ -11,7 +11,7 @@ from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor
 
-from aether.loading import make_scheduler
+from aether.model.loading import make_scheduler
 from hero_engine.flops import ModelShape
 
 PATCH = 2

@@ -24,10 +24,10 @@ import torch
 
 from evaluation.compare.meter import shared_copy
 from hero_engine import MethodConfig
-from hero_engine.backends import BACKENDS, trouble_with
 from hero_engine.command_options import whole_number
 from hero_engine.cost import cached_step_flops, full_step_flops, speedup_bound
-from hero_engine.joint_attention import JointAttention
+from hero_engine.models.joint_attention import JointAttention
+from hero_engine.speed.backends import BACKENDS, trouble_with
 from hero_engine.totals import TOLERANCE, speedup_limit
 
 from .contenders import Attached, Contender, contenders, more_contenders

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError
+from aether.geometry.metrics import ALIGNMENTS
 from aether.memory_errors import is_out_of_memory
-from aether.metrics import ALIGNMENTS
 from hero_engine.command_options import error_text, number, whole_number
 
 from . import sintel
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _FAILED
         if not isinstance(error, ImportError | OSError | ValueError):
             raise
-        # As in aether.cli: InputError is a ValueError that names its field; others are bugs.
+        # As in aether.cli.commands: InputError is a ValueError that names its field; others are bugs.
         if isinstance(error, ValueError) and not isinstance(error, InputError):
             raise
         text = error_text(error, arguments, positionals=_POSITIONALS, renamed=_RENAMED)
@@ -283,7 +283,7 @@ def _vbench(arguments: argparse.Namespace) -> Table:
     require_vbench()
     ends = {}
     if arguments.pairs:
-        from aether.clips import read_every_frame
+        from aether.clips.clip import read_every_frame
 
         pairs = open_pairs(arguments.pairs)
         for found, wanted, field in ((videos, pairs, "videos"), (pairs, videos, "pairs")):

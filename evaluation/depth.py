@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aether.errors import InputError
-from aether.metrics import DepthErrors, depth_errors
+from aether.geometry.metrics import DepthErrors, depth_errors
 
 from .sources import Match, Prediction, about
 
@@ -19,8 +19,8 @@ class DepthProtocol:
     """How depth is scored.
 
     Args:
-        align: see ``aether.metrics.align_depth``. The reference's own script takes "scale".
-        max_depth, limit: see ``aether.metrics.depth_errors``.
+        align: see ``aether.geometry.metrics.align_depth``. The reference's own script takes "scale".
+        max_depth, limit: see ``aether.geometry.metrics.depth_errors``.
         far: see ``evaluation.sources.depth_of``.
         view: "full": a prediction shows the whole picture, stretched to its own size. "crop": it shows the
             middle, the rest cut off. "auto": as the prediction was made.
@@ -40,8 +40,8 @@ def score_depth(match: Match, protocol: DepthProtocol) -> DepthErrors:
     """Score one sequence.
 
     Raises:
-        InputError: different lengths, a single frame, and what ``aether.metrics.depth_errors`` refuses; all
-            name the sequence.
+        InputError: different lengths, a single frame, and what ``aether.geometry.metrics.depth_errors``
+            refuses; all name the sequence.
     """
     depth, truth = match.prediction.depth(protocol.far), match.truth.depth()
     with about(match.name):
@@ -87,7 +87,7 @@ def common_length(predicted: int, true: int, leading: bool) -> int:
 
 def crop_like(depth: np.ndarray, height: int, width: int) -> np.ndarray:
     """The middle of (F, H, W) pictures that a prediction of height x width shows, see
-    ``aether.pictures.fit_frames``."""
+    ``aether.clips.pictures.fit_frames``."""
     high, wide = depth.shape[1:]
     if wide * height > high * width:
         kept_height, kept_width = high, max(1, round(high * width / height))

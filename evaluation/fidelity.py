@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from aether.arrays import finite_array
 from aether.errors import InputError
-from aether.geometry import finite_array
-from aether.metrics import psnr, stream_pairs
+from aether.geometry.metrics import psnr, stream_pairs
 
 from .sources import Streams
 
@@ -29,8 +29,8 @@ def fidelity(a: Any, b: Any, *, lpips: Distance | None = None) -> dict[str, floa
 
     Returns:
         "rgb_psnr", "disparity_psnr" and "raymap_psnr" in dB, infinite where equal (see
-        ``aether.metrics.stream_pairs`` for ranges and peaks); "rgb_ssim" and "disparity_ssim", means over
-        frames; with ``lpips``, "rgb_lpips" and "disparity_lpips".
+        ``aether.geometry.metrics.stream_pairs`` for ranges and peaks); "rgb_ssim" and "disparity_ssim",
+        means over frames; with ``lpips``, "rgb_lpips" and "disparity_lpips".
 
     Raises:
         InputError: nothing in common, different shapes, NaN or infinities; the field is the stream.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from aether.clips.pictures import PICTURE_SUFFIXES, read_image
 from aether.errors import InputError
-from aether.metrics import psnr
-from aether.pictures import PICTURE_SUFFIXES, read_image
+from aether.geometry.metrics import psnr
 
 _ENDS = ("first", "last")
 

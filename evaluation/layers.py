@@ -7,15 +7,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from aether.errors import InputError
-from aether.tasks import TASKS
+from aether.generation.tasks import TASKS
 from hero_engine.command_options import share, whole_number
 
 from .models import SAMPLERS, STEPS, loader_of, with_sampler
 from .table import Column, Table
 
 if TYPE_CHECKING:
-    from aether.job import Inputs
-    from aether.model import AetherModel
+    from aether.model.parts import AetherModel
+    from aether.run.job import Inputs
     from hero_engine import LayerAnalysis
 
 PICTURE = "layers.png"
@@ -65,8 +65,8 @@ def layers(arguments: argparse.Namespace) -> Table:
         InputError: an argument or an input cannot be used, too few steps, or features that are not finite.
         ImportError: matplotlib, which draws, is missing.
     """
-    from aether import job
-    from aether.loading import check_device
+    from aether.model.loading import check_device
+    from aether.run import job
     from hero_engine import ConfigError, HeroConfig, LayersConfig, layers_png
 
     names = TASKS[arguments.task].inputs
@@ -118,9 +118,9 @@ def analyze(model: AetherModel, inputs: Inputs, config: Any, steps: int, seed: i
     Args:
         config: a :class:`~hero_engine.LayersConfig`.
     """
-    from aether.job import make_generator
-    from aether.sampling import StepInfo, sample
-    from aether.tasks import condition
+    from aether.generation.sampling import StepInfo, sample
+    from aether.generation.tasks import condition
+    from aether.run.job import make_generator
     from hero_engine import hero_session
 
     def progress(step: StepInfo) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from aether.model import AetherModel
+from aether.model.parts import AetherModel
 
 _SCHEDULERS = {"reference": "dpm", "deterministic": "ddim"}
 SAMPLERS = tuple(_SCHEDULERS)
@@ -21,7 +21,7 @@ Loader = Callable[[], AetherModel]
 
 
 def loader_of(source: str) -> Loader:
-    """For "miniature", or what ``aether.loading.load`` takes."""
+    """For "miniature", or what ``aether.model.loading.load`` takes."""
     return load_miniature if source == "miniature" else partial(load_other, source)
 
 
@@ -32,13 +32,13 @@ def load_miniature() -> AetherModel:
 
 
 def load_other(source: str) -> AetherModel:
-    from aether.loading import load
+    from aether.model.loading import load
 
     return load(source, dtype=torch.float32)
 
 
 def with_sampler(model: AetherModel, sampler: str) -> AetherModel:
     """The model with one of SAMPLERS, on its own noise schedule."""
-    from aether.loading import scheduler_like
+    from aether.model.loading import scheduler_like
 
     return replace(model, scheduler=scheduler_like(model.scheduler, _SCHEDULERS[sampler]))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aether.arrays import finite_array
 from aether.errors import InputError
-from aether.geometry import finite_array
 
 from .sources import about, checked_poses
 

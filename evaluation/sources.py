@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from aether.arrays import read_npz
-from aether.clips import read_every_frame
+from aether.arrays import finite_array, read_npz
+from aether.clips.clip import read_every_frame
+from aether.clips.pictures import check_frames
 from aether.errors import InputError, reading
-from aether.export import check_rate
-from aether.geometry import Cameras, finite_array
-from aether.pictures import check_frames
+from aether.formats.export import check_rate
+from aether.geometry.cameras import Cameras
 
 if TYPE_CHECKING:
     from aether.miniature import WorldClip

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from aether.export import check_out_dir
 from aether.files import new_folder
+from aether.formats.export import check_out_dir
 
 FILES = ("results.csv", "results.json")
 _NAME_WIDTH, _NUMBER_WIDTH = 8, 6  # of tables whose rows are printed before the others are there

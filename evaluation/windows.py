@@ -1,6 +1,6 @@
 """The sliding windows of the reference's Sintel evaluation: which frames and which part of the picture.
 
-Only which they are; `aether.windows` joins what the model gives for them.
+Only which they are; `aether.long.joining` joins what the model gives for them.
 Source: ``process_with_sliding_window`` and ``prepare_input`` in evaluation/video_depth/launch_aether.py, and
 their counterparts in evaluation/rel_pose.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from aether.errors import InputError
-from aether.model import FRAMES
-from aether.windows import window_starts
+from aether.long.joining import window_starts
+from aether.model.parts import FRAMES
 
 LENGTH = 41
 DEPTH_STRIDE = 8

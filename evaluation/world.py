@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from aether.geometry import disparity_to_depth
-from aether.latents import Decoded, decode, decode_rgb, encode
-from aether.metrics import depth_errors, psnr
+from aether.generation.latents import Decoded, decode, decode_rgb, encode
+from aether.generation.sampling import sample
+from aether.generation.tasks import TASKS, Conditions, condition
+from aether.geometry.depth import disparity_to_depth
+from aether.geometry.metrics import depth_errors, psnr
+from aether.geometry.raymap import from_cameras, to_cameras
 from aether.miniature import WorldClip
-from aether.miniature.train.data import FPS, render_scene
-from aether.model import AetherModel
-from aether.raymap import from_cameras, to_cameras
-from aether.sampling import sample
-from aether.tasks import TASKS, Conditions, condition
+from aether.model.parts import AetherModel
+from training.data import FPS, render_scene
 
 from .pose import rotation_error
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .baselines import DucaConfig, ForaConfig, TaylorSeerConfig, TocaConfig, WorldCacheConfig
-from .config import PRESETS, HeroConfig
+from .baselines.config import DucaConfig, ForaConfig, TaylorSeerConfig, TocaConfig, WorldCacheConfig
 from .errors import ConfigError
+from .hero.config import PRESETS, HeroConfig
 from .settings import MethodConfig
 
 if TYPE_CHECKING:
-    from .analysis import LayerAnalysis, LayersConfig
     from .drawing import layers_png, report_png
+    from .hero.layer_analysis import LayerAnalysis, LayersConfig
     from .noise import NoiseSchedule
-    from .optimization import Optimization, optimize
     from .report import RunReport
     from .run import HeroRun
     from .session import apply_hero, current_run, hero_session, remove_hero
+    from .speed.optimization import Optimization, optimize
 
 # The settings' class of each method.
 METHODS: dict[str, type[MethodConfig]] = {
@@ -36,16 +36,16 @@ METHODS: dict[str, type[MethodConfig]] = {
 # What needs torch loads on first use, so that costs can be predicted without it.
 _LAZY = {
     "HeroRun": "run",
-    "LayerAnalysis": "analysis",
-    "LayersConfig": "analysis",
+    "LayerAnalysis": "hero.layer_analysis",
+    "LayersConfig": "hero.layer_analysis",
     "NoiseSchedule": "noise",
     "RunReport": "report",
     "apply_hero": "session",
     "current_run": "session",
     "hero_session": "session",
     "layers_png": "drawing",
-    "optimize": "optimization",
-    "Optimization": "optimization",
+    "optimize": "speed.optimization",
+    "Optimization": "speed.optimization",
     "remove_hero": "session",
     "report_png": "drawing",
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .methods.base import Branch
+from .method import Branch
 
 
 class BranchId(NamedTuple):

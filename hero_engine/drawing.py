@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .analysis import LayerAnalysis
+    from .hero.layer_analysis import LayerAnalysis
     from .report import RunReport
 
 _FULL, _CACHED = "#3b6fb6", "#f2a33a"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from .adapter import ModelAdapter
-from .analysis import LayersConfig
-from .baselines import DucaConfig, ModulesConfig, TocaConfig, WorldCacheConfig
-from .config import HeroConfig
-from .methods.base import Method
-from .methods.hero import Hero
-from .methods.layers import Layers
-from .methods.modules import Modules
-from .methods.toca import Duca, Toca
-from .methods.worldcache import WorldCache
+from .baselines.config import DucaConfig, ModulesConfig, TocaConfig, WorldCacheConfig
+from .baselines.fora_taylorseer import Modules
+from .baselines.toca_duca import Duca, Toca
+from .baselines.worldcache import WorldCache
+from .hero.config import HeroConfig
+from .hero.layer_analysis import LayersConfig
+from .hero.layer_steps import Layers
+from .hero.steps import Hero
+from .method import Method
+from .models.adapter import ModelAdapter
 from .settings import Counts, MethodConfig
 
 _METHODS: dict[type[MethodConfig], type[Method[Any]]] = {

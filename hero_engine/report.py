@@ -10,11 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from .branches import BranchId
-from .clock import Stopwatch
-from .cost import cached_step_flops, full_step_flops, speedup_bound
+from .cost.prediction import cached_step_flops, full_step_flops, speedup_bound
 from .flops import ModelShape
 from .schedule import Reason
 from .settings import Counts, MethodConfig
+from .stopwatch import Stopwatch
 from .totals import doubts, speed_text, speedup_limit
 
 

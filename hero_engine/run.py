@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .adapter import Forward, ModelAdapter, ModelCall
 from .branches import Branches, BranchId, Held
 from .checks import reals
-from .clock import Stopwatch
 from .errors import ConfigError
 from .foreign_caches import refuse_caches
 from .memory_errors import is_out_of_memory
-from .methods.base import Step
+from .method import Step
+from .models.adapter import Forward, ModelAdapter, ModelCall
 from .optional import present
 from .registry import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
 from .schedule import Reason
 from .settings import Counts, MethodConfig
-from .steps import StepClock
+from .step_clock import StepClock
+from .stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 

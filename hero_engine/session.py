@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from .adapter import Forward, ModelAdapter
-from .cogvideox import CogVideoXAdapter
-from .comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
-from .config import HeroConfig
 from .errors import ConfigError
 from .foreign_caches import refuse_caches
-from .install import CALLS, Wrapped, Wrapper, installed_owner, without_replicas
+from .hero.config import HeroConfig
+from .models.adapter import Forward, ModelAdapter
+from .models.comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
+from .models.diffusers_cogvideox import CogVideoXAdapter
 from .run import HeroRun
 from .sampling import Sampling, is_pipeline
 from .settings import MethodConfig
+from .wrapping import CALLS, Wrapped, Wrapper, installed_owner, without_replicas
 
 
 class _Installation:

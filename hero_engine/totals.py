@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from .cost import speedup_bound
+from .cost.prediction import speedup_bound
 
 TOLERANCE = 0.05
 """A measured speed-up this far above its bound cannot be the method's. Less may be: attention on few tokens

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..aether import trajectory
-from ..aether.camera_files import FORMATS, Lens, files_beside, is_offered, read_cameras, write_cameras
-from ..aether.depth_files import ABOUT
 from ..aether.errors import InputError
-from ..aether.geometry import Cameras, to_gltf, to_quaternions
-from ..aether.path_picture import draw_frustums
-from ..aether.raymap import SPATIAL_SCALE
-from ..aether.tasks import FPS
+from ..aether.formats.camera_files import FORMATS, Lens, files_beside, is_offered, read_cameras, write_cameras
+from ..aether.formats.depth_files import ABOUT
+from ..aether.formats.path_picture import draw_frustums
+from ..aether.generation.tasks import FPS
+from ..aether.geometry import trajectory
+from ..aether.geometry.cameras import Cameras, to_gltf, to_quaternions
+from ..aether.geometry.raymap import SPATIAL_SCALE
+from .bridge.messages import show_text
 from .inputs import AETHER_SIZE, prefix_input, seed_input
-from .messages import show_text
 from .outputs import written_output
 from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap, color_image
 

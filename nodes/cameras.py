@@ -9,16 +9,16 @@ import comfy.utils
 import torch
 from comfy_api.latest import io
 
-from ..aether.contact import draw_path
-from ..aether.export import cameras_json
-from ..aether.geometry import Cameras
-from ..aether.raymap import to_cameras
+from ..aether.formats.contact import draw_path
+from ..aether.formats.export import cameras_json
+from ..aether.geometry.cameras import Cameras
+from ..aether.geometry.raymap import to_cameras
+from .bridge.messages import show_notes
+from .bridge.wiring import refuse_other_streams, waiting
 from .inputs import AUTO, rate_input
 from .latents import RAYMAP, rate, stream
-from .messages import show_notes
 from .streams import unpacked
 from .types import FPS_KEY, CameraPath, Raymap, RaymapValue, color_image
-from .wiring import refuse_other_streams, waiting
 
 _FULL_SIZE_FRAMES = 100
 """Up to so many pictures are 640 x 480, 0.4 GB; more are smaller and take as much in all, to 160 x 120."""

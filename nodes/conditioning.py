@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..aether import tasks as aether_tasks
-from ..aether import trajectory
 from ..aether.errors import InputError
-from ..aether.model import AetherModel
+from ..aether.generation import tasks as aether_tasks
+from ..aether.geometry import trajectory
+from ..aether.model.parts import AetherModel
 from .inputs import MOST_PIXELS
 from .types import FPS_KEY, CamerasValue, RaymapValue
 
@@ -25,7 +25,7 @@ _OVERSHOOT = 0.5
 
 def form_of(vae: Any) -> AetherModel:
     """See `comfy_vae.condition_model`."""
-    from .comfy_vae import condition_model
+    from .bridge.vae import condition_model
 
     return condition_model(vae)
 
@@ -103,13 +103,13 @@ def encode(
     """What a task node gives: positive, negative and an empty latent.
 
     Args:
-        pictures: those of `aether.tasks.condition`, in the clip's size.
+        pictures: those of `aether.generation.tasks.condition`, in the clip's size.
         frames, size, fps: of the clip to make; size is (height, width).
         seed: of the VAE's sampling.
     """
     import comfy.model_management
 
-    from .comfy_vae import encode_conditions
+    from .bridge.vae import encode_conditions
 
     form = form_of(vae)
 

@@ -9,13 +9,13 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.geometry import depth_edges, disparity_to_depth
+from ..aether.geometry.depth import depth_edges, disparity_to_depth
 from . import outputs
+from .bridge.messages import show_notes
+from .bridge.wiring import refuse_other_streams, waiting
 from .inputs import AUTO, VAE, rate_input
 from .latents import DISPARITY, rate, stream
-from .messages import show_notes
 from .types import gray_image, make_video
-from .wiring import refuse_other_streams, waiting
 
 NORMALIZE = ["sequence", "none", "range"]
 COLORMAPS = ["gray", "Spectral", "viridis", "magma", "turbo"]
@@ -152,7 +152,7 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     Raises:
         InputError: another kind of VAE, or NaN.
     """
-    from .comfy_vae import condition_model, decode_raw
+    from .bridge.vae import condition_model, decode_raw
 
     condition_model(vae)
     root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .compat import check_comfyui
+from .bridge.compat import check_comfyui
 
 if TYPE_CHECKING:
     from comfy_api.latest import ComfyExtension
@@ -19,7 +19,7 @@ def make_extension() -> ComfyExtension:
     check_comfyui()
     from comfy_api.latest import ComfyExtension, io
 
-    from .errors import with_plain_errors
+    from .bridge.errors import with_plain_errors
 
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.surfaces import NOTHING_LEFT, Surfaces
+from ..aether.geometry.surfaces import NOTHING_LEFT, Surfaces
 from .point_cloud import choice_inputs, clip_inputs, mask_input, surfaces_of
 from .types import CamerasValue
 

@@ -9,10 +9,10 @@ from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
-from ..hero_engine.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
+from ..hero_engine.hero.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
+from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
-from .wiring import waiting
 
 CUSTOM = "custom"
 _SLIDER = io.NumberDisplay.slider
@@ -169,7 +169,7 @@ class HeroPatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
-        from .hero_run import patched
+        from .bridge.hero_run import patched
 
         return io.NodeOutput(patched(model, make_config(**settings), cls.hidden.unique_id))
 
@@ -235,7 +235,7 @@ class HeroReport(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
         from ..hero_engine import report_png
-        from .hero_reports import box_of, image_of
+        from .bridge.hero_reports import box_of, image_of
 
         box = box_of(model)
         report = None if box is None else box.find(latent["samples"])

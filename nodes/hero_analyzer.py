@@ -119,9 +119,9 @@ class HeroAnalyzer(io.ComfyNode):
         ratio: float,
         warmup: str,
     ) -> io.NodeOutput:
-        from .comfy_model import AetherBase
-        from .hero_reports import image_of
-        from .hero_run import in_session
+        from .bridge.hero_reports import image_of
+        from .bridge.hero_run import in_session
+        from .bridge.model import AetherBase
 
         problem = guidance_problem(guidance)
         if problem is not None:

@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..hero_engine import METHODS, ConfigError, MethodConfig
-from ..hero_engine.baselines import FIRSTS, SCORES
+from ..hero_engine.baselines.config import FIRSTS, SCORES
+from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
-from .wiring import waiting
 
 _SLIDER = io.NumberDisplay.slider
 
@@ -160,7 +160,7 @@ class HeroMethod(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, method: dict[str, Any]) -> io.NodeOutput:
-        from .hero_run import output_streams, patched
+        from .bridge.hero_run import output_streams, patched
 
         return io.NodeOutput(patched(model, make_method(method, output_streams(model)), cls.hidden.unique_id))
 

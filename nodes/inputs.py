@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..aether.tasks import FPS
+from ..aether.generation.tasks import FPS
 
 AUTO = "auto"
 RATES = [AUTO, *map(str, FPS)]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..aether.errors import InputError
-from ..aether.raymap import SPATIAL_SCALE
+from ..aether.geometry.raymap import SPATIAL_SCALE
 from .inputs import AUTO
 from .types import DEFAULT_FPS, FPS_KEY
 

@@ -11,10 +11,10 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.model import AetherModel
-from ..aether.weights import read_json
-from . import attention as attentions
-from .messages import show_text
+from ..aether.model.parts import AetherModel
+from ..aether.model.weights import read_json
+from .bridge import attention as attentions
+from .bridge.messages import show_text
 
 FROM_FOLDER = "from the folder"
 DTYPES = {
@@ -136,8 +136,8 @@ class AetherMiniature(io.ComfyNode):
 
 
 def _to_sockets(model: AetherModel, storage: torch.dtype | None) -> io.NodeOutput:
-    from .comfy_model import make_model
-    from .comfy_vae import AetherVAE, fit_preview
+    from .bridge.model import make_model
+    from .bridge.vae import AetherVAE, fit_preview
 
     vae = AetherVAE(model)
     patcher = make_model(model, compute_dtype=model.dtype, storage_dtype=storage, preview=fit_preview(vae))

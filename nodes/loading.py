@@ -11,13 +11,13 @@ import comfy.utils
 import torch
 
 from ..aether.errors import InputError
-from ..aether.loading import find_prompt, load_transformer, load_vae, make_scheduler
-from ..aether.model import AetherModel
-from ..aether.prompt import check_prompt_embeds, load_prompt_embeds
-from ..aether.text_encoders import TextEncoder, require_t5_xxl
-from ..aether.weight_folder import refuse_shard
-from ..aether.weights import read_header
-from .comfy_vae import default_dtype
+from ..aether.model.loading import find_prompt, load_transformer, load_vae, make_scheduler
+from ..aether.model.parts import AetherModel
+from ..aether.model.prompt import check_prompt_embeds, load_prompt_embeds
+from ..aether.model.text_encoders import TextEncoder, require_t5_xxl
+from ..aether.model.weight_folder import refuse_shard
+from ..aether.model.weights import read_header
+from .bridge.vae import default_dtype
 
 _PROMPT = "prompt"
 _BLOCKS = "transformer_blocks"
@@ -44,7 +44,7 @@ def load_parts(
         the model, and what the blocks' weights are stored in if that is not what it computes in.
 
     Raises:
-        InputError: see ``aether.loading``.
+        InputError: see ``aether.model.loading``.
     """
     compute, storage = _dtypes(dtype)
     progress("transformer")

@@ -14,36 +14,27 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..aether import job
 from ..aether.errors import InputError
-from ..aether.geometry import disparity_to_depth
-from ..aether.latents import Decoded
-from ..aether.long_clips import LongClip, array_clip, open_clip
-from ..aether.long_run import TASK, LongResult, reconstruct_windows
-from ..aether.sampling import Callback
-from ..aether.tasks import FRAMES, TASKS
-from ..aether.window_jobs import Outcome, Progress, Serial
-from ..aether.window_store import WindowStore
+from ..aether.generation.latents import Decoded
+from ..aether.generation.sampling import Callback
+from ..aether.generation.tasks import FRAMES, TASKS
+from ..aether.geometry.depth import disparity_to_depth
+from ..aether.long.executor import Outcome, Progress, Serial
+from ..aether.long.reader import LongClip, array_clip, open_clip
+from ..aether.long.reconstruct import TASK, LongResult, reconstruct_windows
+from ..aether.long.store import WindowStore
+from ..aether.run import job
 from . import outputs
+from .bridge.hero_reports import box_of
+from .bridge.messages import show_text
+from .bridge.wiring import waiting
 from .conditioning import check_size, encode, form_of, made, read_video, renamed, size_of, whole_file
 from .depth import decode_disparity
-from .hero_reports import box_of
-from .inputs import (
-    AUTO,
-    NOISE_SEED,
-    SCHEDULER,
-    VAE,
-    seed_input,
-    size_inputs,
-    video_input,
-    video_rate_input,
-)
+from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs, video_input, video_rate_input
 from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
-from .messages import show_text
 from .sampler import sample_latent
 from .streams import unpacked
 from .types import CameraPath, Raymap, gray_image
-from .wiring import waiting
 
 _FOLDER = "aether_windows"
 _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()

@@ -14,9 +14,9 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError, reading
-from ..aether.lora_files import LoraFile, read_lora, seems_for
-from .lora_fit import check_fit
-from .messages import show_text
+from ..aether.model.lora_files import LoraFile, read_lora, seems_for
+from .bridge.lora_fit import check_fit
+from .bridge.messages import show_text
 
 _PREFIX = "diffusion_model.transformer."
 _NAMINGS = (

@@ -11,11 +11,11 @@ import torch
 from comfy_api.latest import Types, io
 
 from ..aether.errors import InputError
-from ..aether.mesh import cloud_glb, frame_mesh, mesh_glb
-from ..aether.point_cloud import frame_cloud, fuse, write_ply
-from ..aether.surfaces import EDGES, NOTHING_LEFT, Surfaces
+from ..aether.geometry.mesh import cloud_glb, frame_mesh, mesh_glb
+from ..aether.geometry.point_cloud import frame_cloud, fuse, write_ply
+from ..aether.geometry.surfaces import EDGES, NOTHING_LEFT, Surfaces
+from .bridge.messages import show_text
 from .inputs import DEPTH
-from .messages import show_text
 from .types import CameraPath, CamerasValue, has_colors
 
 FUSED, ONE_FRAME = "fused", "one frame"

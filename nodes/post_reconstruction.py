@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from .bridge.messages import show_notes
+from .bridge.wiring import refuse_other_streams, waiting
 from .conditioning import encode
 from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, rate_input, seed_input
 from .latents import RGB, rate, streams_of, whole
-from .messages import show_notes
 from .sampler import sample_latent
-from .wiring import refuse_other_streams, waiting
 
 
 class AetherPostReconstruct(io.ComfyNode):

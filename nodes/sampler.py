@@ -9,9 +9,9 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.loading import scheduler_like
-from ..aether.sampling import Callback, StepInfo, sample
-from ..aether.tasks import TASKS, Conditions
+from ..aether.generation.sampling import Callback, StepInfo, sample
+from ..aether.generation.tasks import TASKS, Conditions
+from ..aether.model.loading import scheduler_like
 from .inputs import NOISE_SEED, SCHEDULER, seed_input
 from .latents import whole
 from .types import FPS_KEY
@@ -127,7 +127,7 @@ def sample_latent(
     Raises:
         InputError: another kind of MODEL, CONDITIONING or LATENT, or a guidance that cannot be used.
     """
-    from .comfy_model import aether_parts
+    from .bridge.model import aether_parts
 
     problem = guidance_problem(guidance)
     if problem is not None:
@@ -162,7 +162,7 @@ def _conditions(positive: Any, negative: Any) -> tuple[Conditions, int]:
     Raises:
         InputError: of another node, or of two.
     """
-    from .comfy_model import OUR_TASKS
+    from .bridge.model import OUR_TASKS
 
     entries = {}
     for name, conditioning in (("positive", positive), ("negative", negative)):
@@ -180,7 +180,7 @@ def _conditions(positive: Any, negative: Any) -> tuple[Conditions, int]:
 
 
 class _Run:
-    """One run of ``aether.sampling.sample`` where core would run one of its samplers.
+    """One run of ``aether.generation.sampling.sample`` where core would run one of its samplers.
 
     So everything around it is core's: loading, wrappers such as HERO Patch's, progress, preview, interrupt.
 
@@ -256,7 +256,7 @@ class _Run:
 
 
 def _loaded(parts: Any, scheduler: Any, device: torch.device) -> Any:
-    from .comfy_model import LoadedModel
+    from .bridge.model import LoadedModel
 
     values = {field.name: getattr(parts, field.name) for field in fields(parts)}
     values |= {"scheduler": scheduler, "prompt_embeds": parts.prompt_embeds.to(device)}

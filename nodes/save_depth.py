@@ -9,8 +9,8 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..aether.depth_files import FORMATS, QUANTITIES, write_depth
 from ..aether.errors import InputError
+from ..aether.formats.depth_files import FORMATS, QUANTITIES, write_depth
 from .camera_path import OUTPUT_FOLDER, output_stem
 from .inputs import DEPTH, prefix_input
 from .outputs import written_output

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
-from ..aether.raymap import TEMPORAL_SCALE, unpack
+from ..aether.geometry.raymap import TEMPORAL_SCALE, unpack
+from .bridge.messages import show_notes
+from .bridge.wiring import refuse_other_streams, waiting
 from .inputs import AUTO, rate_input
 from .latents import DISPARITY, RAYMAP, RGB, STREAM_KEY, rate, streams_of, whole
-from .messages import show_notes
 from .types import FPS_KEY, Raymap
-from .wiring import refuse_other_streams, waiting
 
 
 class AetherSplit(io.ComfyNode):

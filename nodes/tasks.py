@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, io
 
-from ..aether.clips import Clip, read_clip
+from ..aether.clips.clip import Clip, read_clip
+from ..aether.clips.frame_plan import RATE_TOLERANCE, plan_frames
+from ..aether.clips.pictures import fit_frames
 from ..aether.errors import InputError
-from ..aether.frame_plan import RATE_TOLERANCE, plan_frames
-from ..aether.pictures import fit_frames
-from ..aether.tasks import FPS, FRAMES
+from ..aether.generation.tasks import FPS, FRAMES
+from .bridge.messages import show_text
+from .bridge.wiring import waiting
 from .conditioning import (
     Camera,
     check_size,
@@ -26,9 +28,7 @@ from .conditioning import (
     whole_file,
 )
 from .inputs import AUTO, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
-from .messages import show_text
 from .types import DEFAULT_FPS, CameraPath, Raymap
-from .wiring import waiting
 
 _FRAMES = [str(number) for number in FRAMES]
 

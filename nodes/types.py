@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
-from ..aether.geometry import Cameras
+from ..aether.geometry.cameras import Cameras
 
 Raymap = io.Custom("AETHER_RAYMAP")
 CameraPath = io.Custom("AETHER_CAMERAS")
@@ -26,7 +26,7 @@ class RaymapValue(TypedDict):
 
 
 class CamerasValue(TypedDict):
-    """AETHER_CAMERAS: one camera per frame, see ``aether.geometry``."""
+    """AETHER_CAMERAS: one camera per frame, see ``aether.geometry.cameras``."""
 
     cameras: Cameras
     fps: int

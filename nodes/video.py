@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from .bridge.messages import show_notes
+from .bridge.wiring import refuse_other_streams, waiting
 from .conditioning import form_of
 from .inputs import AUTO, VAE, rate_input
 from .latents import RGB, rate, stream
-from .messages import show_notes
 from .types import make_video
-from .wiring import refuse_other_streams, waiting
 
 
 class AetherVideo(io.ComfyNode):

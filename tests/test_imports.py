@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COMFYUI = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "execution"}
 # The command line is where the two libraries meet.
-MEETING_PLACES = {"aether/cli_hero.py", "aether/cli_model.py", "aether/cli_options.py"}
+MEETING_PLACES = {"aether/cli/hero.py", "aether/cli/model.py", "aether/cli/parser.py"}
 
 
 def modules_imported(path: Path) -> set[str]:

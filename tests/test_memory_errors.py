@@ -12,9 +12,9 @@ import torch
 
 import aether.memory_errors
 import hero_engine.memory_errors
-from aether import cli
+from aether.cli import commands as cli
 from aether.errors import InputError, reading
-from aether.latents import decode_pixels
+from aether.generation.latents import decode_pixels
 from aether.memory_errors import unless_out_of_memory
 from hero_engine import HeroConfig, hero_session
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.transform import Rotation
 
-from aether.geometry import cameras_from_fov
-from aether.raymap import from_cameras, pack, signed_log1p, signed_log1p_inverse, to_cameras, unpack
+from aether.geometry.cameras import cameras_from_fov
+from aether.geometry.raymap import from_cameras, pack, signed_log1p, signed_log1p_inverse, to_cameras, unpack
 from hero_engine import ConfigError, HeroConfig
-from hero_engine.patches import PatchSampler, patch_members
-from hero_engine.residuals import LinearForecast, Reuse, relative_change
+from hero_engine.hero.residuals import LinearForecast, Reuse, relative_change
+from hero_engine.hero.token_sampling import PatchSampler, patch_members
 from hero_engine.schedule import Reason, Schedule, TaperedSchedule, full_steps
 
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)

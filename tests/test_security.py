@@ -20,10 +20,10 @@ PACKAGES = ("hero_engine", "aether", "nodes", "evaluation", "benchmarks", "scrip
 FOR_DEVELOPERS = {"scripts/mutations.py"}
 
 EXCEPTIONS = {
-    ("aether/hub.py", "huggingface_hub"): "models by name are fetched there, over HTTPS, safetensors only",
+    ("aether/model/hub.py", "huggingface_hub"): "fetches models by name, over HTTPS, safetensors only",
     ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, --workers of them",
     ("benchmarks/contenders.py", "importlib"): "looks whether a package is there",
-    ("hero_engine/optimization.py", "compile"): "an argument of that name, for torch.compile",
+    ("hero_engine/speed/optimization.py", "compile"): "an argument of that name, for torch.compile",
     ("hero_engine/__init__.py", "importlib"): "loads its own modules by a fixed table when first asked",
     ("nodes/camera_path.py", "write_cameras"): "below output_stem, which refuses other folders",
 }

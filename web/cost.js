@@ -1,4 +1,4 @@
-// FLOPs, memory and speed-up bound of HERO settings, before anything runs: the formula of hero_engine/cost.py.
+// FLOPs, memory and speed-up bound of HERO settings, before anything runs: the formula of hero_engine/cost/prediction.py.
 // tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
 
 /** Dimensions of a transformer in one call; grid is (frames, rows, columns) of video tokens. */
@@ -54,7 +54,7 @@ const OWN = {
   feedback: 1,
 };
 
-/** hero_engine.config.PRESETS in the words of the node's widgets. */
+/** hero_engine.hero.config.PRESETS in the words of the node's widgets. */
 export const PRESETS = Object.freeze({
   paper: PAPER,
   "paper-fast": { ...PAPER, interval: 3, warmup: "20%" },

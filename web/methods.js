@@ -1,5 +1,5 @@
 // FLOPs, memory and speed-up bound of the methods that HERO is compared with: the formulas of
-// hero_engine/baselines.py. tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
+// hero_engine/baselines/config.py. tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
 
 import { allTokens, amountOf, countOf, fullFlops, linearFlops, roundEven, schedule, videoTokens } from "./cost.js";
 

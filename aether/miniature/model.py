@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..files import new_file
-from ..loading import make_scheduler
-from ..model import AetherModel
+from ..model.loading import make_scheduler
+from ..model.parts import AetherModel
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
@@ -83,7 +83,7 @@ def build(seed: int | None = None, dtype: torch.dtype = torch.float32) -> Aether
     """
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-    from ..lean_vae import make_lean
+    from ..model.lean_vae import make_lean
 
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
         raise InputError("seed", f"{seed!r} is not an integer from 0")

@@ -15,8 +15,8 @@ from typing import Any
 from aether.errors import InputError
 from aether.files import write_file
 from aether.locks import locked
-from aether.model import AetherModel
-from aether.weights import weights_digest
+from aether.model.parts import AetherModel
+from aether.model.weights import weights_digest
 
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         folder: where runs and results go; None for asking what it would take.
-        source: "miniature", or what ``aether.loading.load`` takes.
+        source: "miniature", or what ``aether.model.loading.load`` takes.
         scenes: seeds of the synthetic world.
         tasks: name to steps.
         methods: only these; None for all.

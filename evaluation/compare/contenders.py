@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError, reading
-from aether.latents import latent_frames
-from aether.model import AetherModel
+from aether.generation.latents import latent_frames
+from aether.model.parts import AetherModel
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig, MethodConfig, hero_session
 from hero_engine.cost import ModelShape, predict
 
@@ -216,7 +216,7 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
 
 def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
-    from hero_engine.cogvideox import CogVideoXAdapter
+    from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 
     rows, columns = (side // model.spatial_scale for side in model.default_size)
     frames, text_tokens = latent_frames(model, model.default_frames), model.prompt_embeds.shape[1]

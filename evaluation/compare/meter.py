@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hero_engine.clock import Stopwatch
+from hero_engine.stopwatch import Stopwatch
 
 EVERY = 8
 """One in so many steps is run without acceleration too, beside the run, to have its time."""

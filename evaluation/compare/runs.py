@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from aether.errors import InputError
-from aether.geometry import disparity_to_depth
-from aether.latents import Decoded, decode, decode_raymap, split
-from aether.metrics import depth_errors
+from aether.generation.latents import Decoded, decode, decode_raymap, split
+from aether.generation.sampling import Callback, sample
+from aether.generation.tasks import TASKS, Conditions
+from aether.geometry.depth import disparity_to_depth
+from aether.geometry.metrics import depth_errors
+from aether.geometry.raymap import to_cameras
 from aether.miniature import WorldClip, random_scene, render
-from aether.model import AetherModel
-from aether.raymap import to_cameras
-from aether.sampling import Callback, sample
-from aether.tasks import TASKS, Conditions
+from aether.model.parts import AetherModel
 
 from ..fidelity import fidelity
 from ..models import with_sampler

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from aether.latents import decode
-from aether.model import AetherModel
+from aether.generation.latents import decode
+from aether.model.parts import AetherModel
 
 from ..models import Loader
 from .contenders import Contender

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from aether.geometry import Cameras, cameras_from_fov
+from aether.geometry.cameras import Cameras, cameras_from_fov
 
 GL = np.diag([1.0, -1, -1, 1])
 HEIGHT, WIDTH, FRAMES, RATE = 480, 720, 7, 12.0

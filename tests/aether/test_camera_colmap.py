@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aether.camera_files import files_beside, is_offered, read_cameras
 from aether.errors import InputError
+from aether.formats.camera_files import files_beside, is_offered, read_cameras
 
 from .camera_makers import asymmetric_path, colmap_binary, colmap_cameras_bin, colmap_images_bin, put
 

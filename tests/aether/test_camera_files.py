@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aether import trajectory
-from aether.camera_files import FORMATS, Lens, read_cameras, write_cameras
 from aether.errors import InputError
-from aether.geometry import Cameras, from_quaternions, to_gltf, to_quaternions
+from aether.formats.camera_files import FORMATS, Lens, read_cameras, write_cameras
+from aether.geometry import trajectory
+from aether.geometry.cameras import Cameras, from_quaternions, to_gltf, to_quaternions
 
 from .camera_makers import glb_of, put
 

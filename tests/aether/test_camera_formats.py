@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from aether.camera_files import FORMATS, Lens, read_cameras, write_cameras
+from aether.formats.camera_files import FORMATS, Lens, read_cameras, write_cameras
 
 from . import camera_makers as make
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aether.camera_files import read_cameras
 from aether.errors import InputError
+from aether.formats.camera_files import read_cameras
 
 from .camera_makers import asymmetric_path, glb_of, glb_pack, gltf_scene, gltf_tracks, put
 

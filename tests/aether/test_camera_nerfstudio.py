@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from aether.camera_files import Lens, read_cameras
 from aether.errors import InputError
+from aether.formats.camera_files import Lens, read_cameras
 
 from .camera_makers import GL, put
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aether.camera_files import Lens, read_cameras
 from aether.errors import InputError
+from aether.formats.camera_files import Lens, read_cameras
 
 from .camera_makers import asymmetric_path, kitti, put, realestate, record3d, rows, splatting
 

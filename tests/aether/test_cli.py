@@ -15,17 +15,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aether import cli, job, trajectory
-from aether.camera_files import SUFFIXES, write_cameras
-from aether.cli_console import Console
-from aether.cli_hero import Hero
-from aether.compare import Comparison
-from aether.export import write_video
-from aether.loading import save_prompt_embeds
-from aether.metrics import psnr
+from aether.cli import commands as cli
+from aether.cli.console import Console
+from aether.cli.hero import Hero
+from aether.formats.camera_files import SUFFIXES, write_cameras
+from aether.formats.export import write_video
+from aether.geometry import trajectory
+from aether.geometry.metrics import psnr
 from aether.miniature import build, random_scene, render
+from aether.model.loading import save_prompt_embeds
+from aether.run import job
+from aether.run.compare import Comparison
 from hero_engine import HeroConfig
-from hero_engine.backends import BACKENDS
+from hero_engine.speed.backends import BACKENDS
 
 STREAMS = ("rgb", "disparity", "raymap")
 SMALL = ["--size", "32x48", "--steps", "7", "--device", "cpu"]
@@ -221,7 +223,7 @@ def timed(seconds, hero=None):
 
 @pytest.mark.parametrize("fast, noise", [(6.5, False), (5.2, False), (4.9, True), (1.0, True)])
 def test_a_speed_up_that_cannot_be_is_marked(fast, noise, monkeypatch):
-    monkeypatch.setattr("aether.compare.stream_psnr", lambda *_: dict.fromkeys(STREAMS, 50.0))
+    monkeypatch.setattr("aether.run.compare.stream_psnr", lambda *_: dict.fromkeys(STREAMS, 50.0))
     hero = {"full_steps": 5, "steps": 8, "bytes_cached": 1, "predicted_speedup": 1.5, "speedup_limit": 1.575}
     comparison = Comparison(timed(8.0), timed(fast, hero))
     assert comparison.is_noise is noise and comparison.bound == 1.5
@@ -420,7 +422,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
     if moment == "denoising":
         monkeypatch.setattr(Console, "steps", lambda self, name: interrupt)
     else:
-        monkeypatch.setattr("aether.export.write_scene", interrupt)
+        monkeypatch.setattr("aether.formats.export.write_scene", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -430,7 +432,7 @@ def test_too_little_memory_says_what_to_do(tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr("aether.job.sample", fail)
+    monkeypatch.setattr("aether.run.job.sample", fail)
     assert run("reconstruct", "synthetic", *SMALL, out=tmp_path / "out") == 1
     assert "smaller --size" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -440,7 +442,7 @@ def test_bugs_are_not_dressed_up_as_bad_input(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("aether.job.sample", fail)
+    monkeypatch.setattr("aether.run.job.sample", fail)
     with pytest.raises(ValueError, match="a bug"):
         run("reconstruct", "synthetic", *SMALL, out=tmp_path / "out")
 

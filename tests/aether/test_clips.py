@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import aether.clips as clips
-from aether import decoding
-from aether.clips import fit, read_clip
+import aether.clips.clip as clips
+from aether.clips import decoding
+from aether.clips.clip import fit, read_clip
+from aether.clips.frame_plan import frame_rate, plan_frames
+from aether.clips.pictures import _fill, check_frames, fit_frames, open_picture, read_image
 from aether.errors import InputError
-from aether.frame_plan import frame_rate, plan_frames
-from aether.long_clips import open_clip
-from aether.pictures import _fill, check_frames, fit_frames, open_picture, read_image
+from aether.long.reader import open_clip
 
 av = pytest.importorskip("av")
 

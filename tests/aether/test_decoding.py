@@ -9,10 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from aether.clips import read_clip, read_every_frame
-from aether.decoding import choose_stream
+from aether.clips.clip import read_clip, read_every_frame
+from aether.clips.decoding import choose_stream
 from aether.errors import InputError
-from aether.long_clips import open_clip
+from aether.long.reader import open_clip
 from tests.aether.videos import corners, encode, numbers, pictures
 
 SIZE = (32, 48)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aether.cli import main
-from aether.depth_files import FORMATS, read_depth, write_depth
+from aether.cli.commands import main
 from aether.errors import InputError
-from aether.geometry import depth_edges
+from aether.formats.depth_files import FORMATS, read_depth, write_depth
+from aether.geometry.depth import depth_edges
 from aether.miniature import random_scene, render
 
 av = pytest.importorskip("av")

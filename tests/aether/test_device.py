@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from aether.latents import decode, decode_pixels, encode
-from aether.memory import decoding_bytes, enable_small_tiles, encoding_bytes
-from aether.model import AetherModel
-from aether.sampling import sample
-from aether.tasks import condition
+from aether.generation.latents import decode, decode_pixels, encode
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
+from aether.model.memory import decoding_bytes, enable_small_tiles, encoding_bytes
+from aether.model.parts import AetherModel
 from hero_engine import PRESETS, hero_session
 
 from ..pretend import DEVICE, PretendGPU

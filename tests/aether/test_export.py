@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aether.clips import read_clip
-from aether.contact import color_depth, color_rays, contact_sheet
+from aether.clips.clip import read_clip
 from aether.errors import InputError
-from aether.export import check_out_dir, write_run, write_video
+from aether.formats.contact import color_depth, color_rays, contact_sheet
+from aether.formats.export import check_out_dir, write_run, write_video
 from aether.frames import Frames
-from aether.geometry import cameras_from_fov, disparity_to_depth
-from aether.raymap import from_cameras, to_cameras
+from aether.geometry.cameras import cameras_from_fov
+from aether.geometry.depth import disparity_to_depth
+from aether.geometry.raymap import from_cameras, to_cameras
 
 FRAMES, HEIGHT, WIDTH = 17, 48, 64
 FILES = ["cameras.json", "contact.png", "depth.mp4", "depth.npz", "rgb.mp4", "scene.ply"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from aether.clips import read_clip
-from aether.frame_index import Stamp, StampReader, frame_index, in_place
-from aether.long_clips import open_clip
+from aether.clips.clip import read_clip
+from aether.clips.frame_index import Stamp, StampReader, frame_index, in_place
+from aether.long.reader import open_clip
 from tests.aether.videos import encode, joined, numbers, pictures, restamped
 
 B_FRAMES = {"bf": "3", "b_strategy": "0", "g": "12"}

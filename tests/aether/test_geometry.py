@@ -6,17 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from aether.arrays import finite_array
 from aether.errors import InputError
-from aether.geometry import (
-    Cameras,
-    cameras_from_fov,
-    depth_edges,
-    disparity_to_depth,
-    finite_array,
-    pixel_rays,
-    point_map,
-)
-from aether.raymap import to_cameras
+from aether.geometry.cameras import Cameras, cameras_from_fov
+from aether.geometry.depth import depth_edges, disparity_to_depth, pixel_rays, point_map
+from aether.geometry.raymap import to_cameras
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "raymap_reference.npz")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from aether import InputError
-from aether import sampling as sampling_module
-from aether.sampling import sample, skipped_steps
-from aether.tasks import condition
+from aether.generation import sampling as sampling_module
+from aether.generation.sampling import sample, skipped_steps
+from aether.generation.tasks import condition
 from hero_engine import HeroConfig, apply_hero, current_run, hero_session, remove_hero
 
 

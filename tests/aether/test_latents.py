@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from aether import InputError
-from aether.latents import decode, decode_disparity, decode_pixels, decode_rgb, encode, split
-from aether.raymap import pack
+from aether.generation.latents import decode, decode_disparity, decode_pixels, decode_rgb, encode, split
+from aether.geometry.raymap import pack
 
 
 def latent(model, frames=5):

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.nn.functional import conv3d
 
-from aether import lean_vae
-from aether.latents import decode_pixels, encode
-from aether.lean_vae import make_lean
-from aether.loading import load_vae
-from aether.memory import decoding_bytes, enable_small_tiles, encoding_bytes, step_bytes
+from aether.generation.latents import decode_pixels, encode
 from aether.miniature import build
+from aether.model import lean_vae
+from aether.model.lean_vae import make_lean
+from aether.model.loading import load_vae
+from aether.model.memory import decoding_bytes, enable_small_tiles, encoding_bytes, step_bytes
 from benchmarks.memory import Peak
 
 

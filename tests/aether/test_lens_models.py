@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aether.errors import InputError
-from aether.lens_models import (
+from aether.formats.lens_models import (
     BY_NUMBER,
     LENS_MODELS,
     PinholeLens,

@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aether import InputError, cli_model, hub, loading
-from aether.cli_console import Console
-from aether.loading import infer_config, load, load_transformer, load_vae, make_scheduler
-from aether.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
-from aether.sampling import sample
-from aether.tasks import condition
+from aether import InputError
+from aether.cli import model as cli_model
+from aether.cli.console import Console
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
+from aether.model import hub, loading
+from aether.model.loading import infer_config, load, load_transformer, load_vae, make_scheduler
+from aether.model.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
 
 FLOAT = {"dtype": torch.float32}
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aether import clip_sources
-from aether.clips import read_clip
+from aether.clips import sources as clip_sources
+from aether.clips.clip import read_clip
+from aether.clips.pictures import fit_frames
 from aether.errors import InputError
-from aether.export import write_video
-from aether.long_clips import array_clip, open_clip
-from aether.pictures import fit_frames
+from aether.formats.export import write_video
+from aether.long.reader import array_clip, open_clip
 
 SIZE = (32, 48)
 

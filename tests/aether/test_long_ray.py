@@ -8,13 +8,15 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from aether import cli, job, ray_windows
+from aether.cli import commands as cli
 from aether.errors import InputError, SamplingStopped
-from aether.export import write_video
-from aether.long_clips import array_clip
-from aether.long_run import reconstruct
+from aether.formats.export import write_video
+from aether.long import ray_executor as ray_windows
+from aether.long.ray_executor import RayWindows
+from aether.long.reader import array_clip
+from aether.long.reconstruct import reconstruct
 from aether.miniature import random_scene, render
-from aether.ray_windows import RayWindows
+from aether.run import job
 
 ray = pytest.importorskip("ray", reason="ray is not installed (pip install ray): no windows on workers")
 

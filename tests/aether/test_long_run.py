@@ -13,17 +13,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aether import cli, job, window_store
-from aether.cli_console import Console
+from aether.cli import commands as cli
+from aether.cli.console import Console
 from aether.errors import InputError, SamplingStopped
-from aether.export import write_run, write_video
-from aether.latents import Decoded
+from aether.formats.export import write_run, write_video
+from aether.generation.latents import Decoded
 from aether.locks import locked
-from aether.long_clips import array_clip, open_clip
-from aether.long_run import reconstruct
+from aether.long import store as window_store
+from aether.long.executor import PlainRun, Window, compute_window
+from aether.long.reader import array_clip, open_clip
+from aether.long.reconstruct import reconstruct
+from aether.long.store import WindowStore
 from aether.miniature import random_scene, render
-from aether.window_jobs import PlainRun, Window, compute_window
-from aether.window_store import WindowStore
+from aether.run import job
 
 SIZE = (32, 48)
 QUICK = job.Settings(steps=2)

@@ -5,10 +5,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from aether.errors import InputError
-from aether.geometry import Cameras
-from aether.latents import Decoded
-from aether.raymap import from_cameras, to_cameras
-from aether.tiles import MIN_OVERLAP, Tiles, merge_tiles, plan_tiles
+from aether.generation.latents import Decoded
+from aether.geometry.cameras import Cameras
+from aether.geometry.raymap import from_cameras, to_cameras
+from aether.long.tiles import MIN_OVERLAP, Tiles, merge_tiles, plan_tiles
 
 FRAMES = 17
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from aether import InputError
-from aether.lora_files import CONFIG, read_lora, seems_for
+from aether.model.lora_files import CONFIG, read_lora, seems_for
 
 LAYER = "transformer_blocks.0.attn1.to_q"
 HEADER = {"transformer.r": 4, "transformer.lora_alpha": 8}

@@ -3,10 +3,12 @@
 import pytest
 import torch
 
-from aether import InputError, job, memory
-from aether.memory import FLOAT8, keep_in_float8, offload_blocks, weight_bytes
-from aether.sampling import sample
-from aether.tasks import condition
+from aether import InputError
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
+from aether.model import memory
+from aether.model.memory import FLOAT8, keep_in_float8, offload_blocks, weight_bytes
+from aether.run import job
 from hero_engine import HeroConfig, hero_session
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aether.latents import decode
-from aether.sampling import sample
-from aether.tasks import condition
+from aether.generation.latents import decode
+from aether.generation.sampling import sample
+from aether.generation.tasks import condition
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "tiny_reference.npz")
 TOLERANCE = 1e-4

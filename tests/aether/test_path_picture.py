@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from aether import trajectory
-from aether.geometry import Cameras
-from aether.path_picture import draw_frustums
+from aether.formats.path_picture import draw_frustums
+from aether.geometry import trajectory
+from aether.geometry.cameras import Cameras
 
 GREEN, ORANGE = (90, 200, 140), (250, 140, 60)
 

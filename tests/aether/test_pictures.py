@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from aether.clips import read_clip, read_every_frame
+from aether.clips.clip import read_clip, read_every_frame
+from aether.clips.pictures import read_image
 from aether.errors import InputError
-from aether.long_clips import open_clip
-from aether.pictures import read_image
+from aether.long.reader import open_clip
 from tests.aether.videos import corners, numbers, pictures
 
 ANIMATED = ["gif", "png", "webp", *(["avif"] if features.check("avif") else [])]

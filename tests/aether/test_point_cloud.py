@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from aether.errors import InputError
-from aether.geometry import Cameras, cameras_from_fov, point_map
-from aether.mesh import cloud_glb, frame_mesh, mesh_glb
+from aether.geometry.cameras import Cameras, cameras_from_fov
+from aether.geometry.depth import point_map
+from aether.geometry.mesh import cloud_glb, frame_mesh, mesh_glb
+from aether.geometry.point_cloud import PointCloud, VoxelGrid, frame_cloud, fuse, write_ply
+from aether.geometry.raymap import from_cameras, to_cameras
+from aether.geometry.surfaces import Surfaces
 from aether.miniature import random_scene, render
 from aether.miniature.distance import distance_to_surfaces
-from aether.point_cloud import PointCloud, VoxelGrid, frame_cloud, fuse, write_ply
-from aether.raymap import from_cameras, to_cameras
-from aether.surfaces import Surfaces
 
 FRAMES, HEIGHT, WIDTH, FPS = 9, 64, 96, 12
 HELD_OUT = (9001, 9002, 9003)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from aether import cli, job
+from aether.cli import commands as cli
 from aether.errors import InputError
-from aether.post_reconstruction import STEPS, post_reconstruct
+from aether.run import job
+from aether.run.post_reconstruction import STEPS, post_reconstruct
 
 QUICK = job.Settings(steps=2, guidance=1.0, seed=5)
 

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
 from aether.errors import InputError
-from aether.geometry import Cameras, cameras_from_fov, plane_rays
-from aether.raymap import from_cameras, pack, signed_log1p, signed_log1p_inverse, to_cameras, unpack
+from aether.geometry.cameras import Cameras, cameras_from_fov
+from aether.geometry.depth import plane_rays
+from aether.geometry.raymap import from_cameras, pack, signed_log1p, signed_log1p_inverse, to_cameras, unpack
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "raymap_reference.npz")
 

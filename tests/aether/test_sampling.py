@@ -8,9 +8,9 @@ import torch
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 
 from aether import InputError, SamplingStopped
-from aether.rotary import rotary_embeddings
-from aether.sampling import dynamic_guidance, sample
-from aether.tasks import condition
+from aether.generation.sampling import dynamic_guidance, sample
+from aether.generation.tasks import condition
+from aether.model.rotary import rotary_embeddings
 
 
 def run(model, tiny, task="planning", seed=0, **options):

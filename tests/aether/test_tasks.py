@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from aether import InputError
-from aether.latents import encode
-from aether.raymap import pack
-from aether.tasks import FPS, FRAMES, TASKS, check_fps, check_frames, check_size, condition
+from aether.generation.latents import encode
+from aether.generation.tasks import FPS, FRAMES, TASKS, check_fps, check_frames, check_size, condition
+from aether.geometry.raymap import pack
 
 
 def conditions(model, tiny, task, **changes):

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from aether import InputError
-from aether.prompt import check_prompt_embeds, encode_null_prompt, load_prompt_embeds
-from aether.text_encoders import identify, require_t5_xxl
+from aether.model.prompt import check_prompt_embeds, encode_null_prompt, load_prompt_embeds
+from aether.model.text_encoders import identify, require_t5_xxl
 
 BLOCK = ("layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v",
          "layer.0.SelfAttention.o", "layer.0.layer_norm", "layer.1.DenseReluDense.wi_0",

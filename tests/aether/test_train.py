@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from aether.errors import InputError
-from aether.latents import decode_disparity, split
+from aether.generation.latents import decode_disparity, split
+from aether.generation.sampling import sample
+from aether.generation.tasks import Conditions, condition
 from aether.miniature import build
 from aether.miniature.model import WEIGHTS
-from aether.miniature.train import (
+from aether.model.parts import AetherModel
+from training import (
     autoencoder,
     data,
     decoder,
@@ -26,10 +29,7 @@ from aether.miniature.train import (
     state,
     vae_decoder,
 )
-from aether.miniature.train.__main__ import main
-from aether.model import AetherModel
-from aether.sampling import sample
-from aether.tasks import Conditions, condition
+from training.__main__ import main
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,8 @@ def test_autoencoder_goes_on_where_it_stopped(
 def test_conditions_and_targets_are_those_of_the_library(
     clips: data.Clips, codec: Path, encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is trained on is what `aether.tasks.condition` gives, up to float16 and the posterior's noise."""
+    """What is trained on is what `aether.generation.tasks.condition` gives, up to float16 and the
+    posterior's noise."""
     vae = autoencoder.load_autoencoder(codec)
     model = build(0)
     model.vae.load_state_dict(vae.state_dict())

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from aether import trajectory
 from aether.errors import InputError
-from aether.geometry import Cameras
-from aether.raymap import to_cameras
+from aether.geometry import trajectory
+from aether.geometry.cameras import Cameras
+from aether.geometry.raymap import to_cameras
 
 
 def error_of(first: Cameras, second: Cameras) -> float:

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aether import InputError
-from aether.loading import load_transformer, load_vae
-from aether.prompt import load_prompt_embeds
-from aether.weight_folder import refuse_shard, weight_files
-from aether.weights import read_json
+from aether.model.loading import load_transformer, load_vae
+from aether.model.prompt import load_prompt_embeds
+from aether.model.weight_folder import refuse_shard, weight_files
+from aether.model.weights import read_json
 
 NAME = "diffusion_pytorch_model"
 PLAIN = [f"{NAME}-0000{number}-of-00002.safetensors" for number in (1, 2)]

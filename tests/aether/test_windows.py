@@ -5,10 +5,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from aether.errors import InputError
-from aether.geometry import Cameras, disparity_to_depth
-from aether.latents import Decoded
-from aether.raymap import from_cameras
-from aether.windows import (
+from aether.generation.latents import Decoded
+from aether.geometry.cameras import Cameras
+from aether.geometry.depth import disparity_to_depth
+from aether.geometry.raymap import from_cameras
+from aether.long.joining import (
     Similarity,
     align_windows,
     blend_weights,

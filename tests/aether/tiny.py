@@ -14,7 +14,7 @@ from diffusers import (
     CogVideoXTransformer3DModel,
 )
 
-from aether.model import AetherModel
+from aether.model.parts import AetherModel
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 17
 TEXT = (1, 6, 16)

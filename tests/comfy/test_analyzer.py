@@ -31,7 +31,7 @@ def test_it_is_what_the_engine_finds(nodes, part, core_model, ksampler):
     engine = part("hero_engine")
     hero = engine.HeroConfig(interval=3, warmup=2)
     found = []
-    probed = part("nodes.hero_run").in_session(
+    probed = part("nodes.bridge.hero_run").in_session(
         core_model.model, engine.LayersConfig(hero), lambda run, _: found.append(run.method.analysis())
     )
     ksampler(probed, core_model.task, steps=9, seed=4, cfg=6.0, sampler="ddim")
@@ -49,7 +49,7 @@ def test_hero_patch_takes_tau(nodes, part, core_model, ksampler):
         given = {} if tau is None else {"tau_blocks": tau}
         patched = nodes.HeroPatch(model=core_model.model, preset=preset, **given)[0]
         samples = ksampler(patched, core_model.task, steps=6)
-        assert part("nodes.hero_reports").box_of(patched).find(samples).counts.tau == expected
+        assert part("nodes.bridge.hero_reports").box_of(patched).find(samples).counts.tau == expected
     with pytest.raises(ValueError, match="^tau: 0 is "):
         nodes.HeroPatch(model=core_model.model, tau_blocks=0)
     patched = nodes.HeroPatch(model=core_model.model, tau_blocks=9)[0]

@@ -30,7 +30,7 @@ def test_a_path_is_drawn_and_comes_back_from_its_raymap(folders, nodes, part):
     output = nodes.AetherCamera(preset="orbit left", amount=0.5, frames=17)
     cameras, raymap, picture, _ = output.args
     assert raymap["raymap"].shape == (17, 6, 60, 90) and raymap["fps"] == cameras["fps"] == 12
-    read = part("aether.raymap").to_cameras(raymap["raymap"])
+    read = part("aether.geometry.raymap").to_cameras(raymap["raymap"])
     assert np.abs(read.poses - cameras["cameras"].poses).max() < 1e-5
     assert picture.shape == (1, 320, 480, 3) and picture.std() > 0.05
     (shown,) = output.ui.as_dict()["images"]
@@ -278,7 +278,7 @@ def test_a_link_out_of_the_output_folder_is_not_followed(folders, nodes):
 @pytest.mark.slow
 def test_on_a_server(server, part):
     """A file is loaded, calmed, chained to a move, drawn and saved; a new file is offered at once."""
-    trajectory, files = part("aether.trajectory"), part("aether.camera_files")
+    trajectory, files = part("aether.geometry.trajectory"), part("aether.formats.camera_files")
     path = trajectory.preset("truck right", 0.5, frames=17)
     files.write_cameras(server.base / "input" / "from_blender", path, 24, "glb")
     offered = server.get("/object_info/AetherLoadCameras")["AetherLoadCameras"]["input"]["required"]["file"]

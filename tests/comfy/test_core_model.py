@@ -55,7 +55,7 @@ def test_reports_of_other_latents(nodes, core_model, ksampler):
 
 def test_reports_are_bounded(nodes, part, core_model, ksampler):
     patched = nodes.HeroPatch(model=core_model.model, preset="paper")[0]
-    box = part("nodes.hero_reports").box_of(patched)
+    box = part("nodes.bridge.hero_reports").box_of(patched)
     first = ksampler(patched, core_model.task)
     report = box.find(first)
     for number in range(20):

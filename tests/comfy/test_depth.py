@@ -53,7 +53,7 @@ def test_a_box_before_a_wall(part):
 def test_edges_are_a_mask_of_the_jumps(part, decoded):
     _, depth, _, edges, _, _ = decoded
     assert edges.shape == depth.shape[:3] and edges.dtype == torch.float32
-    expected = part("aether.geometry").depth_edges(depth[..., 0].numpy(), 0.2)
+    expected = part("aether.geometry.cameras").depth_edges(depth[..., 0].numpy(), 0.2)
     assert 0 < expected.mean() < 1
     np.testing.assert_array_equal(edges.numpy() > 0.5, expected)
 
@@ -92,7 +92,7 @@ def test_exr_holds_the_depth_of_aether_depth(nodes, part, decoded, output):
     saved = nodes.AetherSaveDepth(depth=depth, mask=edges, fps=fps)
     assert saved.args[0] == "aether/depth_00001_exr"
     assert saved.ui == {"text": ("aether/depth_00001_exr",)}
-    found = part("aether.depth_files").read_depth(output / saved.args[0])
+    found = part("aether.formats.depth_files").read_depth(output / saved.args[0])
     expected = torch.where(edges > 0.5, 0, depth[..., 0])
     np.testing.assert_array_equal(found.values, expected)
     assert found.fps == 15 and found.about["no_depth"]["pixels"] == int(edges.sum())
@@ -101,7 +101,7 @@ def test_exr_holds_the_depth_of_aether_depth(nodes, part, decoded, output):
 def test_png_takes_a_range_and_exr_leaves_it(nodes, part, decoded, output):
     depth = decoded[1]
     settings = {"depth": depth, "quantity": "disparity", "near": 2.0, "far": 10.0}
-    read = part("aether.depth_files").read_depth
+    read = part("aether.formats.depth_files").read_depth
     found = read(output / nodes.AetherSaveDepth(**settings, format="png16").args[0])
     assert found.about["range"] == pytest.approx([0.1, 0.5])
     half_step = 0.4 / 65534 / 2 + 1e-7

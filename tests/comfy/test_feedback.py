@@ -12,7 +12,7 @@ CACHING = {"preset": "custom", "interval": 3, "warmup": "2", "cooldown": "0"}
 def told(part, monkeypatch):
     """The noise schedules that sessions were told."""
     schedules = []
-    runs = part("nodes.hero_run")
+    runs = part("nodes.bridge.hero_run")
     begin = runs.hero_session
 
     def remember(transformer, config, steps, noise):
@@ -58,7 +58,7 @@ def test_other_samplers_go_without(
 ):
     with_it = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
     result = ksampler(with_it, predicted, steps=4, sampler=sampler, scheduler=scheduler)
-    report = part("nodes.hero_reports").box_of(with_it).find(result)
+    report = part("nodes.bridge.hero_reports").box_of(with_it).find(result)
     assert report.counts.planned_steps == report.steps == timesteps
     without = nodes.HeroPatch(model=miniature.model, **CACHING, feedback=0.0)[0]
     assert torch.equal(result, ksampler(without, predicted, steps=4, sampler=sampler, scheduler=scheduler))
@@ -155,7 +155,7 @@ def test_where_a_function_guides_nothing_is_told(nodes, miniature, predicted, ks
 
 
 def test_aether_sampler_tells_the_scale_of_every_step(nodes, miniature, predicted, weighed):
-    from aether.sampling import dynamic_guidance
+    from aether.generation.sampling import dynamic_guidance
 
     patched = nodes.HeroPatch(model=miniature.model, **CACHING)[0]
     nodes.AetherSampler(model=patched, **vars(predicted), steps=6)

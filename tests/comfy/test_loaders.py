@@ -20,7 +20,7 @@ def files(part, tmp_path_factory):
     folder = base / "diffusers" / "Tiny"
     for name in ("transformer", "vae", "scheduler"):
         getattr(model, name).save_pretrained(folder / name)
-    part("aether.prompt").save_prompt_embeds(folder / "null_prompt.safetensors", model.prompt_embeds)
+    part("aether.model.prompt").save_prompt_embeds(folder / "null_prompt.safetensors", model.prompt_embeds)
     (base / "diffusers" / "not_a_model").mkdir()
     weights = model.transformer.state_dict()
     (base / "diffusion_models").mkdir()
@@ -94,7 +94,7 @@ def test_core_attention_is_sdpas(part, files, ksampler, predicted, nodes):
 
     model = nodes.AetherLoader(**FOLDER, dtype="fp32")[0]
     expected = ksampler(model, predicted, steps=2)
-    processor = part("nodes.attention").CoreAttention(attention_pytorch)
+    processor = part("nodes.bridge.attention").CoreAttention(attention_pytorch)
     model.model.diffusion_model.transformer.set_attn_processor(processor)
     assert (ksampler(model, predicted, steps=2) - expected).abs().max() < 1e-4
     for context in ("selected", "cached_kv"):

@@ -59,7 +59,7 @@ def windows_in(temp: Path) -> list[str]:
 def test_windows_are_plain_runs_put_together(nodes, part, miniature, film, temp, sampled):
     result = long_clip(nodes, miniature, film, seed=9)
     assert sampled == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    Decoded, cameras = part("aether.latents").Decoded, []
+    Decoded, cameras = part("aether.generation.latents").Decoded, []
     windows = []
     for start in (0, 10):
         task = nodes.AetherReconstruct(
@@ -74,7 +74,7 @@ def test_windows_are_plain_runs_put_together(nodes, part, miniature, film, temp,
             Decoded(miniature.vae.decode(rgb["samples"])[0].numpy(), values, raymap["raymap"].numpy())
         )
         cameras.append(nodes.AetherCameras(raymap=raymap)[0]["cameras"])
-    merged, merge = part("aether.windows").merge_windows((0, 10), windows, cameras)
+    merged, merge = part("aether.long.joining").merge_windows((0, 10), windows, cameras)
     assert result.images.shape == (27, 32, 48, 3) and result.depth.shape == (27, 32, 48, 3)
     assert (result.images - torch.from_numpy(merged.rgb)).abs().max() < 1.01 / 255  # kept in 8 bits
     assert (result.disparity[..., 1] - torch.from_numpy(merged.disparity)).abs().max() < 1e-6
@@ -169,7 +169,7 @@ def test_a_video_of_a_file_is_read_window_by_window(nodes, part, miniature, film
     from comfy_api.latest import InputImpl
 
     path = temp / "film.mp4"
-    part("aether.export").write_video(path, film.numpy(), 12)
+    part("aether.formats.export").write_video(path, film.numpy(), 12)
     video = InputImpl.VideoFromFile(str(path))
     monkeypatch.setattr(InputImpl.VideoFromFile, "get_components", lambda self: 1 / 0)
     result = long_clip(nodes, miniature, video)
@@ -180,7 +180,7 @@ def test_a_trimmed_video_is_what_is_left_of_it(nodes, part, miniature, film, tem
     from comfy_api.latest import InputImpl
 
     path = temp / "film.mp4"
-    part("aether.export").write_video(path, film.numpy(), 12)
+    part("aether.formats.export").write_video(path, film.numpy(), 12)
     video = InputImpl.VideoFromFile(str(path), duration=20 / 12)
     assert len(long_clip(nodes, miniature, video).images) == 20
 

@@ -98,7 +98,7 @@ def test_a_lora_of_diffusers_acts_as_in_diffusers(nodes, part, loras, miniature,
         weight_name="style.safetensors",
         transformer_lora_adapter_metadata=config.to_dict(),
     )
-    tuned = part("nodes.comfy_model").make_model(model, compute_dtype=model.dtype)
+    tuned = part("nodes.bridge.model").make_model(model, compute_dtype=model.dtype)
     expected = ksampler(tuned, predicted)
     patched = nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)[0]
     assert relative(ksampler(patched, predicted), expected) < 1e-4
@@ -376,7 +376,7 @@ def test_a_lora_whose_strength_changes_drops_what_was_cached(nodes, part, case, 
         assert relative(expected, plain) > 1e-3
         assert torch.equal(ksampler(nodes.HeroPatch(model=model, **ALL_FULL)[0], task), expected)
         patched = nodes.HeroPatch(model=model, **CACHING)[0]
-        report = part("nodes.hero_reports").box_of(patched).find(ksampler(patched, task))
+        report = part("nodes.bridge.hero_reports").box_of(patched).find(ksampler(patched, task))
         counts.append([record.reason.value for record in report.records].count("nothing cached"))
     assert counts == [0, 1]
     assert torch.equal(ksampler(case.model, case.task), plain)

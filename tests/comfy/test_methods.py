@@ -65,7 +65,7 @@ def test_a_run_and_its_report(nodes, core_model, ksampler, name):
 
 
 def test_streams_are_the_models(part, miniature, core_model):
-    streams = part("nodes.hero_run").output_streams
+    streams = part("nodes.bridge.hero_run").output_streams
     assert streams(miniature.model) == (16, 16, 24)
     assert streams(core_model.model) == (16,)
 

@@ -18,7 +18,7 @@ FRAMES = 5
 @pytest.fixture(scope="session")
 def shot(part: Any) -> SimpleNamespace:
     """A rendered clip as the nodes take it: depth, image, cameras; its surfaces and where the sky is."""
-    world, geometry = part("aether.miniature"), part("aether.geometry")
+    world, geometry = part("aether.miniature"), part("aether.geometry.cameras")
     clip = world.render(world.random_scene(9003), FRAMES, 64, 96, 12)
     near = float(clip.depth.min())
     poses = clip.poses.copy()
@@ -69,7 +69,7 @@ def test_a_frame_as_a_mesh(nodes: Any, shot: Any, part: Any):
     counts = []
     for step in (1, 2):
         file = nodes.AetherMesh(**shot.inputs, step=step).args[0]
-        document, _ = part("aether.glb").unpack(file.get_bytes())
+        document, _ = part("aether.formats.glb").unpack(file.get_bytes())
         counts.append(document["accessors"][document["meshes"][0]["primitives"][0]["indices"]]["count"] // 3)
     assert 0.5 * 2 * 63 * 95 < counts[0] < 2 * 63 * 95 and counts[1] < 0.3 * counts[0]
 

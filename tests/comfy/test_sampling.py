@@ -13,7 +13,7 @@ CACHING = {"preset": "custom", "interval": 3, "warmup": 2, "threshold": 0.0}
 
 
 def report_of(part, model, samples):
-    return part("nodes.hero_reports").box_of(model).find(samples)
+    return part("nodes.bridge.hero_reports").box_of(model).find(samples)
 
 
 def counts(report) -> tuple[int, int]:
@@ -177,15 +177,15 @@ def test_aether_sampler_is_the_librarys(nodes, part, miniature, clip, task, sche
         "prediction": {"image": clip[0].numpy()},
         "planning": {"image": clip[0].numpy(), "goal": clip[-1].numpy()},
     }[task]
-    conditions = part("aether.tasks").condition(
+    conditions = part("aether.generation.tasks").condition(
         model, task, **pictures, generator=torch.Generator().manual_seed(5)
     )
-    model = dataclasses.replace(model, scheduler=part("aether.loading").make_scheduler(scheduler))
-    expected = part("aether.sampling").sample(
+    model = dataclasses.replace(model, scheduler=part("aether.model.loading").make_scheduler(scheduler))
+    expected = part("aether.generation.sampling").sample(
         model, conditions, steps=4, generator=torch.Generator().manual_seed(9)
     )
     streams = nodes.AetherSplit(latent={"samples": samples}).args
-    decoded = part("aether.latents").decode(model, expected)
+    decoded = part("aether.generation.latents").decode(model, expected)
     scale = model.vae.config.scaling_factor
     assert (samples[:, :32] * scale - expected.transpose(1, 2)[:, :32]).abs().max() < 1e-4
     assert (samples[:, 32:] - expected.transpose(1, 2)[:, 32:]).abs().max() < 1e-4
@@ -193,7 +193,7 @@ def test_aether_sampler_is_the_librarys(nodes, part, miniature, clip, task, sche
     assert (rgb - torch.from_numpy(decoded.rgb)).abs().max() < 1e-4
     _, depth, disparity = nodes.AetherDepth(vae=miniature.vae, disparity=streams[1]).args[:3]
     assert (disparity[..., 1] - torch.from_numpy(decoded.disparity)).abs().max() < 1e-4
-    wanted = part("aether.geometry").disparity_to_depth(decoded.disparity)
+    wanted = part("aether.geometry.cameras").disparity_to_depth(decoded.disparity)
     assert (1 / depth[..., 0] - 1 / torch.from_numpy(wanted)).abs().max() < 1e-4
     assert (streams[2]["raymap"] - torch.from_numpy(decoded.raymap)).abs().max() < 1e-4
 
@@ -234,7 +234,7 @@ def test_aether_sampler_leaves_the_unconditional_half_out(nodes, part, miniature
 
     scales = {5: 1.0, 3: 1.04}
     monkeypatch.setattr(
-        part("aether.sampling"),
+        part("aether.generation.sampling"),
         "_dynamic_scale",
         lambda scale, t, n: scales.get(round(t * n / 1000) - 1, 3.0),
     )
@@ -298,7 +298,7 @@ def test_preview_colors_are_fitted(part, clip):
     vae = SimpleNamespace(
         encode=encode, first_stage_model=SimpleNamespace(vae=SimpleNamespace(config=config))
     )
-    factors, bias = part("nodes.comfy_vae").fit_preview(vae)
+    factors, bias = part("nodes.bridge.vae").fit_preview(vae)
     latent = encode(clip[:5])[0, :, 1] * 0.7
     drawn = torch.einsum("chw,cd->dhw", latent, torch.tensor(factors)) + torch.tensor(bias)[:, None, None]
     colors = torch.nn.functional.avg_pool2d(clip[1:5].mean(dim=0).permute(2, 0, 1) * 2 - 1, 8)
@@ -374,7 +374,7 @@ def test_cores_easycache_and_hero_together(
     both = easy(hero(model)) if hero_first else hero(easy(model))
     samples = ksampler(both, task, steps=16)
     assert torch.isfinite(samples).all()
-    report = part("nodes.hero_reports").box_of(both).find(samples)
+    report = part("nodes.bridge.hero_reports").box_of(both).find(samples)
     assert 0 < report.steps < 16  # EasyCache has left steps out
     plain = ksampler(model, task, steps=2)
     assert torch.equal(plain, ksampler(model, task, steps=2))

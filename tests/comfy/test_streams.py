@@ -28,7 +28,7 @@ def split(nodes: Any, latent: Any) -> dict[str, Any]:
 def shown(part: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What nodes show."""
     texts: list[str] = []
-    monkeypatch.setattr(part("nodes.messages"), "show_text", lambda node, text: texts.append(text))
+    monkeypatch.setattr(part("nodes.bridge.messages"), "show_text", lambda node, text: texts.append(text))
     return texts
 
 
@@ -194,7 +194,7 @@ def our_nodes_in_core(pack: Any, nodes: Any) -> None:
 )
 @pytest.mark.parametrize("wanted", ["rgb", "disparity", "raymap"])
 def test_wires_tell_before_anything_runs(part, our_nodes_in_core, link, found, wanted):
-    refuse = part("nodes.wiring").refuse_other_streams
+    refuse = part("nodes.bridge.wiring").refuse_other_streams
     inputs = {"field": link} if link else {}
     hidden = SimpleNamespace(unique_id="9", dynprompt=Prompt(WIRES | {"9": ("AetherDepth", inputs)}))
     if found in (None, wanted):
@@ -225,7 +225,7 @@ def test_errors_reach_the_canvas_without_a_python_path(part, nodes):
     """ComfyUI shows the full name of an error's type before its text."""
     from execution import full_type_name
 
-    errors = part("nodes.errors")
+    errors = part("nodes.bridge.errors")
     for ours in (part("aether.errors").InputError, part("hero_engine").ConfigError):
         with pytest.raises(ValueError) as caught, errors.on_canvas():
             raise ours("far", "is empty")

@@ -46,7 +46,7 @@ def test_reconstruction_has_no_negative_of_its_own(nodes, miniature, clip):
 
 def test_conditions_are_the_librarys_and_follow_the_seed(nodes, part, miniature, clip):
     model = part("aether.miniature").build()
-    make = part("aether.tasks").condition
+    make = part("aether.generation.tasks").condition
     generator = torch.Generator().manual_seed(7)
     expected = make(model, "reconstruction", video=clip.numpy(), generator=generator).cond.transpose(1, 2)
 
@@ -104,7 +104,7 @@ def decoded(part, monkeypatch):
     """How many frames of each video were decoded."""
     from comfy_api.latest import InputImpl
 
-    clips, counts = part("aether.clips"), []
+    clips, counts = part("aether.clips.clip"), []
     core, ours = InputImpl.VideoFromFile.get_components, clips.decode_video
 
     def count_core(video):
@@ -194,7 +194,8 @@ def test_pictures_are_fitted(nodes, miniature, shape):
 def test_a_raymap_is_a_camera(nodes, part, miniature, clip, ksampler):
     world = part("aether.miniature")
     rendered = world.render(world.random_scene(3), 17, 64, 96, 12)
-    raymap = torch.from_numpy(part("aether.raymap").from_cameras(rendered.poses, rendered.intrinsics, 64, 96))
+    raymaps = part("aether.geometry.raymap")
+    raymap = torch.from_numpy(raymaps.from_cameras(rendered.poses, rendered.intrinsics, 64, 96))
     camera = {"raymap": raymap, "fps": 15}
     positive, negative, latent = nodes.AetherPredict(
         vae=miniature.vae, image=clip[:1], frames="17", fps="auto", camera=camera
@@ -203,7 +204,7 @@ def test_a_raymap_is_a_camera(nodes, part, miniature, clip, ksampler):
     assert first["aether_fps"] == latent["aether_fps"] == 15
     for entry in (first, second):
         packed = entry["concat_latent_image"][0, 16:].transpose(0, 1)
-        assert torch.allclose(part("aether.raymap").unpack(packed, 17), raymap)
+        assert torch.allclose(part("aether.geometry.raymap").unpack(packed, 17), raymap)
     with pytest.raises(ValueError, match=r"^camera: has shape"):
         nodes.AetherPredict(vae=miniature.vae, image=clip[:1], frames="25", camera=camera)
     cameras, path, text = nodes.AetherCameras(raymap=camera).args
@@ -414,7 +415,7 @@ def core_vae(part):
     import comfy.sd
 
     model = part("aether.miniature").build()
-    ours = part("nodes.comfy_vae").AetherVAE(model)
+    ours = part("nodes.bridge.vae").AetherVAE(model)
     inner = comfy.ldm.cogvideo.vae.AutoencoderKLCogVideoX(
         block_out_channels=(16, 32, 64, 64), layers_per_block=1, groups=8
     ).eval()
@@ -428,7 +429,7 @@ def core_vae(part):
 
 def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip, core_vae):
     """Uncut clips it encodes as diffusers' does."""
-    ours, vae = part("nodes.comfy_vae").AetherVAE(part("aether.miniature").build()), core_vae
+    ours, vae = part("nodes.bridge.vae").AetherVAE(part("aether.miniature").build()), core_vae
     for inner in (vae.first_stage_model, ours.first_stage_model.vae):
         inner.num_sample_frames_batch_size = 17
     theirs, own = (
@@ -446,7 +447,7 @@ def our_vae(part):
     """The miniature's, with Aether's own size, which tiles go by."""
     model = part("aether.miniature").build()
     model.vae.register_to_config(sample_height=480, sample_width=720)
-    return part("nodes.comfy_vae").AetherVAE(model)
+    return part("nodes.bridge.vae").AetherVAE(model)
 
 
 @pytest.mark.slow
@@ -531,7 +532,7 @@ def test_a_device_too_small_for_the_whole_decodes_in_tiles_at_once(nodes, our_va
 
 
 def test_versions(part):
-    compat = part("nodes.compat")
+    compat = part("nodes.bridge.compat")
     assert [compat.is_supported(v) for v in ("0.33.0", "0.33.1", "0.40.0", "1.0.0", "0.33.0+local")] == [
         True
     ] * 5

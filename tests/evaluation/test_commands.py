@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import aether.cli
+import aether.cli.commands
 from evaluation import cli
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def compared(tmp_path_factory):
         "cpu",
         "--quiet",
     ]
-    assert aether.cli.main(["compare", "synthetic:3", *small, "--out", str(out)]) == 0
+    assert aether.cli.commands.main(["compare", "synthetic:3", *small, "--out", str(out)]) == 0
     return out
 
 

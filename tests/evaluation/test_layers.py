@@ -15,9 +15,9 @@ def run(*arguments):
 
 @pytest.mark.slow
 def test_table_files_and_picture(tmp_path, capsys):
+    from aether.generation.sampling import sample
+    from aether.generation.tasks import condition
     from aether.miniature import build, random_scene, render
-    from aether.sampling import sample
-    from aether.tasks import condition
     from evaluation.models import with_sampler
     from hero_engine import HeroConfig, LayersConfig, hero_session
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from aether.errors import InputError
-from aether.metrics import ALIGNMENTS, DepthErrors, depth_errors, psnr
+from aether.geometry.metrics import ALIGNMENTS, DepthErrors, depth_errors, psnr
 from evaluation.depth import average_depth, common_length, crop_like, resize
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())

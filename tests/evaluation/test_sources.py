@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from aether.errors import InputError
-from aether.export import write_run
-from aether.geometry import cameras_from_fov
-from aether.raymap import from_cameras
+from aether.formats.export import write_run
+from aether.geometry.cameras import cameras_from_fov
+from aether.geometry.raymap import from_cameras
 from evaluation.frame_pairs import kept_ends, open_pairs
 from evaluation.sintel import is_sintel, open_sintel, read_cam, read_dpt
 from evaluation.sources import ArrayFile, RunFolder, SyntheticScene, match, open_predictions

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from aether.errors import InputError
-from aether.export import write_video
+from aether.formats.export import write_video
 from evaluation import cli
 from evaluation.vbench import DIMENSIONS, open_videos, vbench_scores
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from aether import raymap as raymaps
-from aether.latents import encode
+from aether.generation.latents import encode
+from aether.geometry import raymap as raymaps
 from aether.miniature import build
 from evaluation import world
 from evaluation.cli import main

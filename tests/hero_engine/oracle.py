@@ -12,8 +12,8 @@ import contextlib
 import torch
 
 from hero_engine import HeroConfig
-from hero_engine.cogvideox import CogVideoXAdapter
-from hero_engine.patches import PatchSampler
+from hero_engine.hero.token_sampling import PatchSampler
+from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 from hero_engine.schedule import Schedule
 
 

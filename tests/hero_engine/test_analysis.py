@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hero_engine import ConfigError, HeroConfig, LayersConfig, hero_session, layers_png
-from hero_engine.analysis import LayerAnalysis, LayerMotion
+from hero_engine.hero.layer_analysis import LayerAnalysis, LayerMotion
 from hero_engine.schedule import Schedule
 
 from .models import GRID, denoise, inputs, tiny_transformer

@@ -24,14 +24,14 @@ from hero_engine import (
     remove_hero,
     report_png,
 )
-from hero_engine.adapter import MODULES
-from hero_engine.comfy_cogvideox import ComfyCogVideoXAdapter
+from hero_engine.baselines.output_path import OutputPath, damping
+from hero_engine.baselines.taylor_feature import TaylorFeature
+from hero_engine.baselines.token_scores import TokenQueue, best_of_patches, squares
 from hero_engine.cost import AETHER, predict
-from hero_engine.cost_cli import main
-from hero_engine.curvature import OutputPath, damping
-from hero_engine.features import TaylorFeature
+from hero_engine.cost.__main__ import main
+from hero_engine.models.adapter import MODULES
+from hero_engine.models.comfy_cogvideox import ComfyCogVideoXAdapter
 from hero_engine.schedule import ErrorSchedule, Reason, TaperedSchedule, step_ages
-from hero_engine.tokens import TokenQueue, best_of_patches, squares
 
 from .models import GRID, TEXT, denoise, inputs, relative, tiny_transformer
 from .module_oracle import NaiveToken, NaiveWorldCache, PerModule

@@ -6,7 +6,7 @@ import torch
 from hero_engine import ForaConfig, HeroConfig, hero_session
 from hero_engine.cost import AETHER, predict
 from hero_engine.errors import ConfigError
-from hero_engine.methods import hero as hero_method
+from hero_engine.hero import steps as hero_method
 
 from .models import inputs, tiny_transformer
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig
-from hero_engine.baselines import TaylorSeerConfig
+from hero_engine.baselines.config import TaylorSeerConfig
 from hero_engine.schedule import full_steps
 
 NAN, INF = math.nan, math.inf

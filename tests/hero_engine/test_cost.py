@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session
-from hero_engine.cogvideox import CogVideoXAdapter
 from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
-from hero_engine.cost_cli import main
-from hero_engine.paper import TOLERANCE, figures
+from hero_engine.cost.__main__ import main
+from hero_engine.cost.paper import TOLERANCE, figures
+from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 
 from .models import denoise, inputs, tiny_transformer
 
@@ -23,7 +23,7 @@ def test_every_figure_of_the_paper_is_reproduced():
 def test_the_command_fails_where_a_figure_differs(monkeypatch, capsys):
     assert main(["--paper"]) == 0
     assert "24 of 24 figures within 0.1 %" in capsys.readouterr().out
-    monkeypatch.setattr("hero_engine.paper._FULL", 1.002 * linear_flops(AETHER, 42, 15076))
+    monkeypatch.setattr("hero_engine.cost.paper._FULL", 1.002 * linear_flops(AETHER, 42, 15076))
     assert main(["--paper"]) == 1
 
 

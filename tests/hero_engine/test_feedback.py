@@ -9,8 +9,8 @@ import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DPMSolverMultistepScheduler
 
 from hero_engine import PRESETS, ConfigError, HeroConfig, NoiseSchedule, apply_hero, current_run, hero_session
-from hero_engine import feedback as module
-from hero_engine.feedback import Asked, Feedback, Ledger
+from hero_engine.hero import feedback as module
+from hero_engine.hero.feedback import Asked, Feedback, Ledger
 
 from .models import denoise, noise, relative, scheduler, tiny_transformer
 

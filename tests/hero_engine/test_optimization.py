@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from hero_engine import ConfigError, ForaConfig, HeroConfig, hero_session, optimize
-from hero_engine import backends as backends_module
-from hero_engine import optimization as optimization_module
-from hero_engine.backends import BACKENDS, choose_backend, trouble_with
-from hero_engine.joint_attention import JointAttention
+from hero_engine.models.joint_attention import JointAttention
+from hero_engine.speed import backends as backends_module
+from hero_engine.speed import optimization as optimization_module
+from hero_engine.speed.backends import BACKENDS, choose_backend, trouble_with
 
 from .models import denoise, inputs, relative, tiny_transformer
 from .test_session import state

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hero_engine import ConfigError
-from hero_engine.patches import PatchSampler, patch_members
+from hero_engine.hero.token_sampling import PatchSampler, patch_members
 
 
 def test_members_of_a_divisible_grid():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hero_engine.residuals import (
+from hero_engine.hero.residuals import (
     FittedForecast,
     KeyValues,
     LinearForecast,

@@ -9,7 +9,7 @@ import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cost import AETHER, predict
-from hero_engine.residuals import BranchCache
+from hero_engine.hero.residuals import BranchCache
 from hero_engine.storage import STORES, Float8Store, HostStore, Store, check_storage
 
 from .models import denoise, relative, tiny_transformer

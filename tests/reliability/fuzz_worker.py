@@ -119,8 +119,8 @@ def fuzz(name: str, reader: Reader, numbers: range, folder: Path) -> dict[str, A
 
 
 def _cameras() -> dict[str, Reader]:
-    from aether.camera_files import FORMATS, read_cameras, write_cameras
-    from aether.trajectory import preset
+    from aether.formats.camera_files import FORMATS, read_cameras, write_cameras
+    from aether.geometry.trajectory import preset
 
     path = preset("orbit left", 0.5, frames=5, fps=12)
     made = {}
@@ -182,7 +182,7 @@ def _other_cameras() -> dict[str, dict[str, bytes]]:
 
 
 def _arrays() -> dict[str, Reader]:
-    from aether.job import read_raymap
+    from aether.run.job import read_raymap
     from evaluation.sintel import read_cam, read_dpt
     from evaluation.sources import ArrayFile, RunFolder
 
@@ -249,7 +249,7 @@ def _arrays() -> dict[str, Reader]:
 
 def _depth() -> dict[str, Reader]:
     """Pictures hold exactly what was written, or are refused; depth.json may tell of other numbers."""
-    from aether.depth_files import ABOUT, FORMATS, read_depth, write_depth
+    from aether.formats.depth_files import ABOUT, FORMATS, read_depth, write_depth
 
     rng = np.random.default_rng(0)
     values = rng.uniform(1, 5, (3, 20, 12))
@@ -306,7 +306,7 @@ def _comparison() -> dict[str, Reader]:
 def _checkpoints() -> dict[str, Reader]:
     import torch
 
-    from aether.miniature.train.state import Average, averaged, restore, save
+    from training.state import Average, averaged, restore, save
 
     torch.manual_seed(0)
     module = torch.nn.Linear(4, 3)
@@ -343,11 +343,11 @@ def _weights() -> dict[str, Reader]:
     from safetensors.torch import save
 
     from aether.errors import InputError
-    from aether.latents import Decoded
-    from aether.loading import load_transformer, load_vae, make_scheduler
-    from aether.prompt import load_prompt_embeds
-    from aether.weights import read_header
-    from aether.window_store import WindowStore
+    from aether.generation.latents import Decoded
+    from aether.long.store import WindowStore
+    from aether.model.loading import load_transformer, load_vae, make_scheduler
+    from aether.model.prompt import load_prompt_embeds
+    from aether.model.weights import read_header
 
     from ..aether.tiny import VAE
     from ..hero_engine.models import scheduler, tiny_transformer
@@ -435,9 +435,9 @@ def _encoders_and_loras() -> dict[str, Reader]:
     from safetensors.torch import save
 
     from aether.errors import InputError
-    from aether.lora_files import CONFIG, read_lora
-    from aether.text_encoders import identify
-    from aether.weights import read_header
+    from aether.model.lora_files import CONFIG, read_lora
+    from aether.model.text_encoders import identify
+    from aether.model.weights import read_header
 
     block = "encoder.block.0.layer"
     encoder = {
@@ -486,7 +486,7 @@ def _shards() -> dict[str, Reader]:
     import torch
     from safetensors.torch import save
 
-    from aether.loading import load_transformer
+    from aether.model.loading import load_transformer
 
     from ..hero_engine.models import tiny_transformer
 
@@ -519,10 +519,10 @@ def _pictures() -> dict[str, Reader]:
 
     from PIL import Image
 
-    from aether.clips import read_clip, read_every_frame
-    from aether.export import write_video
-    from aether.long_clips import open_clip
-    from aether.pictures import read_image
+    from aether.clips.clip import read_clip, read_every_frame
+    from aether.clips.pictures import read_image
+    from aether.formats.export import write_video
+    from aether.long.reader import open_clip
     from evaluation.sources import RunFolder
     from tests.aether.videos import encode
     from tests.aether.videos import pictures as made_pictures

@@ -1,0 +1,1 @@
+"""The command line: `python -m aether`. The one room that imports `hero_engine`."""

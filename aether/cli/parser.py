@@ -1,0 +1,214 @@
+"""The options of `python -m aether`."""
+
+from __future__ import annotations
+
+import argparse
+
+from hero_engine import HeroConfig
+from hero_engine.command_options import add_settings, error_text, number, share, sides, whole_number
+
+COMMANDS = {
+    "reconstruct": ("reconstruction", ("video",)),
+    "predict": ("prediction", ("image",)),
+    "plan": ("planning", ("image", "goal")),
+}
+"""Command to its task and its inputs."""
+
+POST_STEPS = 4
+"""As in Aether's demo."""
+
+DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
+"""float8: large weights are kept in it; the device computes in what "auto" is."""
+
+_INPUT_HELP = {
+    "video": "a video, an animation, or a folder of pictures",
+    "image": "the first picture",
+    "goal": "the last picture",
+}
+_POSITIONALS = (*_INPUT_HELP, "inputs")
+HERO_RENAMED = {"seed": "hero_seed"}
+"""Settings of HERO whose option has another name: --seed is that of the noise."""
+_RENAMED = {"source": "model", "transformer": "model", "tiling": "vae_tiling"}
+"""What the library calls an option in its errors."""
+
+
+def option_error(error: Exception, arguments: argparse.Namespace) -> str:
+    """An error's text; it names the option that was typed."""
+    return error_text(error, arguments, positionals=_POSITIONALS, renamed=_RENAMED)
+
+
+def renamed(text: str) -> str:
+    """A message ``field: ...`` of the library with its field as the command line has it."""
+    field, colon, rest = text.partition(": ")
+    return f"{_RENAMED.get(field, field)}{colon}{rest}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands. ``command`` is the chosen one's name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aether",
+        description="Turn a clip, or one or two pictures, into RGB video, depth and cameras, accelerated by "
+        'HERO. An input may also be "synthetic" or "synthetic:SEED": a rendered clip whose depth is known.',
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, help_text in (
+        ("reconstruct", "a clip's depth and cameras"),
+        ("predict", "what follows a picture"),
+        ("plan", "the way from one picture to another"),
+    ):
+        command = commands.add_parser(name, help=help_text, formatter_class=_HelpFormatter)
+        for source in COMMANDS[name][1]:
+            command.add_argument(source, metavar=source.upper(), help=_INPUT_HELP[source])
+        _add_common(command)
+        if name == "reconstruct":
+            _add_windows(command)
+        else:
+            _add_post_reconstruction(command)
+    command = commands.add_parser(
+        "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
+    )
+    command.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="what the task takes: VIDEO, IMAGE or IMAGE GOAL"
+    )
+    command.add_argument("--task", choices=COMMANDS, default="reconstruct", help="the job")
+    command.add_argument("--repeats", type=whole_number, default=1, help="runs of each; the fastest counts")
+    _add_common(command)
+    return parser
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds defaults, but not where there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    _add_model(command.add_argument_group("model"))
+    _add_job(command.add_argument_group("job"))
+    _add_camera(command.add_argument_group("camera path"))
+    _add_hero(command.add_argument_group("HERO", "Options after the first override the preset."))
+    _add_output(command.add_argument_group("output"))
+
+
+def _add_model(model: argparse._ArgumentGroup) -> None:
+    model.add_argument(
+        "--model",
+        default="miniature",
+        help="miniature (built in: 64x96, knows a synthetic world), a diffusers folder, a .safetensors "
+        "transformer, or the name of a Hugging Face repository such as AetherWorldModel/AetherV1, which is "
+        "downloaded",
+    )
+    model.add_argument("--vae", help="folder, .safetensors file or repository, where the model has none")
+    model.add_argument("--prompt", help=".safetensors file with the empty prompt's embedding")
+    model.add_argument("--text-encoder", help="folder or repository that computes the embedding once")
+    model.add_argument("--cache-dir", help="where downloads are kept")
+    model.add_argument(
+        "--offload", action="store_true", help="blocks wait in the computer's memory and come one by one"
+    )
+    model.add_argument(
+        "--vae-tiling",
+        action=argparse.BooleanOptionalAction,
+        help="less memory for the VAE, tile by tile; on for clips larger than its own size (480x720)",
+    )
+    model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, xpu")
+    model.add_argument("--dtype", default="auto", choices=DTYPES)
+    model.add_argument(
+        "--attention",
+        default="sdpa",
+        choices=("auto", "sdpa", "cudnn", "flash", "flash3", "sage"),
+        help="attention of the transformer: torch's own (sdpa), or a faster one, equal up to rounding (sage: "
+        "to 8 bits); auto: the fastest that runs here and is not rounded to 8 bits",
+    )
+    model.add_argument("--compile", action="store_true", help="compile the transformer's blocks first")
+
+
+def _add_job(job: argparse._ArgumentGroup) -> None:
+    job.add_argument(
+        "--steps", type=whole_number, help="denoising steps: 30 to reconstruct (4 is quick), else 50"
+    )
+    job.add_argument("--guidance", type=number, help="guidance scale: 1 to reconstruct, else 3")
+    job.add_argument(
+        "--guidance-skip",
+        type=share,
+        default=0.0,
+        metavar="TOLERANCE",
+        help="leave the unconditional half out of steps whose guidance scale is at most 1 + this; 0.05 does "
+        "so in 6 of 50",
+    )
+    job.add_argument("--seed", type=whole_number, default=42, help="of the noise")
+    job.add_argument("--scheduler", choices=("dpm", "ddim"), default="dpm", help="dpm is Aether's own")
+    job.add_argument("--size", type=_size, metavar="HxW", help="height x width in pixels; the model's own")
+    job.add_argument("--frames", type=whole_number, help="17, 25, 33 or 41; what the clip fills")
+    job.add_argument("--fps", type=whole_number, help="8, 10, 12, 15 or 24; what suits the clip")
+
+
+def _add_camera(camera: argparse._ArgumentGroup) -> None:
+    camera.add_argument("--raymap", metavar="FILE.npy", help="path to follow, (frames, 6, H/8, W/8)")
+    camera.add_argument(
+        "--camera",
+        metavar="MOVE[:AMOUNT]|FILE",
+        help="path to follow: a move such as orbit-left:0.5 or dolly-in, of the clip's length, or a file: "
+        "cameras.json, transforms.json, COLMAP's images.bin or images.txt, .txt or .csv (TUM, KITTI, "
+        "RealEstate10K, EuRoC), .glb, .gltf, .npz, .npy; COLMAP's .bin; or a folder that holds one of the "
+        "first three",
+    )
+
+
+def _add_hero(hero: argparse._ArgumentGroup) -> None:
+    hero.add_argument("--hero", default="balanced", metavar="PRESET|off", help="preset, or off")
+    add_settings(hero, HeroConfig, HERO_RENAMED)
+
+
+def _add_output(output: argparse._ArgumentGroup) -> None:
+    output.add_argument("--out", default="aether-output", metavar="DIR", help="folder to write")
+    output.add_argument(
+        "--overwrite", action="store_true", help="replace the folder if it holds an earlier run"
+    )
+    output.add_argument(
+        "--depth-format",
+        choices=("exr", "png16"),
+        help="also write depth/, a picture a frame: exr holds depth as 32-bit floats, png16 disparity",
+    )
+    output.add_argument("--quiet", action="store_true", help="print the folder only")
+
+
+def _add_post_reconstruction(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--post-reconstruction",
+        type=whole_number,
+        nargs="?",
+        const=POST_STEPS,
+        metavar="STEPS",
+        help="find depth and cameras once more from the finished video, which is better; 4 steps",
+    )
+
+
+def _add_windows(command: argparse.ArgumentParser) -> None:
+    windows = command.add_argument_group("long clips", "Several runs that overlap, put together.")
+    windows.add_argument(
+        "--windows",
+        action="store_true",
+        help="reconstruct the whole clip, however long, in windows of --frames; a run that was stopped goes "
+        "on where it was",
+    )
+    windows.add_argument("--stride", type=whole_number, help="frames from one window to the next; 24 of 41")
+    windows.add_argument(
+        "--tiles",
+        action="store_true",
+        help="keep all of a wide or tall picture, in tiles of --size that overlap, instead of cropping it",
+    )
+    windows.add_argument(
+        "--workers",
+        type=whole_number,
+        help="windows on so many workers of Ray (pip install ray); one for each GPU",
+    )
+    windows.add_argument("--ray", metavar="ADDRESS", help="of a Ray cluster, such as auto; else this machine")
+
+
+def _size(text: str) -> tuple[int, ...]:
+    return sides(text, "HEIGHTxWIDTH", "480x720")
+
+
+def _patch(text: str) -> tuple[int, ...]:
+    return sides(text, "FRAMESxROWSxCOLUMNS", "1x2x3")

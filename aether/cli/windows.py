@@ -1,0 +1,182 @@
+"""`python -m aether reconstruct --windows`: clips of any length."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .console import Console
+from .hero import Hero
+from .model import auto_device, say_job, say_memory
+
+if TYPE_CHECKING:
+    from ..long.executor import Executor
+    from ..long.reader import LongClip
+    from ..long.reconstruct import LongResult
+    from ..model.parts import AetherModel
+    from ..run.job import Settings
+
+
+def wants_windows(arguments: argparse.Namespace) -> bool:
+    """Whether --windows is given, and nothing that does not go with it.
+
+    Raises:
+        InputError: something that does not go with it, or only with it.
+    """
+    from ..run import job
+
+    if not arguments.windows:
+        for option in ("stride", "tiles", "workers", "ray"):
+            if getattr(arguments, option) not in (None, False):
+                raise InputError(option, "is for --windows, which is not given")
+        return False
+    if job.SYNTHETIC.fullmatch(arguments.video):
+        raise InputError("video", "a rendered clip always fits into one window; leave --windows out")
+    if arguments.raymap or arguments.camera:
+        field = "raymap" if arguments.raymap else "camera"
+        raise InputError(field, "cannot be given with --windows: every window has a world of its own")
+    return True
+
+
+def chosen_executor(arguments: argparse.Namespace) -> Executor | None:
+    """Ray's workers where they are asked for.
+
+    Raises:
+        InputError: an option that does not go with them.
+        ImportError: Ray is not installed.
+    """
+    if arguments.workers is None and arguments.ray is None:
+        return None
+    attention = arguments.attention != "sdpa"  # it would be chosen for this process's device
+    given = {"attention": attention, "compile": arguments.compile, "offload": arguments.offload}
+    for option in given:
+        if given[option]:
+            raise InputError(option, "cannot be used with --workers, which are sent the model as it is")
+    from ..long.ray_executor import RayWindows
+
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if arguments.ray else auto_device()
+    return RayWindows(arguments.workers, device=device, address=arguments.ray)
+
+
+def run_windows(
+    arguments: argparse.Namespace,
+    console: Console,
+    model: AetherModel,
+    settings: Settings,
+    hero: Hero | None,
+    executor: Executor | None,
+) -> bool:
+    """Reconstruct a long clip. False where it fits into one window, which makes it a run like any other.
+
+    Raises:
+        InputError: as `aether.long.reconstruct.reconstruct`; another command works on the same folder.
+    """
+    from ..formats.export import check_out_dir
+    from ..locks import locked
+    from ..long.reconstruct import reconstruct
+
+    clip = _open(arguments, model)
+    if len(clip.starts) == 1 and not clip.tiles and not executor:
+        return False
+    out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
+    work = out.with_name(f"{out.name}.windows")
+    with locked(work) as unlocked, _kept(console, work):
+        _announce(arguments, console, model, clip, settings, hero, work)
+        if unlocked:
+            console.say(f"note: out: {unlocked}")
+        result = reconstruct(
+            model,
+            clip,
+            settings,
+            work,
+            accelerator=hero,
+            executor=executor,
+            callback=console.windows(),
+            say=console.say,
+            rehearsed=arguments.compile,
+        )
+        _write(arguments, console, out, result)
+        result.store.remove()
+    return True
+
+
+def _open(arguments: argparse.Namespace, model: AetherModel) -> LongClip:
+    from ..long.reader import open_clip
+
+    return open_clip(
+        arguments.video,
+        arguments.fps,
+        size=arguments.size or model.default_size,
+        tiled=arguments.tiles,
+        length=arguments.frames,
+        stride=arguments.stride,
+        max_length=model.default_frames,
+    )
+
+
+def _announce(
+    arguments: argparse.Namespace,
+    console: Console,
+    model: AetherModel,
+    clip: LongClip,
+    settings: Settings,
+    hero: Hero | None,
+    work: Path,
+) -> None:
+    """What will be done, and what it takes."""
+    say_job(console, model, "reconstruction", (len(clip), *clip.size, clip.fps), settings)
+    each = f", each in {len(clip.tiles)} tiles" if clip.tiles else ""
+    console.say(
+        f"{len(clip.starts)} windows of {clip.length} frames{each}, kept in {work} until all are done"
+    )
+    for note in clip.notes:
+        console.say(f"note: video: {note}")
+    run = clip.length, *clip.model_size
+    say_memory(console, model, "reconstruction", run, settings, hero, offload=arguments.offload)
+
+
+def _write(arguments: argparse.Namespace, console: Console, out: Path, result: LongResult) -> None:
+    from ..formats.export import write_run
+
+    console.stage("writing")
+    files = write_run(
+        out,
+        result,
+        result.merge.cameras,
+        result.clip.fps,
+        report=result.report,
+        report_png=result.picture,
+        source=result.source,
+        notes=result.report["notes"],
+        overwrite=arguments.overwrite,
+        depth_format=arguments.depth_format,
+    )
+    console.figures(result.report)
+    console.result(out, files)
+
+
+@contextmanager
+def _kept(console: Console, work: Path) -> Iterator[None]:
+    """Whatever ends the block early, how many windows are finished is reported."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_kept_text(work)) from None
+    except Exception:
+        if kept := _kept_text(work):
+            console.note(kept)
+        raise
+
+
+def _kept_text(work: Path) -> str:
+    from ..long.store import count_windows
+
+    count = count_windows(work)
+    kept = "1 finished window is" if count == 1 else f"{count} finished windows are"
+    return f"{kept} kept in {work}; the same command goes on from there" if count else ""

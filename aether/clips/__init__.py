@@ -1,0 +1,1 @@
+"""Clips and pictures in: which frames, how they are decoded, and how they are fitted."""

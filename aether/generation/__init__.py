@@ -1,0 +1,1 @@
+"""From conditions to a latent and to pictures: tasks, sampling, decoding."""

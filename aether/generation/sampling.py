@@ -1,0 +1,342 @@
+"""The denoising loop.
+
+Source: ``__call__`` of the reference pipeline. Noise is drawn, and numbers are rounded, in its order.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Protocol
+
+import torch
+
+from ..errors import InputError, SamplingStopped
+from ..model.parts import AetherModel
+from ..model.rotary import BASE_FPS, rotary_embeddings
+from .latents import latent_frames
+from .pinned_noise import SentAhead
+from .tasks import Conditions, Task, check_fps, check_generator, check_task
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a callback learns after a step.
+
+    index: 0 for the first step. steps: how many there are. timestep: 999 (noise) down to 0.
+    latent: (1, T, 56, h, w) after the step. predicted: the clean latent as the model sees it at this step.
+    Both tensors are the run's own; copy them to keep or change them.
+    """
+
+    index: int
+    steps: int
+    timestep: int
+    latent: torch.Tensor
+    predicted: torch.Tensor
+
+
+Callback = Callable[[StepInfo], bool | None]
+
+
+class Branch(Protocol):
+    """Stands around passes, as ``hero_engine.HeroRun.branch``."""
+
+    def __call__(self, name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]: ...
+
+
+class Acceleration(Protocol):
+    """What may run on the transformer, as ``hero_engine.HeroRun`` does.
+
+    Attributes:
+        branch: stands around passes.
+    """
+
+    branch: Branch
+
+    def begin_pass(self, scheduler: Any, steps: int) -> None:
+        """A run of so many steps begins, with this scheduler."""
+
+    def needs_all(self, timestep: float) -> bool:
+        """Whether no pass should be left out of the step."""
+
+
+def _unnamed(name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@torch.no_grad()
+def sample(
+    model: AetherModel,
+    conditions: Conditions,
+    *,
+    task: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    dynamic_guidance: bool | None = None,
+    guidance_skip: float = 0.0,
+    fps: float = BASE_FPS,
+    generator: torch.Generator | None = None,
+    session: AbstractContextManager | None = None,
+    callback: Callback | None = None,
+) -> torch.Tensor:
+    """Denoise one clip under ``conditions``.
+
+    Args:
+        conditions: from :func:`aether.generation.tasks.condition`.
+        task: by default the conditions' own; if given it must be that.
+        steps: 1 to 1000; by default the task's (4, 50, 50).
+        guidance: scale of classifier-free guidance, from 1 (none); by default the task's (1, 3, 3). Each
+            guided step costs two passes. Reconstruction knows 1 only.
+        dynamic_guidance: vary the scale from step to step by :func:`dynamic_guidance`, as Aether's published
+            results do; by default on for the guided tasks.
+        guidance_skip: leave the unconditional pass out where the scale is at most 1 + this (0 to 1): each
+            such step costs one pass. 0 leaves it out at a scale of exactly 1 only, where it counts for
+            nothing. See :func:`skipped_steps`.
+        fps: frames per second of the clip: 8, 10, 12, 15 or 24.
+        generator: the one already given to ``condition``. Without it torch's global generator is used.
+        session: a context manager that is entered around the loop only and left whatever happens, such as
+            ``hero_engine.hero_session(...)``. A HERO session that is on the transformer already, also by
+            ``apply_hero``, is found there and need not be given. Under such an :class:`Acceleration`, passes
+            run inside ``branch(name, weights=...)``, which passes what each part of the batch weighs in the
+            guided answer. The name is None, or where passes may be left out "unconditional" and
+            "conditional": they then run one by one and not as one batch, so that what is cached of one stays
+            apart from the other, and none is left out of a step that ``needs_all``.
+        callback: called after every step; returning False ends the run.
+
+    Returns:
+        The unified latent (1, T, 56, h, w) in the model's dtype.
+
+    Raises:
+        InputError: a value out of range.
+        SamplingStopped: the callback returned False.
+    """
+    spec = _check_conditions(model, conditions, task)
+    steps = check_steps(model, spec.default_steps if steps is None else steps)
+    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
+    guided = conditions.uncond is not None and scale > 1
+    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    tolerance = _check_guidance_skip(guidance_skip)
+    rotary = rotary_embeddings(model, *_grid(conditions.cond), fps=check_fps(fps))
+    check_generator(generator)
+    _check_session(session)
+
+    scheduler = copy.copy(model.scheduler)
+    timesteps = _timesteps(scheduler, steps, model.device)
+    latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
+    predicted = None
+    places = timesteps.tolist()
+    strengths = _strengths(scale, dynamic, places, steps) if guided else [1.0] * len(places)
+    # Steps whose unconditional pass may be left out.
+    spared = [not guided or strength - 1 <= tolerance for strength in strengths]
+    with nullcontext() if session is None else session as entered:
+        run = entered if hasattr(entered, "begin_pass") else acceleration_on(model.transformer)
+        if run is not None:
+            run.begin_pass(scheduler, len(places))
+        branch = _unnamed if run is None else run.branch
+        apart = run is not None and True in spared and False in spared
+        for index, timestep in enumerate(timesteps):
+            pass_with = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
+            alone = spared[index] and not (apart and run.needs_all(float(places[index])))
+            strength = None if alone else strengths[index]
+            output = _guided_output(pass_with, conditions, strength, branch, apart)
+            # As numbers: to look them up in its tables, a scheduler would wait for the device.
+            place, before = places[index], places[index - 1] if index else None
+            with SentAhead(model.device):
+                latent, predicted = _scheduler_step(
+                    scheduler, output, predicted, place, before, latent, generator
+                )
+            latent = latent.to(model.dtype)
+            if callback and callback(StepInfo(index, steps, place, latent, predicted)) is False:
+                raise SamplingStopped(index + 1, steps)
+    return latent
+
+
+def acceleration_on(transformer: torch.nn.Module) -> Acceleration | None:
+    """What accelerates a transformer, however it was put there; None where nothing does.
+
+    It stands where torch looks for what to call in a module's stead (``hero_engine/wrapping.py``).
+    """
+    module = getattr(transformer, "_orig_mod", transformer)
+    return getattr(vars(module).get("_compiled_call_impl"), "run", None)
+
+
+def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:
+    """Guidance of one of n steps, 1 to 1 + scale: 1 + scale (1 - cos(pi ((n - timestep) / n)^5)) / 2.
+
+    ``timestep`` is the raw one (0 to 999), not the step's number, so that the scale jumps from step to step.
+    It looks like an oversight, but it is what the published results were made with.
+    """
+    return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
+
+
+_dynamic_scale = dynamic_guidance  # sample() has an argument of that name
+
+
+def is_guided(task: str, guidance: float | None = None) -> bool:
+    """Whether :func:`sample` runs two passes a step.
+
+    Raises:
+        InputError: an unknown task, or a scale out of range.
+    """
+    spec = check_task(task)
+    return _check_guidance(spec, spec.default_guidance if guidance is None else guidance) > 1
+
+
+def skipped_steps(
+    model: AetherModel,
+    task: str,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    dynamic_guidance: bool | None = None,
+    guidance_skip: float = 0.0,
+) -> list[int]:
+    """Numbers (from 0) of the steps that :func:`sample` runs without the unconditional pass, where no session
+    needs it.
+
+    None where the run is not guided at all. Arguments, errors: as for ``sample``.
+    """
+    spec = check_task(task)
+    steps = check_steps(model, spec.default_steps if steps is None else steps)
+    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
+    tolerance = _check_guidance_skip(guidance_skip)
+    if scale == 1:
+        return []
+    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    timesteps = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
+    strengths = _strengths(scale, dynamic, timesteps, steps)
+    return [index for index, strength in enumerate(strengths) if strength - 1 <= tolerance]
+
+
+def _strengths(scale: float, dynamic: bool, timesteps: list[int], steps: int) -> list[float]:
+    """The guidance scale of each step."""
+    return [_dynamic_scale(scale, timestep, steps) if dynamic else scale for timestep in timesteps]
+
+
+def _guided_output(
+    pass_with: Callable[[torch.Tensor], torch.Tensor],
+    conditions: Conditions,
+    strength: float | None,
+    branch: Branch,
+    apart: bool,
+) -> torch.Tensor:
+    """The transformer's output in float32. With a strength both passes run, as a batch or in branches."""
+    if strength is None:
+        with branch("conditional" if apart else None, weights=(1.0,)):
+            return pass_with(conditions.cond)
+    if apart:
+        with branch("unconditional", weights=(1 - strength,)):
+            unconditional = pass_with(conditions.uncond)
+        with branch("conditional", weights=(strength,)):
+            conditional = pass_with(conditions.cond)
+    else:
+        with branch(None, weights=(1 - strength, strength)):
+            unconditional, conditional = pass_with(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
+    return unconditional + strength * (conditional - unconditional)
+
+
+def _transformer_output(model, latent, scheduler, timestep, rotary, condition: torch.Tensor) -> torch.Tensor:
+    """The transformer's output in float32 for each condition of the batch."""
+    batch = condition.shape[0]
+    noisy = scheduler.scale_model_input(torch.cat([latent] * batch), timestep)
+    return model.transformer(
+        hidden_states=torch.cat([noisy, condition], dim=2),
+        encoder_hidden_states=model.prompt_embeds.repeat(batch, 1, 1),
+        timestep=timestep.expand(batch),
+        image_rotary_emb=rotary,
+        return_dict=False,
+    )[0].float()
+
+
+def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | None, latent, generator):
+    """(latent, predicted clean latent). CogVideoX's DPM scheduler also wants the step before."""
+    from diffusers import CogVideoXDPMScheduler
+
+    if isinstance(scheduler, CogVideoXDPMScheduler):
+        return scheduler.step(
+            output, predicted, timestep, before, latent, generator=generator, return_dict=False
+        )
+    result = scheduler.step(output, timestep, latent, generator=generator)
+    return result.prev_sample, result.pred_original_sample
+
+
+@torch.inference_mode(False)
+def _timesteps(scheduler, steps: int, device: torch.device) -> torch.Tensor:
+    """The schedule, (steps,) falling; an ordinary tensor, so that a session can know it for unchanged.
+
+    At 62 of the 1000 possible step counts (61 is the smallest) rounding gives the trailing schedule one
+    timestep too many, -1, at which the model's answer means nothing. It is left out.
+    """
+    scheduler.set_timesteps(steps, device=device)
+    return scheduler.timesteps[scheduler.timesteps >= 0]
+
+
+def _initial_noise(
+    model: AetherModel, conditions: Conditions, generator: torch.Generator | None
+) -> torch.Tensor:
+    from diffusers.utils.torch_utils import randn_tensor
+
+    batch, time, _, height, width = conditions.cond.shape
+    shape = (batch, time, model.out_channels, height, width)
+    return randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
+
+
+def _grid(cond: torch.Tensor) -> tuple[int, int, int]:
+    return cond.shape[1], cond.shape[3], cond.shape[4]
+
+
+def _check_conditions(model: AetherModel, conditions: Conditions, task: str | None) -> Task:
+    if not isinstance(conditions, Conditions):
+        raise InputError("conditions", "must come from aether.generation.tasks.condition()")
+    spec = check_task(conditions.task if task is None else task)
+    if spec.name != conditions.task:
+        raise InputError("task", f"is {spec.name!r}, but the conditions were made for {conditions.task!r}")
+    size = (conditions.height // model.spatial_scale, conditions.width // model.spatial_scale)
+    wanted = (1, latent_frames(model, conditions.frames), model.condition_channels, *size)
+    for field, tensor in (("cond", conditions.cond), ("uncond", conditions.uncond)):
+        if tensor is not None and tuple(tensor.shape) != wanted:
+            raise InputError(
+                "conditions", f"{field} has shape {tuple(tensor.shape)}; this model needs {wanted}"
+            )
+    return spec
+
+
+def check_steps(model: AetherModel, steps: int, field: str = "steps") -> int:
+    """
+    Raises:
+        InputError: a number of steps that cannot be used.
+    """
+    most = model.scheduler.config.num_train_timesteps
+    if not isinstance(steps, Integral) or isinstance(steps, bool) or not 1 <= steps <= most:
+        raise InputError(field, f"{steps!r} cannot be used; give a whole number from 1 to {most}")
+    return int(steps)
+
+
+def _check_session(session: object) -> None:
+    if session is not None and not hasattr(session, "__enter__"):
+        raise InputError("session", f"is a {type(session).__name__}; give a context manager or None")
+
+
+def _check_guidance(task: Task, guidance: float) -> float:
+    number = isinstance(guidance, Real) and not isinstance(guidance, bool) and math.isfinite(guidance)
+    if not number or guidance < 1:
+        raise InputError(
+            "guidance", f"{guidance!r} cannot be used; give a number from 1 (no guidance), such as 3"
+        )
+    if guidance > 1 and not task.guided:
+        raise InputError("guidance", f"{task.name} has none: leave it out or give 1")
+    return float(guidance)
+
+
+def _check_guidance_skip(tolerance: float) -> float:
+    number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
+    if not number or not 0 <= tolerance <= 1:
+        raise InputError(
+            "guidance_skip", f"{tolerance!r} cannot be used; give 0 (at a scale of 1 only) to 1, such as 0.05"
+        )
+    return float(tolerance)

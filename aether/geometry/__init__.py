@@ -1,0 +1,1 @@
+"""Cameras, depth, raymaps, surfaces: arrays only, no files and no models."""

@@ -1,0 +1,1 @@
+"""Clips longer than the model takes: windows, tiles, and how they are joined."""

@@ -1,0 +1,1 @@
+"""Whole jobs: from inputs to results, compared or reconstructed once more."""

@@ -1,0 +1,422 @@
+"""A whole run: inputs from files or the synthetic world, sampling, decoding, and what to report of it.
+
+The command line stands on this. HERO is handed in as an `Accelerator`, so that nothing here imports it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from ..arrays import finite_array, read_npy
+from ..clips.clip import read_clip
+from ..clips.pictures import read_image
+from ..errors import InputError
+from ..formats.camera_files import SUFFIXES, CameraFile, read_cameras
+from ..generation.latents import Decoded, decode
+from ..generation.sampling import Callback, is_guided, sample, skipped_steps
+from ..generation.tasks import Conditions, check_fps, check_frames, check_size, check_task, condition
+from ..geometry import metrics, trajectory
+from ..geometry.cameras import Cameras
+from ..geometry.depth import disparity_to_depth
+from ..geometry.raymap import to_cameras
+from ..model.parts import AetherModel
+
+if TYPE_CHECKING:
+    from ..miniature import WorldClip
+
+SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
+"""An input of this form is a clip rendered from the synthetic world, by seed (0 without one)."""
+SYNTHETIC_FPS = 12
+REHEARSED = 4
+"""Steps of a rehearsal."""
+
+
+class Accelerator(Protocol):
+    """Something that makes sampling faster, such as HERO."""
+
+    def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
+        """What `sample` enters around its loop."""
+
+    def settings(self) -> dict[str, Any]:
+        """What its results hang on, ready for JSON."""
+
+    def rehearsal(self) -> Accelerator:
+        """The same with a schedule that has all kinds of step in `REHEARSED` steps."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the run just made did, ready for JSON. "summary" is a few lines for a person,
+        "predicted_speedup" the bound of its speed-up by FLOPs, "speedup_limit" the most that is believed."""
+
+    def total(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Several runs' :meth:`to_dict` as one, with the same keys."""
+
+    def picture(self, report: Mapping[str, Any]) -> bytes:
+        """A run's or a total's report as a PNG."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A task's inputs at the size and length the model will take.
+
+    Attributes:
+        task: "reconstruction", "prediction" or "planning".
+        sources: what was asked for: input name to path or "synthetic:SEED".
+        pictures: input name to (F, H, W, 3) for "video", (H, W, 3) for "image" and "goal"; in [0, 1].
+        frames, height, width, fps: of the clip that will come out.
+        raymap: camera condition (F, 6, H/8, W/8), or None.
+        notes: what was cropped, dropped, repeated or retimed.
+        truth: a rendered clip's exact depth (F, H, W), NaN in the sky; None for other inputs.
+    """
+
+    task: str
+    sources: dict[str, str]
+    pictures: dict[str, np.ndarray]
+    frames: int
+    height: int
+    width: int
+    fps: int
+    raymap: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+    truth: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave.
+
+    Attributes:
+        latent: (1, T, 56, h, w).
+        decoded: RGB, disparity and raymap.
+        cameras: read off the raymap.
+        seconds: wall time by stage: "encode", "denoise", "decode".
+        report: everything about the run, ready for JSON.
+        picture: the accelerator's report as a PNG, or None.
+    """
+
+    latent: torch.Tensor
+    decoded: Decoded
+    cameras: Cameras
+    seconds: dict[str, float]
+    report: dict[str, Any]
+    picture: bytes | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample; None takes the task's default (see `aether.generation.tasks.TASKS`)."""
+
+    steps: int | None = None
+    guidance: float | None = None
+    seed: int = 42
+    guidance_skip: float = 0.0
+
+
+def check_sources(sources: dict[str, str]) -> None:
+    """Refuse inputs that are not there, before a model is loaded for nothing.
+
+    Raises:
+        InputError: a file is missing; the field is the input's name.
+    """
+    for name, source in sources.items():
+        if not SYNTHETIC.fullmatch(source) and not Path(source).exists():
+            raise InputError(name, f"{source} does not exist; give a file, or synthetic[:SEED]")
+
+
+def gather(
+    model: AetherModel,
+    task: str,
+    sources: dict[str, str],
+    *,
+    size: tuple[int, int] | None = None,
+    frames: int | None = None,
+    fps: int | None = None,
+    raymap: str | None = None,
+    camera: str | None = None,
+) -> Inputs:
+    """Read or render a task's inputs and bring them to what the model takes.
+
+    Args:
+        sources: input name ("video", "image", "goal") to a path, or to "synthetic[:SEED]", which gives a
+            rendered clip, its first frame as an image or its last as a goal.
+        size: (height, width); by default the model's own.
+        frames: 17, 25, 33 or 41; by default what a video fills, up to the model's own, else the model's own.
+        fps: 8, 10, 12, 15 or 24; by default what suits a video, else 12.
+        raymap: path of a .npy file with a camera condition.
+        camera: a move such as "orbit left:0.5" (see `aether.geometry.trajectory.parse_move`), or a camera
+            file.
+
+    Raises:
+        InputError: an input cannot be read, or a value is not one that Aether takes; the field is an
+            argument's name or an input's.
+    """
+    check_task(task)
+    height, width = size or model.default_size
+    check_size(model, height, width)
+    frames = None if frames is None else check_frames(frames)
+    fps = None if fps is None else check_fps(fps)
+    if raymap is not None and camera is not None:
+        raise InputError("camera", "cannot be given beside a raymap, which says how the camera moves already")
+    action = None if raymap is None else read_raymap(raymap)
+    length = frames or model.default_frames
+    pictures, notes, truth, rate = {}, [], None, fps or SYNTHETIC_FPS
+    for name, source in sources.items():
+        if match := SYNTHETIC.fullmatch(source):
+            world = _rendered(int(match[1] or 0), length, height, width, rate)
+            pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
+            truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
+        elif name == "video":
+            most = model.default_frames
+            clip = read_clip(source, fps, frames=frames, max_frames=most, size=(height, width))
+            pictures[name], rate, length = clip.frames, clip.fps, len(clip.frames)
+            notes += [f"{name}: {note}" for note in clip.notes]
+        else:
+            still = read_image(source, size=(height, width), name=name)
+            pictures[name] = still.pixels
+            notes += [f"{name}: {note}" for note in still.notes]
+    if camera is not None:
+        with _about("camera"):
+            path = read_path(camera, length, rate)
+        notes += [f"camera: {note}" for note in path.notes]
+        action = trajectory.action(path.cameras, length, height, width)
+    return Inputs(task, sources, pictures, length, height, width, rate, action, notes, truth)
+
+
+@contextmanager
+def _about(argument: str) -> Iterator[None]:
+    """Errors in the block name the argument; what a reader calls the part that is wrong comes after it."""
+    try:
+        yield
+    except InputError as error:
+        if error.field == argument:
+            raise
+        text = str(error)  # "file" is the whole of it
+        raise InputError(argument, text.removeprefix("file: ")) from error
+
+
+def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:
+    from ..miniature import random_scene, render
+
+    # Four rays a pixel do for large pictures, and take half the time.
+    return render(random_scene(seed), frames, height, width, fps, samples=3 if width <= 256 else 2)
+
+
+def read_raymap(path: str) -> np.ndarray:
+    """A camera condition (F, 6, h, w) from a .npy file; its shape is checked against the clip later.
+
+    Raises:
+        InputError: the file is missing or holds no such array, NaN or infinities. Pickled arrays are refused.
+    """
+    array = read_npy(path, "raymap")
+    if array.ndim != 4 or array.dtype.kind not in "fiu":
+        found = f"{path} holds {array.dtype} {array.shape}"
+        raise InputError("raymap", f"{found}; it must be (frames, 6, height / 8, width / 8) floats")
+    return finite_array(array.astype(np.float32), "raymap", (None,) * 4)
+
+
+def read_path(camera: str, frames: int, fps: float) -> CameraFile:
+    """A camera path from a file, or of one move written as "orbit left:0.5", which lasts ``frames``.
+
+    Raises:
+        InputError: neither a file nor a move, or a file that cannot be used.
+    """
+    if Path(camera).suffix.lower() in SUFFIXES or Path(camera).exists():
+        return read_cameras(camera)
+    name, amount = trajectory.parse_move(camera)
+    return CameraFile(trajectory.preset(name, amount, frames=frames, fps=fps))
+
+
+def run(
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    accelerator: Accelerator | None = None,
+    callback: Callback | None = None,
+) -> Result:
+    """Condition, sample, decode and measure.
+
+    Args:
+        accelerator: entered around the denoising loop.
+        callback: called after every step, see `aether.generation.sampling.sample`.
+
+    Raises:
+        InputError: a value out of range.
+        SamplingStopped: the callback returned False.
+    """
+    steps = steps_of(inputs.task, settings)
+    generator = make_generator(model, settings.seed)
+    watch = _Watch(model.device)
+    conditions = _condition(model, inputs, generator)
+    watch.lap("encode")
+    latent = _denoise(model, inputs, conditions, settings, generator, accelerator, callback)
+    watch.lap("denoise")
+    decoded = decode(model, latent)
+    watch.lap("decode")
+    cameras = to_cameras(decoded.raymap, inputs.height, inputs.width, square_pixels=True)
+    did = accelerator.to_dict() if accelerator else None
+    report = {
+        **_describe(model, inputs, settings, steps),
+        "seconds": watch.laps,
+        "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
+        "hero": did,
+    }
+    picture = accelerator.picture(did) if accelerator else None
+    return Result(latent, decoded, cameras, watch.laps, report, picture)
+
+
+def rehearse(
+    model: AetherModel,
+    inputs: Inputs,
+    settings: Settings,
+    accelerator: Accelerator | None = None,
+    callback: Callback | None = None,
+) -> None:
+    """Take every kind of step that :func:`run` will take, and throw the result away.
+
+    What comes with the first of its kind is done then: compiling, the choice of kernels. A run's times
+    without it are not the method's.
+
+    Args:
+        callback: called after every step, see `aether.generation.sampling.sample`.
+    """
+    generator = make_generator(model, settings.seed)
+    conditions = _condition(model, inputs, generator)
+    brief = replace(settings, steps=REHEARSED if accelerator else 2, guidance_skip=0.0)
+    kinds = [brief]
+    if settings.guidance_skip and is_guided(inputs.task, settings.guidance):
+        kinds.append(replace(brief, guidance=1.0))  # as steps without the unconditional half
+    for kind in kinds:
+        chosen = accelerator.rehearsal() if accelerator else None
+        _denoise(model, inputs, conditions, kind, generator, chosen, callback)
+
+
+def _condition(model: AetherModel, inputs: Inputs, generator: torch.Generator) -> Conditions:
+    return condition(
+        model,
+        inputs.task,
+        **inputs.pictures,
+        raymap=inputs.raymap,
+        frames=inputs.frames,
+        generator=generator,
+    )
+
+
+def _denoise(
+    model: AetherModel,
+    inputs: Inputs,
+    conditions: Conditions,
+    settings: Settings,
+    generator: torch.Generator,
+    accelerator: Accelerator | None,
+    callback: Callback | None,
+) -> torch.Tensor:
+    steps = steps_of(inputs.task, settings)
+    return sample(
+        model,
+        conditions,
+        steps=steps,
+        guidance=settings.guidance,
+        guidance_skip=settings.guidance_skip,
+        fps=inputs.fps,
+        generator=generator,
+        session=accelerator.session(model, steps) if accelerator else None,
+        callback=callback,
+    )
+
+
+def steps_of(task: str, settings: Settings) -> int:
+    """The number of steps a run will take."""
+    return check_task(task).default_steps if settings.steps is None else settings.steps
+
+
+def make_generator(model: AetherModel, seed: int) -> torch.Generator:
+    """The run's one source of noise, on the model's device as in the reference's demo.
+
+    Raises:
+        InputError: the seed is not an integer from 0 to 2**63 - 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError("seed", f"{seed!r} is not an integer from 0 to 2**63 - 1")
+    return torch.Generator(device=model.device).manual_seed(seed)
+
+
+def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float] | None:
+    """How far depth is from the truth once its scale is fitted, or None without a truth.
+
+    One factor for the whole sequence, see `aether.geometry.metrics.align_depth` ("median").
+
+    Args:
+        depth, truth: (F, H, W); pixels where the truth is NaN do not count.
+
+    Returns:
+        "abs_rel": mean of |depth - truth| / truth; "delta1": share of pixels within a factor of 1.25;
+        "scale": the factor.
+    """
+    if truth is None or not np.isfinite(truth).any():
+        return None
+    errors = metrics.depth_errors(depth, truth, align="median")
+    return {name: getattr(errors, name) for name in ("abs_rel", "delta1", "scale")}
+
+
+def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int) -> dict[str, Any]:
+    import diffusers
+
+    spec = check_task(inputs.task)
+    return {
+        "task": inputs.task,
+        "inputs": inputs.sources,
+        "notes": inputs.notes,
+        "model": {"name": model.name, "trained": model.trained, "scheduler": type(model.scheduler).__name__},
+        "steps_without_unconditional": skipped_steps(
+            model,
+            inputs.task,
+            steps=steps,
+            guidance=settings.guidance,
+            guidance_skip=settings.guidance_skip,
+        ),
+        "settings": {
+            "steps": steps,
+            "guidance": spec.default_guidance if settings.guidance is None else settings.guidance,
+            "guidance_skip": settings.guidance_skip,
+            "seed": settings.seed,
+            "frames": inputs.frames,
+            "height": inputs.height,
+            "width": inputs.width,
+            "fps": inputs.fps,
+            "raymap_given": inputs.raymap is not None,
+        },
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
+    }
+
+
+class _Watch:
+    """Wall time by stage; waits for the device at the end of each."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._last = self._now()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = self._now()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def _now(self) -> float:
+        kind = self._device.type
+        if kind == "mps":  # takes no device: there is one
+            torch.mps.synchronize()
+        elif kind != "cpu":
+            getattr(torch, kind).synchronize(self._device)
+        return time.perf_counter()

@@ -1,0 +1,1 @@
+"""The methods that HERO is compared with: their settings, and one file a method."""

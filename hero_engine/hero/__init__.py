@@ -1,0 +1,1 @@
+"""HERO: its settings, its steps, and what they are made of."""

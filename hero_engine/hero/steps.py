@@ -1,0 +1,250 @@
+"""HERO: what happens in the blocks on a full and on a cached step.
+
+Full step t:    all blocks run;  S = x_tau - x_0;  D = x_L - x_tau
+Cached step t': the selected tokens run through the tau shallow blocks, S is refreshed there, and
+                x'_L = x'_0 + S (or its forecast at t') + forecast of D at t'; deep blocks do not run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..method import Method, Moment, Step
+from ..models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
+from ..optional import present
+from ..storage import check_storage
+from .config import HeroConfig
+from .feedback import Asked, Feedback, Ledger
+from .residuals import BranchCache
+from .token_sampling import PatchSampler, SharedDraws
+
+
+class Hero(Method[HeroConfig]):
+    """HERO on one model. The branches of a pass share the choice of tokens."""
+
+    def __init__(self, adapter: ModelAdapter, config: HeroConfig, counts: Any):
+        super().__init__(adapter, config, counts)
+        self._draws: dict[Hashable, SharedDraws] = {}
+        self._ledger = Ledger()
+        if config.feedback and adapter.noise is None:
+            raise ConfigError(
+                "scheduler",
+                "feedback needs it: pass the pipeline, or its scheduler beside the transformer, or set "
+                "feedback to 0",
+            )
+
+    def forget(self) -> None:
+        """See :class:`~hero_engine.method.Method`."""
+        self._draws.clear()
+        self._ledger = Ledger()
+
+    def draws(self, call: ModelCall) -> SharedDraws:
+        """The choice of tokens for calls of this size."""
+        key = (call.shape.grid, call.device)
+        if key not in self._draws:
+            config = self.config
+            self._draws[key] = SharedDraws(
+                PatchSampler(
+                    call.shape.grid, config.patch, self.counts.tokens_per_patch, config.seed, call.device
+                )
+            )
+        return self._draws[key]
+
+    def feedback(self) -> Feedback | None:
+        """Of a branch; None where the settings have none."""
+        noise = self.adapter.noise
+        return Feedback(self.config.feedback, noise, self._ledger) if self.config.feedback and noise else None
+
+    def branch(self, call: ModelCall) -> HeroBranch:
+        """See :class:`~hero_engine.method.Method`."""
+        return HeroBranch(self, call)
+
+    @property
+    def inside_blocks(self) -> bool:
+        """See :class:`~hero_engine.method.Method`."""
+        return self.config.context == "cached_kv"
+
+    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+        """See :class:`~hero_engine.method.Method`."""
+        if self.inside_blocks:
+            return self.adapter.attention(self.counts.tau, attend)
+        return super().attach(attend, see)
+
+
+class HeroBranch:
+    """One branch's cache, and the steps that read and write it.
+
+    Attributes:
+        method: it belongs to.
+        cache, feedback: what is kept from step to step; no feedback where the settings have none.
+    """
+
+    ready = True  # a branch begins with a full step
+
+    def __init__(self, method: Hero, call: ModelCall):
+        config = method.config
+        check_storage(config.storage, call.device)
+        self.method = method
+        self.cache = BranchCache(config.forecast, config.shallow, config.storage)
+        self.feedback = method.feedback()
+        self._draws = method.draws(call)
+
+    @property
+    def bytes(self) -> int:
+        return self.cache.bytes + (self.feedback.bytes if self.feedback else 0)
+
+    def full_step(self, call: ModelCall, moment: Moment) -> FullStep:
+        # The branch alone is full where it had nothing cached: the others have drawn for this step.
+        elapsed = self._draws.elapsed() if moment.age else self._draws.reset(moment.number)
+        return FullStep(self, call, moment, *elapsed)
+
+    def cached_step(self, call: ModelCall, moment: Moment) -> CachedStep:
+        return CachedStep(self, call, moment, *self._draws.draw(moment.number))
+
+
+class HeroStep(Step):
+    """A step whose answer error feedback may see, and mend."""
+
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, refreshed: int):
+        super().__init__(branch.method.adapter, refreshed)
+        self._cache = branch.cache
+        self._feedback = branch.feedback
+        self._tau = branch.method.counts.tau
+        self._timestep = call.timestep
+        self._asked = Asked(call.timestep, moment.number, call.weights)
+
+    def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The whole model."""
+        result = super().forward(original, args, kwargs)
+        if self._feedback is None:
+            return result
+        with torch.no_grad():
+            latent, velocity = self._adapter.read_latent(args, kwargs), self._adapter.read_output(result)
+            mended = self._tell(self._feedback, latent, velocity)
+        return result if mended is None else self._adapter.make_output(mended, args, kwargs)
+
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        """What the model was given and said; what it should say instead, None for just that."""
+        raise NotImplementedError
+
+
+class FullStep(HeroStep):
+    """All blocks run unmodified on all tokens; the stream is remembered before and after the shallow ones.
+
+    Args:
+        age: mean number of steps since S was last computed.
+        gap: number of steps since the last full one.
+
+    Attributes:
+        drift: how far what was cached of S is off, relative; None where nothing was.
+        missed: what the forecast of D missed, relative; None the first time or without deep blocks.
+    """
+
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, age: Tensor, gap: int):
+        super().__init__(branch, call, moment, call.shape.video_tokens)
+        self.age = age
+        self.gap = gap
+        self._before: Tensor | None = None
+
+    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        if number == 0:
+            self._before = call.video
+        video, text = self._adapter.call_block(forward, call)
+        last = number == len(self._adapter.blocks) - 1
+        with torch.no_grad():
+            if number == self._tau - 1:
+                self.drift = self._cache.shallow.observe(present(self._before), video, self._timestep)
+                self._before = video
+            elif last:
+                self.missed = self._cache.deep.observe(present(self._before), video, self._timestep)
+        if last:
+            self._before = None
+        return video, text
+
+    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep keys and values for the cached steps to come."""
+        self._cache.keyvalues.replace(block, keys, values)
+        return keys, values
+
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        return feedback.full(latent, velocity, self._asked)
+
+    def finish(self) -> Tensor | None:
+        """Drift per step."""
+        if self.missed is not None:
+            self._cache.missed_per_step = self.missed / self.gap
+        return None if self.drift is None else self.drift / self.age + self._cache.missed_per_step
+
+
+class CachedStep(HeroStep):
+    """Selected tokens run through the shallow blocks; all else comes from the cache.
+
+    Args:
+        index: (selected,) the tokens.
+        age: mean number of steps since those were last computed.
+
+    Attributes:
+        drift: how far what was cached of S is off on the selected tokens, relative.
+    """
+
+    def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, index: Tensor, age: Tensor):
+        super().__init__(branch, call, moment, len(index))
+        self.index = index
+        self.age = age
+        self._cache.prefetch()
+        self._refresh_text = branch.method.config.text == "refresh"
+
+    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+        if number >= self._tau:
+            return call.video, call.text
+        if number == 0:
+            call = self._select(call)
+        video, text = self._adapter.call_block(forward, replace(call, rotary=self._rotary))
+        if number < self._tau - 1:
+            return video, text
+        return self._leave(video), self._text
+
+    def _select(self, call: BlockCall) -> BlockCall:
+        self._stream, self._text = call.video, call.text
+        with torch.no_grad():
+            selected = call.select(self.index, text=self._refresh_text)
+        self._selected, self._rotary = selected.video, selected.rotary
+        return selected
+
+    @functools.cached_property
+    def _rows(self) -> Tensor:
+        """Where the tokens that run stand among text and video tokens; asked for with cached keys only."""
+        count = self._text.shape[1]
+        text = torch.arange(count if self._refresh_text else 0, device=self.index.device)
+        return torch.cat([text, self.index + count])
+
+    def _leave(self, refreshed: Tensor) -> Tensor:
+        """The stream behind the last block."""
+        with torch.no_grad():
+            shallow, time = self._cache.shallow, self._timestep
+            self.drift = shallow.refresh(self.index, self._selected, refreshed, time)
+            stream = shallow.add_to(self._stream, time)
+            if self._cache.deep.ready:
+                self._cache.deep.add_to(stream, time, in_place=True)
+        del self._stream, self._selected
+        return stream
+
+    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the fresh keys and values among the cached ones and attend to all."""
+        return self._cache.keyvalues.refresh(block, self._rows, keys, values)
+
+    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        feedback.cached(latent, velocity, self._asked)
+        return None
+
+    def finish(self) -> Tensor | None:
+        """Drift per step."""
+        return present(self.drift) / self.age + self._cache.missed_per_step

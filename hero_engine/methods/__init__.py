@@ -1,1 +1,0 @@
-"""What the methods do on a model: HERO, and those it is compared with. Needs torch."""

@@ -1,0 +1,1 @@
+"""Faster full steps: attention backends, fused projections, compiled blocks."""

@@ -1,0 +1,1 @@
+"""Where the nodes touch ComfyUI's internals: MODEL, VAE, samplers, wires, errors."""

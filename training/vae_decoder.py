@@ -1,0 +1,74 @@
+"""Steps of training the VAE's decoder, its encoder left as it is: both of the decoder's parts share them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLCogVideoX
+
+from aether.miniature.model import VAE
+
+from .optimizer import MuonAdamW
+from .parallel import average_gradients, join
+from .state import MEMORY, Average, rate, restore, save
+
+SAVE_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """name: in what is said. steps: in all. memory: of the averaged weights, see :class:`.state.Average`."""
+
+    name: str
+    steps: int
+    learning_rate: float
+    memory: float = MEMORY
+
+
+def train_vae_decoder(
+    file: Path,
+    schedule: Schedule,
+    backward: Callable[[AutoencoderKLCogVideoX, int, np.random.Generator], Any],
+    told: Callable[[Any], str],
+    *,
+    seed: int,
+    device: str,
+    say: Callable[[str], None],
+) -> None:
+    """Train the decoder up to the schedule's steps, going on from `file`, a checkpoint of a VAE.
+
+    Args:
+        backward: leaves a step's gradients in the VAE and gives its errors, a number or several.
+        told: words for errors, which are means of the steps since they were last told.
+    """
+    rank, steps = join(), schedule.steps
+    vae = AutoencoderKLCogVideoX(**VAE).to(device)
+    vae.encoder.requires_grad_(False)
+    average = Average(vae, schedule.memory)
+    optimizer = _optimizer(vae, schedule.learning_rate)
+    begin, started = restore(file, vae, average, optimizer.parts), time.monotonic()
+    errors: list[Any] = []
+    for step in range(begin, steps):
+        errors.append(backward(vae, step, np.random.default_rng([seed, step, rank])))
+        average_gradients(vae.decoder.parameters())
+        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
+        optimizer.step(rate(step, steps))
+        average.add(vae, step)
+        if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
+            what = told(np.mean(errors, axis=0))
+            errors.clear()
+            say(f"{schedule.name} {step + 1}/{steps}: {what}, {time.monotonic() - started:.0f} s")
+            save(file, step + 1, vae, average, optimizer.parts)
+
+
+def _optimizer(vae: AutoencoderKLCogVideoX, learning_rate: float) -> MuonAdamW:
+    last = vae.decoder.conv_out.conv.weight
+    hidden = [value for value in vae.decoder.parameters() if value.ndim > 1 and value is not last]
+    rest = [*(value for value in vae.decoder.parameters() if value.ndim == 1), last]
+    return MuonAdamW(hidden, rest, learning_rate)
