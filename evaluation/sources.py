@@ -20,7 +20,7 @@ from aether.arrays import finite_array, read_npz
 from aether.clips.clip import read_every_frame
 from aether.clips.pictures import check_frames
 from aether.errors import InputError, reading
-from aether.formats.export import check_rate
+from aether.formats.units import check_rate
 from aether.geometry.cameras import Cameras
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .baselines.config import DucaConfig, ForaConfig, TaylorSeerConfig, TocaConfig, WorldCacheConfig
 from .errors import ConfigError
 from .hero.config import PRESETS, HeroConfig
+from .methods import METHODS
 from .settings import MethodConfig
 
 if TYPE_CHECKING:
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from .run import HeroRun
     from .session import apply_hero, current_run, hero_session, remove_hero
     from .speed.optimization import Optimization, optimize
-
-# The settings' class of each method.
-METHODS: dict[str, type[MethodConfig]] = {
-    "hero": HeroConfig,
-    "fora": ForaConfig,
-    "taylorseer": TaylorSeerConfig,
-    "toca": TocaConfig,
-    "duca": DucaConfig,
-    "worldcache": WorldCacheConfig,
-}
 
 # What needs torch loads on first use, so that costs can be predicted without it.
 _LAZY = {

@@ -11,7 +11,8 @@ import torch
 from comfy_api.latest import Types, io
 
 from ..aether.errors import InputError
-from ..aether.geometry.mesh import cloud_glb, frame_mesh, mesh_glb
+from ..aether.formats.scene_glb import cloud_glb, mesh_glb
+from ..aether.geometry.mesh import frame_mesh
 from ..aether.geometry.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.geometry.surfaces import EDGES, NOTHING_LEFT, Surfaces
 from .bridge.messages import show_text

@@ -17,7 +17,7 @@ def load(path: Path, name: str):
 
 
 def test_the_oldest_comfyui_is_the_same_everywhere():
-    oldest = load(ROOT / "nodes" / "compat.py", "compat").OLDEST_COMFYUI
+    oldest = load(ROOT / "nodes" / "bridge" / "compat.py", "compat").OLDEST_COMFYUI
     registry = re.search(
         r'requires-comfyui = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     )

@@ -33,7 +33,7 @@ from ..geometry.cameras import Cameras
 from . import camera_colmap, camera_glb, camera_json, camera_nerfstudio, camera_text
 from .camera_arrays import read_npy_cameras, read_npz_cameras
 from .camera_parts import CameraFile, Lens
-from .export import check_rate
+from .units import check_rate
 
 __all__ = [
     "FORMATS",

@@ -14,7 +14,7 @@ from ..arrays import finite_array
 from ..errors import InputError
 from ..files import number_order
 from ..geometry.cameras import Cameras, cameras_from_fov
-from .export import check_rate
+from .units import check_rate
 
 PICTURE_NAME = "frame_{:05d}.png"
 """Of a frame, in files that name pictures."""

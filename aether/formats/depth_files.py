@@ -30,7 +30,7 @@ import numpy as np
 from ..arrays import finite_array
 from ..errors import InputError, reading
 from ..files import new_folder
-from .export import SCALE_NOTE, check_rate
+from .units import SCALE_NOTE, check_rate
 
 QUANTITIES = {
     "depth": "distance from the camera along its viewing axis (z), not along the pixel's ray",

@@ -20,15 +20,12 @@ from ..geometry.depth import disparity_to_depth
 from ..geometry.point_cloud import fuse, write_ply
 from ..geometry.surfaces import Surfaces
 from .contact import color_depth, color_rays, contact_sheet
+from .units import SCALE_NOTE, check_rate
 
 CONVENTION = (
     "poses are 4x4 camera-to-world matrices, row by row, with OpenCV axes (x right, y down, z forward); "
     "the world is the first camera's frame up to the model's error; "
     "intrinsics are in pixels, the centre of the top left pixel at (0.5, 0.5)"
-)
-SCALE_NOTE = (
-    "lengths have no metric scale: a depth of 1 is the nearest that the model saw in the clip; "
-    "depth, poses and points share this unit"
 )
 SCENE_POINTS = 1_000_000
 """Most points of scene.ply."""
@@ -260,15 +257,6 @@ def _as_floats(picture: np.ndarray) -> np.ndarray:
 
 def _ray_colors(raymap: Frames) -> Frames:
     return raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
-
-
-def check_rate(fps: float) -> None:
-    """
-    Raises:
-        InputError: not a positive, finite number.
-    """
-    if not (np.isfinite(fps) and fps > 0):
-        raise InputError("fps", f"{fps} must be a positive number")
 
 
 def _documents(

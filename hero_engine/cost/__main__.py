@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from .. import METHODS
 from ..command_options import add_settings, error_text, given_settings, sides, whole_number
 from ..errors import ConfigError
 from ..hero.config import PRESETS, HeroConfig
+from ..methods import METHODS
 from ..settings import MethodConfig
 from .paper import TOLERANCE, figures, format_figures
 from .prediction import aether_shape, format_prediction, predict

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from aether.errors import InputError
+from aether.formats.scene_glb import cloud_glb, mesh_glb
 from aether.geometry.cameras import Cameras, cameras_from_fov
 from aether.geometry.depth import point_map
-from aether.geometry.mesh import cloud_glb, frame_mesh, mesh_glb
+from aether.geometry.mesh import frame_mesh
 from aether.geometry.point_cloud import PointCloud, VoxelGrid, frame_cloud, fuse, write_ply
 from aether.geometry.raymap import from_cameras, to_cameras
 from aether.geometry.surfaces import Surfaces
