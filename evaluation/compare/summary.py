@@ -171,15 +171,15 @@ class Verdict:
             return f"{what}: HERO took no part."
         if self.hero is None:
             return f"no: {what}: no setting of HERO {'is this fast' if self.hero_ran else 'ran; see below'}."
-        own = f"HERO ({self.hero.title}) {self.hero.error:.4f}"
+        own = f"HERO {self.hero.error:.4f}"
         if not self.others:
             return f"yes: {what}: {own}; no other method is this fast."
         best = self.others[0]
-        rival = f"{best.label} ({best.title}) {best.error:.4f}"
+        rival = f"{best.label} {best.error:.4f}"
         if self.holds:
             return f"yes: {what}: {own}; next {rival}."
-        ahead = [other.label for other in self.others if other.error < self.hero.error]
-        return f"no: {what}: {own}; lower: {', '.join(ahead)}; best {rival}."
+        ahead = [f"{one.label} {one.error:.4f}" for one in self.others if one.error < self.hero.error]
+        return f"no: {what}: {own}; lower: {', '.join(ahead)}."
 
 
 def verdicts(rows: Sequence[Row], targets: Sequence[float]) -> list[Verdict]:

@@ -254,10 +254,10 @@ def test_yes_and_no():
     slow, fast = summary.verdicts(MADE_UP, [1.75, 2.0])
     assert slow.holds and slow.hero.error == 0.030
     assert [other.label for other in slow.others] == ["FORA", "TaylorSeer 2"]
-    assert slow.line().startswith("yes: 1.75x, reference sampler: HERO (tau 50%) 0.0300; next FORA")
+    assert slow.line().startswith("yes: 1.75x, reference sampler: HERO 0.0300; next FORA 0.0310")
     assert slow.slow == ("TaylorSeer 1",)
     assert not fast.holds
-    assert fast.line().startswith("no: 2x") and "lower: TaylorSeer 2" in fast.line()
+    assert fast.line().startswith("no: 2x") and "HERO 0.0500; lower: TaylorSeer 2 0.0400." in fast.line()
     text = summary.claim([slow, fast])
     assert "or an equal one: no (1 of 2)" in text
     assert "or an equal one: yes (1 of 1)" in summary.claim([slow])
