@@ -222,6 +222,6 @@ def claim(found: Sequence[Verdict]) -> str:
         return f"HERO took no part{without}"
     speeds = "/".join(f"{target:g}" for target in dict.fromkeys(verdict.target for verdict in found))
     return (
-        f"At each of {speeds}x FLOPs, HERO's best setting has the lowest error of all methods, "
+        f"At {speeds}x FLOPs, HERO's best setting has the lowest error of all methods, "
         f"or an equal one: {answer} ({won} of {len(found)}){without}"
     )
