@@ -60,7 +60,7 @@ def main() -> None:
         for task in STEPS:
             model, run = prepare(task, deterministic, arguments.seed)
             truth = run()
-            for tau in (0.25, 0.5, 0.75):
+            for tau in ("25%", "50%", "75%"):
                 for interval in (2, 3):
                     config = HeroConfig(tau=tau, interval=interval, text="omit")
                     with hero_session(model.transformer, config, STEPS[task]):
@@ -68,7 +68,7 @@ def main() -> None:
                     with PerBlockHero(model.transformer, config, STEPS[task]):
                         per_block = run()
                     print(
-                        f"| {'DDIM' if deterministic else 'DPM'} | {task} | {tau:g} | {interval} | "
+                        f"| {'DDIM' if deterministic else 'DPM'} | {task} | {tau} | {interval} | "
                         f"{distance(residual, truth):.4f} | {distance(per_block, truth):.4f} | "
                         f"{distance(residual, per_block):.4f} |",
                         flush=True,

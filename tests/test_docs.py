@@ -1,5 +1,6 @@
 """What the documents show works."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -30,14 +31,40 @@ def test_the_library_page_runs(capsys, tmp_path, monkeypatch):
     assert names["prediction"].full_steps == 23
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def test_every_picture_is_shown():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-    text = " ".join(page.read_text(encoding="utf-8") for page in pages)
+    text = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
     for picture in (ROOT / "docs" / "images").iterdir():
         assert f"images/{picture.name})" in text, picture.name
 
 
-def test_local_links_lead_somewhere():
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+def anchors_of(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_lead_somewhere(page):
+    for link, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", page.read_text(encoding="utf-8")):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), f"{link}#{anchor}"
+
+
+def test_the_comparison_page_shows_its_tables():
+    page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+    with (ROOT / "docs" / "comparison" / "best.csv").open(encoding="utf-8") as file:
+        best = list(csv.DictReader(file))
+    for sampler in ("reference", "deterministic"):
+        section = page.split(f"### {sampler} sampler\n\n")[1].split("\n\n")[0]
+        head, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines())
+        shown = {
+            (row[0], column): cell for row in rows for column, cell in zip(head[1:], row[1:], strict=True)
+        }
+        listed = {(one["method"], one["at_least"] + "x"): one for one in best if one["sampler"] == sampler}
+        assert {key: cell for key, cell in shown.items() if cell != "-"} == {
+            key: f"{float(one['error']):.4f}" for key, one in listed.items()
+        }

@@ -21,7 +21,7 @@ from aether.model.weights import weights_digest
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
 from .journal import Journal
-from .report import code_digest, command_line, csv_text, frontier_png, machine, markdown, versions
+from .report import best_csv, code_digest, command_line, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
 from .summary import rows_of
@@ -67,7 +67,7 @@ class Plan:
 
 
 def compare(plan: Plan, dry_run: bool) -> str:
-    """Make the runs that are missing, write results.md, results.csv and frontier.png, and return the first.
+    """Make the runs that are missing, write results.md, its tables as CSV and frontier.png; return the page.
 
     Where nothing worked, there is no picture.
 
@@ -99,6 +99,7 @@ def _write_comparison(plan: Plan, model: AetherModel, tasks: Sequence[Task], jou
     text = markdown(rows, _header(plan, model), plan.targets)
     write_file(plan.folder / "results.md", text)
     write_file(plan.folder / "results.csv", csv_text(rows))
+    write_file(plan.folder / "best.csv", best_csv(rows, plan.targets))
     if picture := frontier_png(rows):
         write_file(plan.folder / "frontier.png", picture)
     return text

@@ -19,38 +19,6 @@ from .contenders import HERO
 from .summary import Row, Verdict, claim, verdicts
 
 _PACKAGES = ("torch", "diffusers", "cache-dit", "numpy", "scikit-image", "evo")
-_HEADINGS = {
-    "flops_speedup": "FLOPs",
-    "wall_speedup": "clock",
-    "error": "error",
-    "rgb": "rgb",
-    "disparity": "disparity",
-    "raymap": "raymap",
-    "rgb_psnr": "RGB PSNR",
-    "rgb_ssim": "SSIM",
-    "disparity_psnr": "disp. PSNR",
-    "disparity_ssim": "SSIM",
-    "raymap_psnr": "raymap PSNR",
-    "abs_rel": "Abs Rel",
-    "delta1": "delta1",
-    "rpe_rot": "RPE rot",
-    "ate": "ATE",
-    "megabytes": "MB",
-}
-_FORMATS = {
-    "flops_speedup": ".2f",
-    "wall_speedup": ".2f",
-    "rgb_psnr": ".1f",
-    "disparity_psnr": ".1f",
-    "raymap_psnr": ".1f",
-    "megabytes": ".1f",
-    "rpe_rot": ".2f",
-    "abs_rel": ".3f",
-    "delta1": ".3f",
-    "rgb_ssim": ".3f",
-    "disparity_ssim": ".3f",
-    "ate": ".3f",
-}
 _MARKERS = "osD^vPX<>hp"
 # Of the methods but HERO, whose red none of them comes near.
 _COLORS = (
@@ -58,16 +26,18 @@ _COLORS = (
     "#0b3c5d", "#d0a000", "#004d1a", "#4b0082",
 )  # fmt: skip
 _EXPLANATION = """\
-Speed-ups are over the unaccelerated run. *FLOPs*: by the engine's own accounting of the steps that ran; of \
-other packages, every linear layer, convolution and attention that really ran is counted. *clock*: time in \
-the model, one step in {every} having been run without acceleration too, beside the run; FLOPs bound it, and \
-what is further above them than {tolerance:.0%} is marked as noise of a busy machine. *error*: relative \
-error of the final latent against the unaccelerated run with the same sampler and noise (smaller is truer), \
-mean over streams, tasks and scenes; then by task and by stream. PSNR (dB) and SSIM: of what is decoded, \
-against the same. Abs Rel and delta1: reconstruction against the true depth, up to {far:g} times the \
-nearest, aligned by scale-l1. RPE rotation (degrees) and ATE (after Sim(3)): all tasks, against the true \
-path. MB: most bytes of cached features in a run. MagCache is calibrated on the very run that it is compared \
-with."""
+Speed-ups are over the unaccelerated run, by FLOPs: the engine's own accounting of the steps that ran; for \
+other packages, every linear layer, convolution and attention that ran is counted. The error is that of the \
+final latent relative to the unaccelerated run with the same sampler and noise: the mean over streams, tasks \
+and scenes. Lower is better. MagCache is calibrated on the very run that it is compared with.
+
+`results.csv` has one line per setting: speed-up by FLOPs and by the clock (one step in {every} was also run \
+without acceleration, side by side; further above the FLOPs than {tolerance:.0%} it is `clock_noise` of a \
+busy machine), the error by task and by stream, PSNR (dB) and SSIM of what is decoded \
+against the unaccelerated run, Abs Rel and delta1 of reconstructions against the true depth (up to \
+{far:g} times the nearest, aligned by scale-l1), RPE rotation (degrees) and ATE (after Sim(3)) against the \
+true path, and the most megabytes of cached features in a run. `best.csv` has the setting behind each number \
+below."""
 
 
 def machine() -> str:
@@ -106,7 +76,7 @@ def command_line() -> str:
 
 
 def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[float]) -> str:
-    """The whole report.
+    """The page: what was run, where HERO stands, and the lowest error of each method at each speed.
 
     Args:
         header: name to value, shown on top.
@@ -119,33 +89,39 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
     parts.append(_EXPLANATION.format(every=EVERY, far=DEEPEST, tolerance=TOLERANCE))
     parts.append("\n".join([f"**{claim(found)}**", "", *(f"- {verdict.line()}" for verdict in found)]))
     for sampler in dict.fromkeys(row.sampler for row in rows):
-        parts.append(f"### {sampler} sampler\n\n{_table([row for row in rows if row.sampler == sampler])}")
-        parts.append(_best(found, sampler))
+        parts.append(f"### {sampler} sampler\n\n{_lowest_errors(found, sampler)}")
+    failed = [f"- {row.label}, {row.sampler} sampler: {_escaped(row.failed)}" for row in rows if row.failed]
+    if failed:
+        parts.append("\n".join(["### Failed", "", *dict.fromkeys(failed)]))
     return "\n\n".join(parts) + "\n"
 
 
-def _table(rows: Sequence[Row]) -> str:
-    tasks = list(dict.fromkeys(task for row in rows for task in row.by_task))
-    names = list(_HEADINGS)
-    split = names.index("rgb")
-    names[split:split] = tasks
-    heads = ["method", "settings", *(_HEADINGS.get(name, name) for name in names)]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
-    for row in sorted(rows, key=_order):
-        if row.failed:
-            why = f"**failed: {_escaped(row.failed)}**"
-            lines.append(f"| {row.label} | {row.title} | {why} |" + " |" * (len(names) - 1))
-            continue
-        values = numbers(row)
-        cells = [format_number(name, values.get(name, math.nan)) for name in names]
-        if row.wall_speedup > speedup_limit(row.flops_speedup):
-            cells[names.index("wall_speedup")] += " (noise)"
-        lines.append(f"| {row.label} | {row.title} | {' | '.join(cells)} |")
+def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
+    """A line for each method, a column for each speed; HERO first, then by the error at the first speeds."""
+    columns = {verdict.target: _errors(verdict) for verdict in found if verdict.sampler == sampler}
+    labels = dict.fromkeys(label for errors in columns.values() for label in errors)
+
+    def order(label: str) -> tuple:
+        errors = [column.get(label, math.nan) for column in columns.values()]
+        return label != HERO, [math.inf if math.isnan(error) else error for error in errors]
+
+    lines = [f"| lowest error at | {' | '.join(f'{target:g}x' for target in columns)} |"]
+    lines.append("|---|" + "---|" * len(columns))
+    for label in sorted(labels, key=order):
+        cells = (format_error(column.get(label, math.nan)) for column in columns.values())
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _order(row: Row) -> tuple:
-    return (row.contender is not None, row.label != HERO, row.label, row.flops_speedup)
+def _errors(verdict: Verdict) -> dict[str, float]:
+    """The error of each method's best setting; NaN where none is fast enough or none ran."""
+    errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
+    return errors | {row.label: row.error for row in verdict.best}
+
+
+def format_error(value: float) -> str:
+    """Four decimals; a dash where it is not known."""
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def _escaped(text: str) -> str:
@@ -165,36 +141,35 @@ def numbers(row: Row) -> dict[str, float]:
     }
 
 
-def format_number(name: str, value: float) -> str:
-    """As the tables show it; what is not known is a dash."""
-    return "-" if math.isnan(value) else format(value, _FORMATS.get(name, ".4f"))
-
-
-def _best(found: Sequence[Verdict], sampler: str) -> str:
-    """Of each method the truest setting at each target."""
-    lines = ["| at least | method | settings | FLOPs | error |", "|---|---|---|---|---|"]
-    for verdict in found:
-        if verdict.sampler != sampler:
-            continue
-        best = [*([verdict.hero] if verdict.hero else []), *verdict.others]
-        for row in sorted(best, key=lambda row: row.error):
-            speed_and_error = f"{row.flops_speedup:.2f} | {row.error:.4f}"
-            lines.append(f"| {verdict.target:g}x | {row.label} | {row.title} | {speed_and_error} |")
-        for label in verdict.slow:
-            lines.append(f"| {verdict.target:g}x | {label} | none is this fast | - | - |")
-        for label in verdict.failed:
-            lines.append(f"| {verdict.target:g}x | {label} | failed, see above | - | - |")
-    return "\n".join(lines)
-
-
 def csv_text(rows: Sequence[Row]) -> str:
     """One line for each setting and sampler; what is not known is empty."""
     lines: list[dict[str, Any]] = []
     for row in rows:
-        known = {} if row.failed else {k: v for k, v in numbers(row).items() if not math.isnan(v)}
+        known: dict[str, Any] = {}
+        if not row.failed:
+            known = {name: value for name, value in numbers(row).items() if not math.isnan(value)}
+            known["clock_noise"] = row.wall_speedup > speedup_limit(row.flops_speedup)
         head = {"sampler": row.sampler, "method": row.label, "settings": row.title, "runs": row.runs}
         lines.append({**head, "failed": row.failed or "", **known})
     return as_csv(lines)
+
+
+def best_csv(rows: Sequence[Row], targets: Sequence[float]) -> str:
+    """One line per sampler, speed and method: the setting with the lowest error, where one is fast enough."""
+    return as_csv(
+        [
+            {
+                "sampler": verdict.sampler,
+                "at_least": verdict.target,
+                "method": row.label,
+                "settings": row.title,
+                "flops_speedup": row.flops_speedup,
+                "error": row.error,
+            }
+            for verdict in verdicts(rows, targets)
+            for row in verdict.best
+        ]
+    )
 
 
 def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, dpi: int = 110) -> bytes:
@@ -238,7 +213,7 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
         axes.yaxis.set_minor_formatter("")
         axes.set_xlabel("speed-up by FLOPs (times)")
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("relative error of the final latent (lower is truer)")
+    panels[0].set_ylabel("relative error of the final latent (lower is better)")
     shown = [label for label in labels if label in lines]
     figure.legend([lines[label] for label in shown], shown, loc="outside right center", fontsize=9)
     picture = io.BytesIO()
@@ -247,7 +222,7 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
 
 
 def undominated(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (speed, error) points to which no other is both as fast and as true, from slow to fast."""
+    """The (speed, error) points to which no other is both as fast and as accurate, from slow to fast."""
     kept: list[tuple[float, float]] = []
     for speed, error in sorted(points, key=lambda point: (-point[0], point[1])):
         if not kept or error < kept[-1][1]:

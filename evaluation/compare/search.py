@@ -1,4 +1,4 @@
-"""The settings with which each method is truest at each speed, by successive halving on scenes of its own."""
+"""The best settings of each method at each speed, by successive halving on scenes of its own."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def search(
     progress: Callable[[Record], None] = lambda record: None,
     say: Callable[[str], None] = print,
 ) -> dict[str, list[Contender]]:
-    """Find, for each sampler, each method's truest settings at each target.
+    """Find, for each sampler, each method's settings with the lowest error at each target.
 
     Args:
         always, more: see :func:`candidates`.
@@ -209,13 +209,13 @@ def between(rows: Sequence[Row], targets: Sequence[float]) -> list[Contender]:
 
 
 def survivors(rows: Sequence[Row], targets: Sequence[float], share: int | None) -> list[Contender]:
-    """Of each method and target the truest settings that are fast enough.
+    """Of each method and target the settings with the lowest error that are fast enough.
 
     A method that is slower than every target keeps its fastest setting, one of which nothing worked its
     first, so that the table has a row of either.
 
     Args:
-        share: one in so many is kept, at least one; None keeps the truest alone.
+        share: one in so many is kept, at least one; None keeps only the best.
     """
     left: list[Contender] = []
     for label in dict.fromkeys(row.label for row in rows):

@@ -1,4 +1,4 @@
-"""What the runs say: averages of each setting, and who is truest at each speed."""
+"""Averages of each setting over its runs, and the method with the lowest error at each speed."""
 
 from __future__ import annotations
 
@@ -137,13 +137,13 @@ def _quality(records: Sequence[Record]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether HERO is at least as true as every other method, with one sampler at one speed.
+    """Whether HERO's error is the lowest, or equal to it, with one sampler at one speed.
 
     Attributes:
-        hero: HERO's truest setting that is fast enough; None where none is.
-        others: of every other method the truest setting that is fast enough, the truest first.
+        hero: HERO's setting with the lowest error that is fast enough; None where none is.
+        others: the same of every other method, the lowest error first.
         slow: methods without one.
-        failed: methods without any setting that worked; nothing can be said of them.
+        failed: methods without any setting that worked; they cannot be compared.
         hero_ran: False where no setting of HERO worked; None where none took part.
     """
 
@@ -159,6 +159,11 @@ class Verdict:
     def holds(self) -> bool:
         return self.hero is not None and all(self.hero.error <= other.error for other in self.others)
 
+    @property
+    def best(self) -> list[Row]:
+        """Of each method its setting with the lowest error that is fast enough, the lowest first."""
+        return sorted([*([self.hero] if self.hero else []), *self.others], key=lambda row: row.error)
+
     def line(self) -> str:
         """One sentence, beginning with yes or no."""
         what = f"{self.target:g}x, {self.sampler} sampler"
@@ -166,15 +171,15 @@ class Verdict:
             return f"{what}: HERO took no part."
         if self.hero is None:
             return f"no: {what}: no setting of HERO {'is this fast' if self.hero_ran else 'ran; see below'}."
-        said = f"HERO ({self.hero.title}) {self.hero.error:.4f}"
+        own = f"HERO {self.hero.error:.4f}"
         if not self.others:
-            return f"yes: {what}: {said}; no other method is this fast."
+            return f"yes: {what}: {own}; no other method is this fast."
         best = self.others[0]
-        rival = f"{best.label} ({best.title}) {best.error:.4f}"
+        rival = f"{best.label} {best.error:.4f}"
         if self.holds:
-            return f"yes: {what}: {said}; next {rival}."
-        ahead = [other.label for other in self.others if other.error < self.hero.error]
-        return f"no: {what}: {said}; truer: {', '.join(ahead)}; best {rival}."
+            return f"yes: {what}: {own}; next {rival}."
+        ahead = [f"{one.label} {one.error:.4f}" for one in self.others if one.error < self.hero.error]
+        return f"no: {what}: {own}; lower: {', '.join(ahead)}."
 
 
 def verdicts(rows: Sequence[Row], targets: Sequence[float]) -> list[Verdict]:
@@ -214,9 +219,9 @@ def claim(found: Sequence[Verdict]) -> str:
     silent = sorted({label for verdict in found for label in verdict.failed})
     without = f"; not compared, since no setting of theirs ran: {', '.join(silent)}" if silent else ""
     if all(verdict.hero_ran is None for verdict in found):
-        return f"HERO took no part, so that nothing is said of it{without}"
+        return f"HERO took no part{without}"
     speeds = "/".join(f"{target:g}" for target in dict.fromkeys(verdict.target for verdict in found))
     return (
-        f"At each of {speeds}x FLOPs the best HERO setting is at least as true to the unaccelerated run, "
-        f"averaged over streams and tasks, as every other method: {answer} ({won} of {len(found)}){without}"
+        f"At {speeds}x FLOPs, HERO's best setting has the lowest error of all methods, "
+        f"or an equal one: {answer} ({won} of {len(found)}){without}"
     )

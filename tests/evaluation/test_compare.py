@@ -19,7 +19,7 @@ from evaluation.compare.contenders import Contender
 from evaluation.compare.journal import Journal
 from evaluation.compare.meter import Meter, counted, held_bytes, shared_copy
 from evaluation.compare.packages import PACKAGES, Occasion
-from evaluation.compare.report import csv_text, frontier_png, markdown, undominated
+from evaluation.compare.report import best_csv, csv_text, frontier_png, markdown, undominated
 from hero_engine.cost import AETHER
 from tests.aether import tiny
 
@@ -96,7 +96,7 @@ def test_a_missing_package_is_a_row_that_says_so(model, monkeypatch):
     (record,) = runs.run_group(model, GROUP, [one_of("cache-dit")], brief=True)
     assert "pip install" in record["failed"]
     (row,) = summary.rows_of([record])
-    assert not row.counts and "failed: ImportError" in markdown([row], {}, [1.5])
+    assert not row.counts and "sampler: ImportError" in markdown([row], {}, [1.5])
 
 
 def test_counted_flops_are_the_engines(model):
@@ -255,14 +255,14 @@ def test_yes_and_no():
     slow, fast = summary.verdicts(MADE_UP, [1.75, 2.0])
     assert slow.holds and slow.hero.error == 0.030
     assert [other.label for other in slow.others] == ["FORA", "TaylorSeer 2"]
-    assert slow.line().startswith("yes: 1.75x, reference sampler: HERO (tau 0.5) 0.0300; next FORA")
+    assert slow.line().startswith("yes: 1.75x, reference sampler: HERO 0.0300; next FORA 0.0310")
     assert slow.slow == ("TaylorSeer 1",)
     assert not fast.holds
-    assert fast.line().startswith("no: 2x") and "truer: TaylorSeer 2" in fast.line()
+    assert fast.line().startswith("no: 2x") and "HERO 0.0500; lower: TaylorSeer 2 0.0400." in fast.line()
     text = summary.claim([slow, fast])
-    assert "as every other method: no (1 of 2)" in text
-    assert "as every other method: yes (1 of 1)" in summary.claim([slow])
-    # An equal error is at least as true; a faster setting counts for a slower target.
+    assert "or an equal one: no (1 of 2)" in text
+    assert "or an equal one: yes (1 of 1)" in summary.claim([slow])
+    # An equal error counts; a faster setting counts for a slower target.
     (tie,) = summary.verdicts([row("hero", {}, 3.0, 0.04), row("fora", {}, 2.0, 0.04)], [1.5])
     assert tie.holds
     (none,) = summary.verdicts([row("hero", {}, 1.4, 0.01), row("fora", {}, 2.0, 0.04)], [1.5])
@@ -288,21 +288,45 @@ def test_averages_weigh_tasks_alike():
     assert summary.rows_of([record("planning", 2.0, 0.1)], runs=2) == []
 
 
-def test_the_report_shows_all_rows():
+def test_the_page_shows_the_lowest_error_of_each_method():
     failed = summary.Row("reference", Contender("duca"), 1, failed="RuntimeError: a | b")
     text = markdown([*MADE_UP, failed], {"machine": "a desk"}, [1.75, 2.0])
-    assert "- machine: a desk" in text and "**failed: RuntimeError: a / b**" in text
+    assert "- machine: a desk" in text and "- DuCa, reference sampler: RuntimeError: a / b" in text
+    assert "- no: 2x, reference sampler" in text
+    table = """\
+| lowest error at | 1.75x | 2x |
+|---|---|---|
+| HERO | 0.0300 | 0.0500 |
+| FORA | 0.0310 | - |
+| TaylorSeer 2 | 0.0400 | 0.0400 |
+| TaylorSeer 1 | - | - |
+| DuCa | - | - |
+"""
+    assert f"### reference sampler\n\n{table}\n### Failed" in text
     assert (
-        "- no: 2x, reference sampler" in text and "| 2x | TaylorSeer 1 | none is this fast | - | - |" in text
+        best_csv([*MADE_UP, failed], [1.75, 2.0])
+        == """\
+sampler,at_least,method,settings,flops_speedup,error
+reference,1.75,HERO,tau 50%,1.8,0.03
+reference,1.75,FORA,defaults,1.76,0.031
+reference,1.75,TaylorSeer 2,order 2,2.05,0.04
+reference,2.0,TaylorSeer 2,order 2,2.05,0.04
+reference,2.0,HERO,tau 25%,2.1,0.05
+"""
     )
     lines = csv_text([*MADE_UP, failed]).splitlines()
     assert len(lines) == 7 and lines[0].startswith("sampler,method,settings,runs,failed,flops_speedup")
+    assert "RuntimeError: a | b" in lines[6]
+
+
+def test_the_picture_shows_what_has_an_error():
+    failed = summary.Row("reference", Contender("duca"), 1, failed="RuntimeError: a | b")
     picture = frontier_png([*MADE_UP, failed])
     assert picture[:4] == b"\x89PNG"
     assert frontier_png([*MADE_UP, row("fora", {"interval": 1}, 1.0, 0.0)]) == picture
     noisy = replace(row("fora", {}, 2.0, 0.02), wall_speedup=2.3)
-    text = markdown([row("hero", {}, 2.0, 0.01), noisy], {}, [1.5])
-    assert "| 2.00 | 2.30 (noise) |" in text and text.count("(noise)") == 1
+    lines = list(csv.DictReader(io.StringIO(csv_text([row("hero", {}, 2.0, 0.01), noisy]))))
+    assert [line["clock_noise"] for line in lines] == ["False", "True"]
     assert undominated([(1, 0.1), (2, 0.05), (3, 0.3), (2.5, 0.4)]) == [(2, 0.05), (3, 0.3)]
 
 
@@ -336,7 +360,7 @@ def test_schedules_are_fitted_by_warm_up_in_every_phase_or_by_cool_down():
     *_, third = contenders.fitted("taylorseer", {"order": 1}, 2.5, AETHER, [50])
     assert third[0].settings["interval"] == len(third) == 6
     (cooled, *_) = contenders.fitted("fora", {"warmup": 2}, 1.75, AETHER, [50])
-    assert len(cooled) == 1 and cooled[0].settings["cooldown"] > 0
+    assert len(cooled) == 1 and cooled[0].settings["cooldown"] == "14%"
     for one in (*pair, *cooled):
         assert 1.75 * 0.98 <= contenders.predicted_speedup(one, AETHER, [50]) < 1.85
     longer = replace(pair[0], settings={**pair[0].settings, "warmup": 10})
@@ -350,8 +374,8 @@ def test_survivors_and_thresholds_between():
     ladder = [row("worldcache", {"threshold": t}, s, e) for t, s, e in ((0.1, 1.2, 0.01), (0.4, 3.0, 0.3))]
     kept = search.survivors([*MADE_UP, *ladder], [1.75, 2.0], None)
     assert [(one.label, one.title) for one in kept] == [
-        ("HERO", "tau 0.5"),
-        ("HERO", "tau 0.25"),
+        ("HERO", "tau 50%"),
+        ("HERO", "tau 25%"),
         ("FORA", "defaults"),
         ("TaylorSeer 2", "order 2"),
         ("TaylorSeer 1", "order 1"),  # slower than both: shown all the same
@@ -413,11 +437,14 @@ def test_the_command(on_tiny, tmp_path, capsys):
     )
     assert (out / "results.md").read_text().strip() == printed.strip()
     assert len((out / "results.csv").read_text().splitlines()) == 7
+    # Two samplers, one method, one target.
+    assert len((out / "best.csv").read_text().splitlines()) == 3
     assert (out / "frontier.png").read_bytes()[:4] == b"\x89PNG"
     before = (out / "runs.jsonl").read_bytes()
     assert run(*SMALL, "--out", out) == 0
     assert (out / "runs.jsonl").read_bytes() == before
     assert sorted(path.name for path in out.iterdir()) == [
+        "best.csv",
         "frontier.png",
         "results.csv",
         "results.md",
@@ -507,7 +534,7 @@ def test_lengths_of_time_are_never_nothing(seconds, text):
 
 
 def test_the_search_command(on_tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(search, "HERO_OPTIONS", {"tau": (0.34,)})
+    monkeypatch.setattr(search, "HERO_OPTIONS", {"tau": ("34%",)})
     monkeypatch.setattr(search, "LADDERS", {})
     monkeypatch.setattr(contenders, "INTERVALS", (2,))
     out = tmp_path / "out"
