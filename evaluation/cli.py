@@ -23,7 +23,7 @@ from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, ab
 from .table import Column, Table, check_out, print_rows
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
-_POSITIONALS = ("predictions", "truth", "plain", "other", "videos", "clip")
+_POSITIONALS = ("predictions", "truth", "plain", "other", "videos", "clip", "inputs")
 _RENAMED = {"source": "model", "transformer": "model"}
 _DATA_SETS = ("sintel", "folder")
 """Kinds of truth with several sequences, whose errors have an average."""

@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from aether import latents, raymap, sampling, tasks  # noqa: E402 (the repository's, whatever is installed)
-from aether.contact import color_depth, draw_path  # noqa: E402
+from aether.formats.contact import color_depth, draw_path  # noqa: E402 (the repository's, not one installed)
+from aether.generation import latents, sampling, tasks  # noqa: E402
+from aether.geometry import raymap  # noqa: E402
 from aether.miniature import build, random_scene, render  # noqa: E402
 from hero_engine import hero_session  # noqa: E402
 

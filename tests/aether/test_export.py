@@ -206,7 +206,11 @@ def test_overwrite_replaces_an_earlier_run(tmp_path, run):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ValueError])
 @pytest.mark.parametrize(
-    "stage", ["export.write_video", "export.write_scene", "export.contact_sheet", "files._put_in_place"]
+    "stage",
+    [
+        *(f"formats.export.{name}" for name in ("write_video", "write_scene", "contact_sheet")),
+        "files._put_in_place",
+    ],
 )
 def test_nothing_is_left_of_a_failed_run(tmp_path, run, monkeypatch, error, stage):
     def fail(*args, **kwargs):

@@ -1,5 +1,7 @@
 """`python -m evaluation compare` on a tiny model, and its reckoning on made-up numbers."""
 
+import csv
+import io
 import json
 import math
 import multiprocessing

@@ -57,12 +57,12 @@ def test_table_files_and_picture(tmp_path, capsys):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--steps", 4], "steps: 4 is too few to analyze with a warm-up of 4: use at least 5"),
-        (["--steps", 1], "steps: 1 is too few"),
-        (["--steps", 0], "steps: 0 is"),
-        (["--interval", 1], "interval: 1 makes every step full"),
-        (["--tokens", 0], "tokens: 0 is"),
-        (["--ratio", "nan"], "ratio: nan"),
+        (["--steps", 4], "--steps: 4 is too few to analyze with a warm-up of 4: use at least 5"),
+        (["--steps", 1], "--steps: 1 is too few"),
+        (["--steps", 0], "--steps: 0 is"),
+        (["--interval", 1], "--interval: 1 makes every step full"),
+        (["--tokens", 0], "--tokens: 0 is"),
+        (["--ratio", "nan"], "--ratio: nan"),
         (["a.mp4", "b.mp4"], "inputs: reconstruction takes video, not 2 inputs"),
         (["--task", "planning", "a.png"], "inputs: planning takes image and goal, not 1 inputs"),
         (["nowhere.mp4"], "video: nowhere.mp4 does not exist"),

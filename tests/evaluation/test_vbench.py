@@ -80,7 +80,7 @@ def test_pairs_and_videos_must_be_the_same(stand_in, videos, capsys):
     (pairs / "hall_first.png").unlink()
     (pairs / "hall_last.png").unlink()
     assert cli.main(["vbench", str(folder), "--pairs", str(pairs)]) == 2
-    assert capsys.readouterr().err == "error: pairs: there is none for hall\n"
+    assert capsys.readouterr().err == "error: --pairs: there is none for hall\n"
     assert stand_in == []
 
 
