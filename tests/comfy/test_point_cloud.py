@@ -32,7 +32,7 @@ def shot(part: Any) -> SimpleNamespace:
         "far": 100.0,
     }
     sky = torch.from_numpy(clip.sky).float()
-    points = geometry.point_map(depth, cameras)
+    points = part("aether.geometry.depth").point_map(depth, cameras)
     return SimpleNamespace(inputs=inputs, sky=sky, cameras=cameras, points=points, depth=depth)
 
 
