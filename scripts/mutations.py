@@ -47,8 +47,8 @@ MUTATIONS = (
     Mutation(
         "state kept across runs",
         "hero_engine/run.py",
-        "        if timestep > self._timestep:\n            self.reset()\n",
-        "",
+        "current.over or timestep > current.clock.timestep or",
+        "current.over or",
         (f"{SESSION}::test_a_second_pass_in_one_session_equals_the_first",),
     ),
     Mutation(
@@ -59,10 +59,10 @@ MUTATIONS = (
         (f"{SESSION}::test_what_a_run_cached_that_was_stopped_in_its_first_step_is_not_used",),
     ),
     Mutation(
-        "a reset keeps the schedule",
+        "a pass keeps the schedule of the one before",
         "hero_engine/run.py",
-        "self._schedule = self.config.schedule(self._counts)\n",
-        'self._schedule = vars(self).get("_schedule") or self.config.schedule(self._counts)\n',
+        "return _Pass(counts, StepClock(self.config.schedule(counts)))",
+        'return _Pass(counts, vars(self).setdefault("_clock", StepClock(self.config.schedule(counts))))',
         (f"{SESSION}::test_a_second_pass_in_one_session_equals_the_first",),
     ),
     Mutation(
@@ -102,8 +102,8 @@ MUTATIONS = (
     ),
     Mutation(
         "guidance leaves a branch out of a full step",
-        "hero_engine/run.py",
-        "return self._planned.full and self._moment.number < self._schedule.reused_until",
+        "hero_engine/step_clock.py",
+        "return self.planned.full and self.moment.number < self._schedule.reused_until",
         "return False",
         ("tests/aether/test_guidance_skip.py::test_under_hero_the_halves_run_apart_and_are_counted",),
     ),
@@ -123,9 +123,9 @@ MUTATIONS = (
     ),
     Mutation(
         "signature not checked",
-        "hero_engine/run.py",
-        "held is None or held.signature != call.signature",
-        "held is None",
+        "hero_engine/branches.py",
+        "held is not None and held.signature == signature",
+        "held is not None",
         (
             f"{SESSION}::test_a_change_of_shape_computes_in_full_and_goes_on",
             f"{SESSION}::test_lora_stays_and_a_switched_adapter_recomputes",

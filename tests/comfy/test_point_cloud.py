@@ -69,7 +69,7 @@ def test_a_frame_as_a_mesh(nodes: Any, shot: Any, part: Any):
     counts = []
     for step in (1, 2):
         file = nodes.AetherMesh(**shot.inputs, step=step).args[0]
-        document, _ = part("aether.formats.glb").unpack(file.get_bytes())
+        document = part("aether.formats.glb").unpack(file.get_bytes()).document
         counts.append(document["accessors"][document["meshes"][0]["primitives"][0]["indices"]]["count"] // 3)
     assert 0.5 * 2 * 63 * 95 < counts[0] < 2 * 63 * 95 and counts[1] < 0.3 * counts[0]
 
