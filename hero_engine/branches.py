@@ -83,7 +83,7 @@ class Branches:
         return held, True
 
     def drop_idle(self, full_steps: int) -> None:
-        """Free branches that have missed the last two of so many full steps: their caches no longer count.
+        """Free branches that were absent from the last two of so many full steps: their caches are stale.
 
         A host may ask for both halves in one batch, and for one after the other when memory gets short.
         """

@@ -18,7 +18,7 @@ from .foreign_caches import refuse_caches
 from .memory_errors import is_out_of_memory
 from .method import Step
 from .models.adapter import Forward, ModelAdapter, ModelCall
-from .optional import present
+from .optional import require
 from .registry import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
@@ -102,7 +102,7 @@ class HeroRun:
     apart by their order, or by a name given with :meth:`branch` and their order under that name (samplers of
     higher order ask twice at one timestep). The branches of a step are full or cached together. A branch may
     sit steps out, as guidance of scale 1 has no use for the unconditional one: :meth:`needs_all` says where
-    that would cost more than it saves. Where it missed a full step, the one it comes back in is full.
+    that would cost more than it saves. If it was absent from a full step, the step it comes back in is full.
 
     Where memory runs out in a step, everything cached is freed and the step is computed without. A second
     failure in a pass ends caching for the rest of it, and one without anything cached is the caller's.
@@ -329,7 +329,7 @@ class HeroRun:
         except BaseException:
             # Half-written features must never be reused, nor what other branches have of a run that may have
             # ended here.
-            present(self._pass).end()
+            require(self._pass).end()
             raise
         finally:
             self._current = None
@@ -337,7 +337,7 @@ class HeroRun:
 
     def _record(self, step: Step, key: BranchId, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
         watch.stop()
-        current = present(self._pass)
+        current = require(self._pass)
         current.clock.drifted(step.finish())
         record = StepRecord(
             timestep=call.timestep,
@@ -346,10 +346,10 @@ class HeroRun:
             tokens=call.shape.video_tokens,
             refreshed=step.refreshed,
             drift=step.drift,
-            missed=step.missed,
+            forecast_error=step.forecast_error,
             watch=watch,
         )
-        present(current.report).add(record, current.branches.bytes)
+        require(current.report).add(record, current.branches.bytes)
 
     def _attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stands between the projections and the attention of a block."""
@@ -358,7 +358,7 @@ class HeroRun:
     def _see(self, block: int, kind: str, output: Tensor) -> None:
         """Is shown what a part of a block gave."""
         if self._current is not None:
-            self._current.see(block, kind, output)
+            self._current.on_output(block, kind, output)
 
     def _compare_first(self, current: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Let nothing of the first step be reused where callers without names ask with several latents.

@@ -3,7 +3,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { Told, remember } from "./runs.js";
+import { LastValues, remember } from "./runs.js";
 import { sizeText, words } from "./text.js";
 
 const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
@@ -173,7 +173,7 @@ export function nodeById(id) {
 export const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow;
 
 /** The last run's reports. */
-const reports = new Told(openWorkflow, nodeById);
+const reports = new LastValues(openWorkflow, nodeById);
 
 function onReport({ detail }) {
   reports.keep(detail.prompt, detail.node, detail);

@@ -13,7 +13,7 @@ from ..amounts import Amount, amount
 from ..checks import choice, integer, integers, real
 from ..errors import ConfigError
 from ..flops import ModelShape, Work, feed_forward_flops, linear_flops
-from ..optional import present
+from ..optional import require
 from ..schedule import ErrorSchedule, Schedule, TaperedSchedule
 from ..settings import Counts, MethodConfig
 
@@ -164,7 +164,7 @@ class TocaConfig(MethodConfig):
         if self.taper == 0:
             return super().schedule(counts)
         return TaperedSchedule(
-            self.interval, counts.warmup, self.taper, present(counts.planned_steps), self._end(counts)
+            self.interval, counts.warmup, self.taper, require(counts.planned_steps), self._end(counts)
         )
 
     def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:

@@ -22,7 +22,7 @@ from ..noise import NoiseSchedule
 Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[..., Any]
 # (block number, kind of part, what it gave: (batch, text + video tokens, ...))
-See = Callable[[int, str, Tensor], None]
+OutputCallback = Callable[[int, str, Tensor], None]
 
 # The parts of a block whose outputs can be watched: its two modules, before their gates, and the attention's
 # projections (as (batch, tokens, heads, head width), before any norm).
@@ -109,8 +109,8 @@ class ModelAdapter(Protocol):
             ConfigError: the model's attention cannot be routed (field ``"context"``).
         """
 
-    def watch(self, kinds: Collection[str], see: See) -> AbstractContextManager[None]:
-        """Show `see` what the named parts of every block give, for the time of the context."""
+    def watch(self, kinds: Collection[str], on_output: OutputCallback) -> AbstractContextManager[None]:
+        """Call `on_output` with what the named parts of every block give, for the time of the context."""
 
     def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
         """The gates of a module (one of ``MODULES``) of block `number` at the call's timestep.
