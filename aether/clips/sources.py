@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from .animations import animation_frames, animation_times, is_animation
 from .decoding import Decoded, decode_video, frame_picture, index_video, lost_notes
 from .picture_folder import picture_files
 from .pictures import Pictures
 
-FALLBACK_RATE = 12
 """Frames a second of pictures that have no rate."""
 MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
@@ -50,7 +50,7 @@ class PictureFolder(_Source):
     def __init__(self, path: Path, fps: int | None, name: str) -> None:
         self.label, self.name = str(path), name
         self.missing: set[int] = set()
-        self.rate = fps or FALLBACK_RATE
+        self.rate = fps or BASE_FPS
         self.files, notes = picture_files(path, name)
         self.times = [i / self.rate for i in range(len(self.files))]
         guessed = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from .cameras import Cameras, cameras_from_fov, from_quaternions, to_quaternions
 from .raymap import from_cameras
@@ -41,7 +42,7 @@ def preset(
     amount: float = 0.3,
     *,
     frames: int = 41,
-    fps: float = 12,
+    fps: float = BASE_FPS,
     easing: str = "ease in out",
     fov: float = 60.0,
     start_fov: float | None = None,

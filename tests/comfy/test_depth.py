@@ -53,7 +53,7 @@ def test_a_box_before_a_wall(part):
 def test_edges_are_a_mask_of_the_jumps(part, decoded):
     _, depth, _, edges, _, _ = decoded
     assert edges.shape == depth.shape[:3] and edges.dtype == torch.float32
-    expected = part("aether.geometry.cameras").depth_edges(depth[..., 0].numpy(), 0.2)
+    expected = part("aether.geometry.depth").depth_edges(depth[..., 0].numpy(), 0.2)
     assert 0 < expected.mean() < 1
     np.testing.assert_array_equal(edges.numpy() > 0.5, expected)
 

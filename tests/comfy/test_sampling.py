@@ -193,7 +193,7 @@ def test_aether_sampler_is_the_librarys(nodes, part, miniature, clip, task, sche
     assert (rgb - torch.from_numpy(decoded.rgb)).abs().max() < 1e-4
     _, depth, disparity = nodes.AetherDepth(vae=miniature.vae, disparity=streams[1]).args[:3]
     assert (disparity[..., 1] - torch.from_numpy(decoded.disparity)).abs().max() < 1e-4
-    wanted = part("aether.geometry.cameras").disparity_to_depth(decoded.disparity)
+    wanted = part("aether.geometry.depth").disparity_to_depth(decoded.disparity)
     assert (1 / depth[..., 0] - 1 / torch.from_numpy(wanted)).abs().max() < 1e-4
     assert (streams[2]["raymap"] - torch.from_numpy(decoded.raymap)).abs().max() < 1e-4
 
