@@ -70,7 +70,7 @@ class Branches:
         self._calls.clear()
 
     def identify(self, name: Hashable) -> BranchId:
-        """The branch of the next call, told apart by its name and the order under that name."""
+        """The branch of the next call, identified by its name and the order under that name."""
         self._calls[name] += 1
         return BranchId(name, self._calls[name])
 

@@ -59,7 +59,7 @@ class Step:
         """Is shown what a part of a block gave, where the method watches them."""
 
     def finish(self) -> Tensor | None:
-        """The forward went through. Returns what an adaptive schedule is told, None for nothing."""
+        """End a forward. Returns the error for an adaptive schedule, or None."""
         return None
 
 

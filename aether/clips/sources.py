@@ -116,7 +116,7 @@ class Video(_Source):
         index, before, missing = next(left, None), None, 0
         for decoded in decode_video(self.path, self.name, self.video):
             while index is not None and index < decoded.place - self.lost:
-                missing = self._missed(missing, index)
+                missing = self._more_missing(missing, index)
                 yield index, pictures.add(*self._picture(before or decoded))
                 index = next(left, None)
             if index is None:
@@ -126,11 +126,11 @@ class Video(_Source):
                 index, missing = next(left, None), 0
             before = decoded
         while index is not None:
-            missing = self._missed(MAX_MISSING if before is None else missing, index)
+            missing = self._more_missing(MAX_MISSING if before is None else missing, index)
             yield index, pictures.add(*self._picture(before))
             index = next(left, None)
 
-    def _missed(self, missing: int, index: int) -> int:
+    def _more_missing(self, missing: int, index: int) -> int:
         if missing == MAX_MISSING:
             raise InputError(
                 self.name,

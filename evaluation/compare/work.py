@@ -71,7 +71,7 @@ def work_off(
     Args:
         workers: processes of one thread each; with 1, this process does the work.
         until: no run is begun after this time of ``time.monotonic``.
-        progress: is told of every record.
+        progress: called with every record.
     """
     known = {record_key(record) for record in journal.records}
     records = _records(unfinished(tasks, journal.records, brief=brief), loader, workers, brief, until)

@@ -1,7 +1,7 @@
 """How the features of each block move over a denoising run, and from it how many blocks to call shallow.
 
 The variance of second-order differences is the layer analysis of the HERO paper (arXiv 2508.17588,
-figure 5); the errors say what the cached steps of given settings would miss. Pure tensors;
+figure 5); the errors are those that cached steps would make with given settings. Pure tensors;
 :mod:`hero_engine.hero.layer_steps` collects the features on a model.
 """
 

@@ -128,11 +128,11 @@ class HeroStep(Step):
             return result
         with torch.no_grad():
             latent, velocity = self._adapter.read_latent(args, kwargs), self._adapter.read_output(result)
-            mended = self._tell(self._feedback, latent, velocity)
+            mended = self._correct(self._feedback, latent, velocity)
         return result if mended is None else self._adapter.make_output(mended, args, kwargs)
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
-        """What the model was given and said; what it should say instead, None for just that."""
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        """Record the model's input and output. Returns the corrected output, None to leave it as it is."""
         raise NotImplementedError
 
 
@@ -174,7 +174,7 @@ class FullStep(HeroStep):
         self._cache.keyvalues.replace(block, keys, values)
         return keys, values
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
         return feedback.full(latent, velocity, self._context)
 
     def finish(self) -> Tensor | None:
@@ -241,7 +241,7 @@ class CachedStep(HeroStep):
         """Write the fresh keys and values among the cached ones and attend to all."""
         return self._cache.keyvalues.refresh(block, self._rows, keys, values)
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
         feedback.cached(latent, velocity, self._context)
         return None
 

@@ -35,12 +35,12 @@ class ModelCall:
     """One forward of the whole model.
 
     Attributes:
-        timestep: the scheduler's timestep; tells steps apart.
+        timestep: the scheduler's timestep; it identifies the step.
         shape: the model's dimensions in this call.
         batch: batch size.
         device: where it runs.
         signature: what must stay the same for cached features to fit: shapes, dtype, device, LoRA adapters.
-        weights: of each equal part of the batch in the guided answer, where the caller has told them.
+        weights: of each equal part of the batch in the guided answer, where the caller has passed them.
     """
 
     timestep: float
@@ -84,7 +84,7 @@ class ModelAdapter(Protocol):
         model, blocks: the model, and its blocks in order.
         given: the model, or what ``torch.compile`` has made of it.
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
-        noise: the noise schedule that it is sampled with, where it was told.
+        noise: the noise schedule that it is sampled with, if known.
     """
 
     model: nn.Module

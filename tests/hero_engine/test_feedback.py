@@ -1,4 +1,4 @@
-"""Error feedback: what cached steps got wrong, the next full step makes good."""
+"""Error feedback: the next full step corrects the error of the cached steps before it."""
 
 import gc
 import weakref
@@ -139,7 +139,7 @@ def test_its_share_counts_and_noise_takes_some_of_it():
     assert 0 < module.TRUST < module.GUIDED_TRUST < 1
 
 
-def test_weights_told_half_way_mend_nothing():
+def test_weights_passed_half_way_correct_nothing():
     feedback = new()
     feedback.full(random(1), random(2), CallContext(800, 0))
     feedback.cached(random(1), random(3), CallContext(760, 1))
@@ -301,7 +301,7 @@ def test_its_bytes_are_predicted_and_freed(interval, storage):
 
 
 @pytest.mark.parametrize("preset", ["quality", "balanced", "fast"])
-def test_a_session_must_be_told_the_scheduler(preset):
+def test_a_session_needs_the_scheduler(preset):
     for attach in (
         lambda config: hero_session(MODEL, config, 30).__enter__(),
         lambda c: apply_hero(MODEL, c, 30),
