@@ -130,7 +130,7 @@ def _optimized(optimizations: dict[str, Any]) -> Callable[[nn.Module, int], Abst
 
 @contextmanager
 def _last_block_seen(model: nn.Module) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether the last block has computed anything since it was asked last."""
+    """A function: whether the last block has computed anything since the last call."""
     seen: list[bool] = []
     handle = model.transformer_blocks[-1].ff.net[0].register_forward_hook(lambda *_: seen.append(True))
 

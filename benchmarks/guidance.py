@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aether.defaults import TASKS
 from aether.generation import sampling
 from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
@@ -115,11 +116,16 @@ def table(model: AetherModel, pictures: dict[str, np.ndarray], seed: int, name: 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="What cheaper guidance changes.")
     parser.add_argument("--seed", type=whole_number, default=0, help="scene and noise (0)")
-    parser.add_argument("--steps", type=whole_number, default=50, help="denoising steps (50)")
+    parser.add_argument(
+        "--steps",
+        type=whole_number,
+        default=TASKS["planning"].default_steps,
+        help="denoising steps (%(default)s)",
+    )
     parser.add_argument("--threads", type=whole_number, default=1, help="CPU threads (1)")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(arguments.threads)
-    clip = render(random_scene(arguments.seed), 17, 64, 96, 12).rgb
+    clip = render(random_scene(arguments.seed), 17, 64, 96).rgb
     print("| sampler | scale | | speed-up | error |")
     print("|---|---|---|---|---|")
     for name in ("dpm", "ddim"):

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from aether.defaults import BASE_FPS
 from aether.geometry.cameras import Cameras
 from aether.geometry.point_cloud import fuse
 from aether.geometry.raymap import from_cameras, to_cameras
@@ -28,7 +29,7 @@ from aether.miniature import random_scene, render
 from aether.miniature.distance import distance_to_surfaces
 from hero_engine.command_options import whole_number
 
-FRAMES, HEIGHT, WIDTH, FPS = 41, 480, 720, 12
+FRAMES, HEIGHT, WIDTH, FPS = 41, 480, 720, BASE_FPS
 
 
 def measure(seed: int, moving: bool) -> dict[str, Any]:

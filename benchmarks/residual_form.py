@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 
+from aether.defaults import TASKS
 from aether.generation.sampling import sample
 from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
@@ -22,7 +23,7 @@ from hero_engine import HeroConfig, hero_session
 from hero_engine.command_options import whole_number
 from tests.hero_engine.oracle import PerBlockHero
 
-STEPS = {"planning": 50, "reconstruction": 30}
+STEPS = {name: TASKS[name].accelerated_steps for name in ("planning", "reconstruction")}
 
 
 def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Callable[[], torch.Tensor]]:
@@ -32,7 +33,7 @@ def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Cal
     model = build(0)
     if deterministic:
         model = AetherModel(**{**vars(model), "scheduler": make_scheduler("ddim")})
-    clip = render(random_scene(seed), 17, 64, 96, 12).rgb
+    clip = render(random_scene(seed), 17, 64, 96).rgb
     given = {"video": clip} if task == "reconstruction" else {"image": clip[0], "goal": clip[-1]}
 
     def run() -> torch.Tensor:

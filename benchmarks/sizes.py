@@ -12,10 +12,11 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor
 
 from aether.model.loading import make_scheduler
+from hero_engine.cost import AETHER
 from hero_engine.flops import ModelShape
 
 PATCH = 2
-IN_CHANNELS, OUT_CHANNELS = 96, 56
+IN_CHANNELS, OUT_CHANNELS = AETHER.in_channels, AETHER.out_channels
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Times:
 
 
 def stopwatch(device: torch.device) -> Callable[[], tuple[float, float]]:
-    """A function that waits for the device and tells (clock, CPU time of this thread)."""
+    """A function that waits for the device and gives (clock, CPU time of this thread)."""
 
     def now() -> tuple[float, float]:
         if device.type == "cuda":

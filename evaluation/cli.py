@@ -10,16 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from aether.defaults import steps_text
 from aether.errors import InputError
 from aether.geometry.metrics import ALIGNMENTS
 from aether.memory_errors import is_out_of_memory
+from aether.synthetic import SYNTHETIC
 from hero_engine.command_options import error_text, number, whole_number
 
 from . import sintel
 from .compare.command import add_compare
 from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
 from .layers import add_layers_arguments
-from .sources import SYNTHETIC, ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
+from .sources import ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
 from .table import Column, Table, check_out, print_rows
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130
@@ -149,9 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     world.add_argument(
         "--scenes", type=whole_number, default=8, metavar="N", help="seeds 0 to N - 1; default: 8"
     )
-    world.add_argument(
-        "--steps", type=whole_number, help="for each task; default: 30, and 50 for prediction and planning"
-    )
+    world.add_argument("--steps", type=whole_number, help=f"for every task; default: {steps_text()}")
 
     layers = _command(commands, "layers", _layers, "how each block's features move, and a tau for HERO")
     add_layers_arguments(layers)

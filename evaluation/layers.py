@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from aether.defaults import TASKS, steps_text
 from aether.errors import InputError
-from aether.generation.tasks import TASKS
 from hero_engine.command_options import share, whole_number
 
 from .models import SAMPLERS, STEPS, loader_of, with_sampler
@@ -42,9 +42,7 @@ def add_layers_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default="miniature", help="miniature (built in), or a diffusers folder or repository name"
     )
-    command.add_argument(
-        "--steps", type=whole_number, help="denoising steps; default: 30, or 50 of the other tasks"
-    )
+    command.add_argument("--steps", type=whole_number, help=f"denoising steps; default: {steps_text()}")
     command.add_argument(
         "--sampler", choices=SAMPLERS, default="reference", help="Aether's own, or ddim; default: %(default)s"
     )

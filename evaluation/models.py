@@ -8,13 +8,13 @@ from functools import partial
 
 import torch
 
+from aether.defaults import TASKS
 from aether.model.parts import AetherModel
 
 _SCHEDULERS = {"reference": "dpm", "deterministic": "ddim"}
 SAMPLERS = tuple(_SCHEDULERS)
 """Aether's own, which is stochastic, and the deterministic one."""
-STEPS = {"reconstruction": 30, "prediction": 50, "planning": 50}
-"""As in HERO's tables. Of the 4 that Aether's authors reconstruct in, none can be cached."""
+STEPS = {task.name: task.accelerated_steps for task in TASKS.values()}
 
 Loader = Callable[[], AetherModel]
 """Gives a worker its model; a function or partial that can be pickled."""

@@ -6,7 +6,6 @@ A sequence is read part by part, when it is asked for: a data set's depth does n
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,15 +18,13 @@ import numpy as np
 from aether.arrays import finite_array, read_npz
 from aether.clips.clip import read_every_frame
 from aether.clips.pictures import check_frames
+from aether.defaults import BASE_FPS
 from aether.errors import InputError, reading
 from aether.formats.units import check_rate
 from aether.geometry.cameras import Cameras
 
 if TYPE_CHECKING:
     from aether.miniature import WorldClip
-
-SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
-"""A truth of this form is the synthetic world's, by seed (0 without one), at the prediction's size."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class ArrayFile:
 
     def fps(self) -> float:
         fps = self._get("fps")
-        return 12.0 if fps is None else checked_rate(fps, self.path)
+        return float(BASE_FPS) if fps is None else checked_rate(fps, self.path)
 
     def depth(self, far: float | None = None) -> np.ndarray:
         return depth_of(self._get("depth"), self._get("disparity"), far, self.path)

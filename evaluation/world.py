@@ -83,8 +83,8 @@ def path_correlation(poses: np.ndarray, wanted: np.ndarray) -> float:
 def world_conditions(
     model: AetherModel, task: str, clip: WorldClip, generator: torch.Generator
 ) -> Conditions:
-    """A task's pictures of a clip; prediction and planning are told the true camera path, so that it is known
-    what the poses should be."""
+    """A task's pictures of a clip; prediction and planning are given the true camera path, so that the
+    right poses are known."""
     given = {"video": clip.rgb, "image": clip.rgb[0], "goal": clip.rgb[-1]}
     raymap = None
     if task != "reconstruction":

@@ -1,4 +1,4 @@
-"""Counts and shares, told apart by their form: 4 is a count, "25%" and "1/4" are shares. No torch."""
+"""Counts and shares, distinguished by their form: 4 is a count, "25%" and "1/4" are shares. No torch."""
 
 from __future__ import annotations
 

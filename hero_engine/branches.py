@@ -70,7 +70,7 @@ class Branches:
         self._calls.clear()
 
     def identify(self, name: Hashable) -> BranchId:
-        """The branch of the next call, told apart by its name and the order under that name."""
+        """The branch of the next call, identified by its name and the order under that name."""
         self._calls[name] += 1
         return BranchId(name, self._calls[name])
 
@@ -83,7 +83,7 @@ class Branches:
         return held, True
 
     def drop_idle(self, full_steps: int) -> None:
-        """Free branches that have missed the last two of so many full steps: their caches no longer count.
+        """Free branches that were absent from the last two of so many full steps: their caches are stale.
 
         A host may ask for both halves in one batch, and for one after the other when memory gets short.
         """

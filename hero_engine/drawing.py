@@ -115,7 +115,7 @@ def _draw_time(axes: Axes, forwards: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _draw_drift(axes: Axes, forwards: Sequence[Mapping[str, Any]], threshold: float) -> None:
-    curves = (("drift", "drift", "o"), ("forecast_missed", "missed by forecast", "x"))
+    curves = (("drift", "drift", "o"), ("forecast_error", "forecast error", "x"))
     for name, label, marker in curves:
         points = [
             (number, forward[name]) for number, forward in enumerate(forwards, 1) if forward[name] is not None

@@ -42,7 +42,7 @@ class TimestepReader:
         return float(self._values[timestep.storage_offset()])
 
 
-class LateScalar:
+class AsyncScalar:
     """A number on its way to the host: reading it waits for it alone, not for the device's later work.
 
     Args:

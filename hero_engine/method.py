@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from .models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
+from .models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, OutputCallback
 from .settings import MethodConfig
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
@@ -33,11 +33,11 @@ class Step:
 
     Attributes:
         refreshed: video tokens computed in the blocks that run.
-        drift, missed: see :class:`~hero_engine.report.StepRecord`.
+        drift, forecast_error: see :class:`~hero_engine.report.StepRecord`.
     """
 
     drift: Tensor | None = None
-    missed: Tensor | None = None
+    forecast_error: Tensor | None = None
 
     def __init__(self, adapter: ModelAdapter, refreshed: int):
         self.refreshed = refreshed
@@ -55,11 +55,11 @@ class Step:
         """Keys and values to attend to, where the method routes them."""
         return keys, values
 
-    def see(self, block: int, kind: str, output: Tensor) -> None:
+    def on_output(self, block: int, kind: str, output: Tensor) -> None:
         """Is shown what a part of a block gave, where the method watches them."""
 
     def finish(self) -> Tensor | None:
-        """The forward went through. Returns what an adaptive schedule is told, None for nothing."""
+        """End a forward. Returns the error for an adaptive schedule, or None."""
         return None
 
 
@@ -115,7 +115,7 @@ class Method(Generic[ConfigT]):
         """
         raise NotImplementedError
 
-    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
         """What must be put on the model besides the wrappers of its forward and its blocks'.
 
         Args:

@@ -1,4 +1,4 @@
-"""Values that are there only after something else has happened."""
+"""Values that exist only after something else has happened."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def present(value: T | None) -> T:
-    """The value, for callers who only ask once it is there.
+def require(value: T | None) -> T:
+    """The value, which must be set by now.
 
     Raises:
-        RuntimeError: there is none yet.
+        RuntimeError: it is None.
     """
     if value is None:
-        raise RuntimeError("asked for before it was there")
+        raise RuntimeError("a value was used before it was set")
     return value

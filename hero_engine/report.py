@@ -29,7 +29,7 @@ class StepRecord:
         tokens, refreshed: video tokens, and how many of them were computed in the blocks that ran.
         drift: how much changed; HERO: relative change of the shallow residual on the tokens computed, None
             the first time; WorldCache: the estimated error of a cached step. Other methods do not measure.
-        missed: what HERO's forecast of the deep residual missed, relative; full steps only.
+        forecast_error: relative error of HERO's forecast of the deep residual; full steps only.
         watch: the forward's wall time.
     """
 
@@ -39,13 +39,13 @@ class StepRecord:
     tokens: int
     refreshed: int
     drift: Tensor | float | None
-    missed: Tensor | float | None
+    forecast_error: Tensor | float | None
     watch: Stopwatch
 
     def settle(self) -> None:
         """Read what is still on the device."""
         self.drift = None if self.drift is None else float(self.drift)
-        self.missed = None if self.missed is None else float(self.missed)
+        self.forecast_error = None if self.forecast_error is None else float(self.forecast_error)
         self.watch.settle()
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class StepRecord:
             "tokens": self.tokens,
             "tokens_refreshed": self.refreshed,
             "drift": _finite(self.drift),
-            "forecast_missed": _finite(self.missed),
+            "forecast_error": _finite(self.forecast_error),
             "seconds": self.watch.seconds,
         }
 

@@ -18,7 +18,7 @@ from .foreign_caches import refuse_caches
 from .memory_errors import is_out_of_memory
 from .method import Step
 from .models.adapter import Forward, ModelAdapter, ModelCall
-from .optional import present
+from .optional import require
 from .registry import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
@@ -38,7 +38,7 @@ _ANY_STEPS = 1000
 
 
 class _Context(NamedTuple):
-    """What the caller says of the calls to come, see :meth:`HeroRun.branch`."""
+    """What the caller has passed for the calls to come, see :meth:`HeroRun.branch`."""
 
     name: Hashable = None
     adapters: Hashable = None
@@ -93,16 +93,16 @@ class _Pass:
 class HeroRun:
     """The state of a method on one model. Made by ``hero_session`` and ``apply_hero``.
 
-    Steps are told apart by their timestep, which falls from step to step; when it rises, when the scheduler
+    A step is known by its timestep, which falls from step to step; when it rises, when the scheduler
     sets its timesteps anew, or after an error in the model, a new pass has begun and everything starts
     afresh. (Without a pipeline or scheduler, a pass that is stopped between two steps, and one from the same
     or a lower timestep after it, look like one: call :meth:`reset` between them. Where the first step is
     asked for with several latents, nothing of it is reused.) Several calls at one timestep are the branches
-    of a step (conditional and unconditional, say): a batch of both is one branch; separate calls are told
-    apart by their order, or by a name given with :meth:`branch` and their order under that name (samplers of
+    of a step (conditional and unconditional, say): a batch of both is one branch; separate calls are
+    known by their order, or by a name given with :meth:`branch` and their order under that name (samplers of
     higher order ask twice at one timestep). The branches of a step are full or cached together. A branch may
     sit steps out, as guidance of scale 1 has no use for the unconditional one: :meth:`needs_all` says where
-    that would cost more than it saves. Where it missed a full step, the one it comes back in is full.
+    that would cost more than it saves. If it was absent from a full step, the step it comes back in is full.
 
     Where memory runs out in a step, everything cached is freed and the step is computed without. A second
     failure in a pass ends caching for the rest of it, and one without anything cached is the caller's.
@@ -119,7 +119,7 @@ class HeroRun:
         self._adapter = adapter
         self._sampling = sampling
         adapter.noise = sampling.noise
-        steps = sampling.told_steps
+        steps = sampling.passed_steps
         if steps is None and sampling.reads_steps:
             steps = _ANY_STEPS
         self.method = method_of(config, adapter, config.resolve(len(adapter.blocks), steps))
@@ -142,7 +142,7 @@ class HeroRun:
         self.method.forget()
 
     def begin_pass(self, scheduler: Any, steps: int) -> None:
-        """A loop tells what its own pass is run by: the next step is the first of a new pass.
+        """Begin a pass with the loop's own scheduler: the next step is its first.
 
         Loops that sample with a copy of the scheduler, or begin again without an end, call this, and nothing
         needs to be passed to the session.
@@ -251,7 +251,7 @@ class HeroRun:
             self.reports[-1].settle()
 
     def _in_context(self, call: ModelCall) -> ModelCall:
-        """The call with what the caller has said of it.
+        """The call with what the caller has passed for it.
 
         Raises:
             ConfigError: more weights than divide the batch.
@@ -329,7 +329,7 @@ class HeroRun:
         except BaseException:
             # Half-written features must never be reused, nor what other branches have of a run that may have
             # ended here.
-            present(self._pass).end()
+            require(self._pass).end()
             raise
         finally:
             self._current = None
@@ -337,7 +337,7 @@ class HeroRun:
 
     def _record(self, step: Step, key: BranchId, call: ModelCall, reason: Reason, watch: Stopwatch) -> None:
         watch.stop()
-        current = present(self._pass)
+        current = require(self._pass)
         current.clock.drifted(step.finish())
         record = StepRecord(
             timestep=call.timestep,
@@ -346,10 +346,10 @@ class HeroRun:
             tokens=call.shape.video_tokens,
             refreshed=step.refreshed,
             drift=step.drift,
-            missed=step.missed,
+            forecast_error=step.forecast_error,
             watch=watch,
         )
-        present(current.report).add(record, current.branches.bytes)
+        require(current.report).add(record, current.branches.bytes)
 
     def _attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Stands between the projections and the attention of a block."""
@@ -358,12 +358,12 @@ class HeroRun:
     def _see(self, block: int, kind: str, output: Tensor) -> None:
         """Is shown what a part of a block gave."""
         if self._current is not None:
-            self._current.see(block, kind, output)
+            self._current.on_output(block, kind, output)
 
     def _compare_first(self, current: _Pass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Let nothing of the first step be reused where callers without names ask with several latents.
 
-        That is a run after one that was stopped in it, or tiles: in the next step it cannot be told.
+        That is a run after one that was stopped in it, or tiles. From the next step on that is not detected.
         """
         if current.report is None:
             current.first = self._adapter.read_latent(args, kwargs).clone()

@@ -42,7 +42,7 @@ class Sampling:
     """
 
     def __init__(self, pipeline: Any, scheduler: Any, steps: int | None, needs_noise: bool):
-        self.told_steps = None if steps is None else integer("steps", steps, 1)
+        self.passed_steps = None if steps is None else integer("steps", steps, 1)
         self._pipeline = pipeline
         self.noise = None if scheduler is None else NoiseSchedule.of(scheduler)
         self._fixed = self.noise if self.noise is scheduler else None
@@ -92,11 +92,11 @@ class Sampling:
         """Whether the scheduler has set timesteps anew since the pass began, so that it is over."""
         return getattr(self._scheduler(), "timesteps", None) is not self._timesteps
 
-    def weights(self, told: tuple[float, ...] | None, batch: int) -> tuple[float, ...] | None:
+    def weights(self, passed: tuple[float, ...] | None, batch: int) -> tuple[float, ...] | None:
         """What the parts of a batch weigh in the guided answer.
 
         Args:
-            told: as the caller passed them, which count.
+            passed: by the caller; they take precedence.
             batch: the call's batch size.
 
         Returns:
@@ -106,11 +106,11 @@ class Sampling:
         """
         scale = self._scale()
         if scale is None:
-            return told
-        if told is not None:
-            if len(told) == 2 and abs(told[1] - scale) > 1e-6:
-                self._warn(f"weights {told} were passed for a guidance of scale {scale:g}; they are used")
-            return told
+            return passed
+        if passed is not None:
+            if len(passed) == 2 and abs(passed[1] - scale) > 1e-6:
+                self._warn(f"weights {passed} were passed for a guidance of scale {scale:g}; they are used")
+            return passed
         return None if batch % 2 else (1 - scale, scale)
 
     def _scale(self) -> float | None:
@@ -136,9 +136,9 @@ class Sampling:
 
     def _agreed(self, steps: int | None) -> int | None:
         """The number of steps: what is read counts, and a different one that was passed is reported."""
-        if steps is not None and self.told_steps not in (None, steps):
-            self._warn(f"steps={self.told_steps} was passed, and the scheduler runs {steps}, which counts")
-        return self.told_steps if steps is None else steps
+        if steps is not None and self.passed_steps not in (None, steps):
+            self._warn(f"steps={self.passed_steps} was passed, and the scheduler runs {steps}, which counts")
+        return self.passed_steps if steps is None else steps
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:

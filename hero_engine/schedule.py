@@ -76,7 +76,7 @@ class Schedule:
         return reason
 
     def promote(self) -> None:
-        """The step just decided runs in full, whatever was said."""
+        """The step just decided runs in full, whatever the decision was."""
         self._last_full = self._step - 1
         self._accumulated = 0.0
 

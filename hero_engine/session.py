@@ -132,7 +132,7 @@ def hero_session(
             Where it turns out not to be the one that runs, error feedback is off and a warning is logged.
 
     Yields:
-        the :class:`~hero_engine.HeroRun`; its ``report`` tells what was saved.
+        the :class:`~hero_engine.HeroRun`; its ``report`` has what was saved.
 
     Raises:
         ConfigError: unsupported model, HERO or a cache of diffusers already on it, settings that do not fit

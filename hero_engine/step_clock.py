@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .host import LateScalar
+from .host import AsyncScalar
 from .method import Moment
 from .schedule import Reason, Schedule
 
@@ -27,7 +27,7 @@ class StepClock:
 
     def __init__(self, schedule: Schedule):
         self._schedule = schedule
-        self._rates: list[LateScalar] = []
+        self._rates: list[AsyncScalar] = []
         self.timestep = math.inf
         self.moment = Moment(-1, 0)
         self.planned = Reason.WARMUP
@@ -57,7 +57,7 @@ class StepClock:
     def drifted(self, rate: Tensor | None) -> None:
         """A branch of the step at hand has drifted at this rate, which an adaptive schedule goes by."""
         if rate is not None and self._schedule.adaptive:
-            self._rates.append(LateScalar(rate))
+            self._rates.append(AsyncScalar(rate))
 
     def _rate(self) -> float:
         """Drift of the branch that drifted most in the step before (waits until it is known)."""

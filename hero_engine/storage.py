@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .errors import ConfigError
 from .memory_errors import is_out_of_memory
-from .optional import present
+from .optional import require
 
 _FLOAT8 = torch.float8_e4m3fn
 _LARGEST = 8  # scaled, numbers are below 2 to this; float8_e4m3fn goes up to 448
@@ -39,11 +39,11 @@ class Store:
 
     def read(self) -> Tensor:
         """The tensor, in its dtype on its device. Not to be written to."""
-        return present(self._kept)
+        return require(self._kept)
 
     def write(self, index: Tensor, part: Tensor) -> None:
         """Write those tokens (second dimension) anew."""
-        present(self._kept).index_copy_(1, index, part)
+        require(self._kept).index_copy_(1, index, part)
 
     def prefetch(self) -> None:
         """`read` will come soon."""
@@ -75,14 +75,14 @@ class Float8Store(Store):
         self._kept, self._scale = _to_float8(tensor.flatten(2))
 
     def read(self) -> Tensor:
-        scale = present(self._scale)
-        return (present(self._kept).to(scale.dtype) * scale).view(self._shape)
+        scale = require(self._scale)
+        return (require(self._kept).to(scale.dtype) * scale).view(self._shape)
 
     def write(self, index: Tensor, part: Tensor) -> None:
         kept, scale = _to_float8(part.flatten(2))
         # As bytes: not every device copies rows of float8.
-        present(self._kept).view(torch.uint8).index_copy_(1, index, kept.view(torch.uint8))
-        present(self._scale).index_copy_(1, index, scale)
+        require(self._kept).view(torch.uint8).index_copy_(1, index, kept.view(torch.uint8))
+        require(self._scale).index_copy_(1, index, scale)
 
     @property
     def bytes(self) -> int:
@@ -152,11 +152,11 @@ class HostStore(Store):
         self._near = self._arrived = None
 
     def _fetch(self) -> Tensor:
-        return present(self._kept).to(self._device, non_blocking=True)
+        return require(self._kept).to(self._device, non_blocking=True)
 
     def _send(self, tensor: Tensor) -> None:
         # Only CUDA keeps the order of copies that nobody waits for.
-        present(self._kept).copy_(tensor, non_blocking=self._device.type == "cuda")
+        require(self._kept).copy_(tensor, non_blocking=self._device.type == "cuda")
 
 
 _SIDE_STREAMS: dict[torch.device, torch.cuda.Stream] = {}

@@ -119,12 +119,12 @@ def installed_owner(module: nn.Module) -> Any | None:
     return next((wrapper.owner for wrapper in wrappers if wrapper.owner is not None), None)
 
 
-def watched(module: nn.Module, see: Callable[[Any], None], owner: Any) -> Wrapped:
-    """Show `see` everything that a module returns, until the wrapper is removed."""
+def watched(module: nn.Module, on_output: Callable[[Any], None], owner: Any) -> Wrapped:
+    """Call `on_output` with everything that a module returns, until the wrapper is removed."""
 
     def wrapper(original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = original(*args, **kwargs)
-        see(result)
+        on_output(result)
         return result
 
     return Wrapped(module, wrapper, owner)

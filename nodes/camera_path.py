@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..aether.defaults import BASE_FPS, FPS
 from ..aether.errors import InputError
 from ..aether.formats.camera_files import FORMATS, Lens, files_beside, is_offered, read_cameras, write_cameras
 from ..aether.formats.depth_files import ABOUT
 from ..aether.formats.path_picture import draw_frustums
-from ..aether.generation.tasks import FPS
 from ..aether.geometry import trajectory
 from ..aether.geometry.cameras import Cameras, to_gltf, to_quaternions
 from ..aether.geometry.raymap import SPATIAL_SCALE
 from .bridge.messages import show_text
 from .inputs import AETHER_SIZE, prefix_input, seed_input
 from .outputs import written_output
-from .types import DEFAULT_FPS, CameraPath, CamerasValue, Raymap, color_image
+from .types import CameraPath, CamerasValue, Raymap, color_image
 
 NO_FILE = "none"
 OUTPUT_FOLDER = "aether"
@@ -93,7 +93,7 @@ class AetherCamera(io.ComfyNode):
                 io.Combo.Input(
                     "fps",
                     options=[str(rate) for rate in FPS],
-                    default=str(DEFAULT_FPS),
+                    default=str(BASE_FPS),
                     tooltip="Frames per second: the pace of handheld, and the rate of a task node whose fps "
                     "is auto.",
                 ),
@@ -297,7 +297,7 @@ class AetherLoadCameras(io.ComfyNode):
             raise InputError("scale", f"{scale} must be a positive number")
         found = read_cameras(folder_paths.get_annotated_filepath(file), Lens(fov))
         path = found.cameras.relative_to_first().scaled(scale)
-        rate = min(FPS, key=lambda known: abs(known - (found.fps or DEFAULT_FPS)))
+        rate = min(FPS, key=lambda known: abs(known - (found.fps or BASE_FPS)))
         show_text(cls.hidden.unique_id, "\n".join([f"{len(path)} cameras, {rate} fps", *found.notes]))
         picture = _drawn(path)
         return io.NodeOutput({"cameras": path, "fps": rate}, picture, ui=ui.PreviewImage(picture, cls=cls))

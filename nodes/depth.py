@@ -9,7 +9,8 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
-from ..aether.geometry.depth import depth_edges, disparity_to_depth
+from ..aether.formats.contact import color_limits
+from ..aether.geometry.depth import depth_edges, disparity_to_depth, picture_to_disparity
 from . import outputs
 from .bridge.messages import show_notes
 from .bridge.wiring import refuse_other_streams, waiting
@@ -19,7 +20,6 @@ from .types import gray_image, make_video
 
 NORMALIZE = ["sequence", "none", "range"]
 COLORMAPS = ["gray", "Spectral", "viridis", "magma", "turbo"]
-_PERCENTILES = (2.0, 98.0)
 
 
 class AetherDepth(io.ComfyNode):
@@ -147,7 +147,7 @@ class AetherDepth(io.ComfyNode):
 
 
 def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
-    """(1, 16, T, h, w) to (F, H, W) float32. The picture decoded holds the root of the disparity.
+    """(1, 16, T, h, w) to (F, H, W) float32.
 
     Raises:
         InputError: another kind of VAE, or NaN.
@@ -155,14 +155,14 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     from .bridge.vae import condition_model, decode_raw
 
     condition_model(vae)
-    root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5
-    if not torch.isfinite(root).all():
+    disparity = picture_to_disparity(decode_raw(vae, samples)[0])
+    if not torch.isfinite(disparity).all():
         raise InputError(
             "disparity",
             "decodes to NaN or infinite values: fp16 is too narrow for the VAE; start ComfyUI with "
             "--bf16-vae or --fp32-vae",
         )
-    return root.square().numpy()
+    return disparity.numpy()
 
 
 def draw(disparity: np.ndarray, normalize: str, colormap: str, near: float, far: float) -> torch.Tensor:
@@ -173,9 +173,7 @@ def draw(disparity: np.ndarray, normalize: str, colormap: str, near: float, far:
     """
     low, high = (1 / far, 1 / near) if normalize == "range" else (0.0, 1.0)
     if normalize == "sequence":
-        # A few stray pixels shall not decide the scale; a sample of the pixels is plenty for it.
-        sample = disparity.reshape(-1)[:: max(1, disparity.size // 1_000_000)]
-        low, high = np.percentile(sample, _PERCENTILES)
+        low, high = color_limits(disparity)
     shares = np.clip((disparity - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
     if colormap == "gray":
         return gray_image(shares)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..aether.defaults import BASE_FPS
+
 
 class AetherExample(io.ComfyNode):
     @classmethod
@@ -23,7 +25,7 @@ class AetherExample(io.ComfyNode):
                 io.Combo.Input(
                     "frames",
                     options=["17", "25", "33", "41"],
-                    tooltip="Length of the clip, at 12 frames per second.",
+                    tooltip=f"Length of the clip, at {BASE_FPS} frames per second.",
                 ),
                 io.Int.Input(
                     "width", default=192, min=32, max=1024, step=8, tooltip="Width of the clip in pixels."
@@ -56,7 +58,7 @@ class AetherExample(io.ComfyNode):
         from ..aether.miniature.raycast import render
         from ..aether.miniature.world import random_scene
 
-        world = render(random_scene(scene), int(frames), height, width, fps=12, samples=2)
+        world = render(random_scene(scene), int(frames), height, width, samples=2)
         clip = torch.from_numpy(world.rgb)
         near = 1 / torch.from_numpy(world.depth)
         near = (near - near.min()) / (near.max() - near.min()).clamp_min(1e-6)

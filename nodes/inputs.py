@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..aether.generation.tasks import FPS
+from ..aether.defaults import BASE_FPS, FPS
 
 AUTO = "auto"
 RATES = [AUTO, *map(str, FPS)]
@@ -119,7 +119,7 @@ def video_rate_input() -> io.Input:
         "fps",
         options=RATES,
         default=AUTO,
-        tooltip="Frames per second. auto picks what suits the video, or 12 for images.",
+        tooltip=f"Frames per second. auto picks what suits the video, or {BASE_FPS} for images.",
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
+from ..aether.defaults import BASE_FPS
 from ..aether.errors import InputError
 from ..aether.geometry.raymap import SPATIAL_SCALE
 from .inputs import AUTO
-from .types import DEFAULT_FPS, FPS_KEY
+from .types import FPS_KEY
 
 STREAM_KEY = "aether_stream"
 """In a LATENT of Aether Split: the name of its stream."""
@@ -88,8 +89,8 @@ def rate(clip: dict[str, Any], choice: str, key: str = FPS_KEY) -> tuple[int, li
     fps = clip.get(key)
     if fps is not None:
         return fps, []
-    return DEFAULT_FPS, [
-        f"{DEFAULT_FPS} frames a second assumed: this latent has lost its rate. If it is another, set fps."
+    return BASE_FPS, [
+        f"{BASE_FPS} frames a second assumed: this latent has lost its rate. If it is another, set fps."
     ]
 
 

@@ -122,7 +122,7 @@ def sample_latent(
 
     Args:
         model to guidance_skip: Aether Sampler's inputs.
-        callback: told of every step, in place of core's progress and preview.
+        callback: called after every step, in place of core's progress and preview.
 
     Raises:
         InputError: another kind of MODEL, CONDITIONING or LATENT, or a guidance that cannot be used.

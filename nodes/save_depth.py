@@ -9,12 +9,13 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..aether.defaults import BASE_FPS
 from ..aether.errors import InputError
 from ..aether.formats.depth_files import FORMATS, QUANTITIES, write_depth
 from .camera_path import OUTPUT_FOLDER, output_stem
 from .inputs import DEPTH, prefix_input
 from .outputs import written_output
-from .types import DEFAULT_FPS, has_colors
+from .types import has_colors
 
 
 class AetherSaveDepth(io.ComfyNode):
@@ -49,7 +50,7 @@ class AetherSaveDepth(io.ComfyNode):
                 prefix_input(f"{OUTPUT_FOLDER}/depth"),
                 io.Float.Input(
                     "fps",
-                    default=float(DEFAULT_FPS),
+                    default=float(BASE_FPS),
                     min=0.01,
                     max=1000.0,
                     step=1.0,

@@ -11,8 +11,9 @@ from comfy_api.latest import InputImpl, io
 from ..aether.clips.clip import Clip, read_clip
 from ..aether.clips.frame_plan import RATE_TOLERANCE, plan_frames
 from ..aether.clips.pictures import fit_frames
+from ..aether.defaults import BASE_FPS, FPS
 from ..aether.errors import InputError
-from ..aether.generation.tasks import FPS, FRAMES
+from ..aether.generation.tasks import FRAMES
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
 from .conditioning import (
@@ -28,7 +29,7 @@ from .conditioning import (
     whole_file,
 )
 from .inputs import AUTO, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
-from .types import DEFAULT_FPS, CameraPath, Raymap
+from .types import CameraPath, Raymap
 
 _FRAMES = [str(number) for number in FRAMES]
 
@@ -65,8 +66,8 @@ _IMAGINED_LENGTH = io.Combo.Input(
 _IMAGINED_RATE = io.Combo.Input(
     "fps",
     options=RATES,
-    default=str(DEFAULT_FPS),
-    tooltip="Frames per second. auto is 12, or the rate of the camera path.",
+    default=str(BASE_FPS),
+    tooltip=f"Frames per second. auto is {BASE_FPS}, or the rate of the camera path.",
 )
 _VAE_SEED = seed_input(
     "Seed of the slight randomness in the VAE's encoding. You hardly ever need to change it.", advanced=True
@@ -237,7 +238,7 @@ def _picture(image: torch.Tensor, field: str, size: tuple[int, int]) -> np.ndarr
 def _rate(fps: str, camera: Camera | None) -> int:
     if fps != AUTO:
         return int(fps)
-    return DEFAULT_FPS if camera is None else camera["fps"]
+    return BASE_FPS if camera is None else camera["fps"]
 
 
 def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tuple[int, int]) -> Clip:
@@ -257,7 +258,7 @@ def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tupl
         raise InputError("video", "has a single frame; give a clip, or use Aether Predict for one picture")
     if source_fps is None:
         # IMAGEs have no rate of their own: they are taken one by one.
-        source_fps = fps = fps or DEFAULT_FPS
+        source_fps = fps = fps or BASE_FPS
     times = np.arange(len(pixels)) / source_fps
     plan = plan_frames(times, fps, frames=frames, max_frames=most, duration=duration)
     return Clip(fit_frames(pixels[plan.indices], *size), plan.fps, plan.notes)

@@ -15,8 +15,6 @@ from ..aether.geometry.cameras import Cameras
 Raymap = io.Custom("AETHER_RAYMAP")
 CameraPath = io.Custom("AETHER_CAMERAS")
 
-DEFAULT_FPS = 12
-
 
 class RaymapValue(TypedDict):
     """AETHER_RAYMAP. raymap: (F, 6, h, w) float32 in Aether's encoding, on the CPU."""

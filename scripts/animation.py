@@ -17,14 +17,15 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from aether.formats.contact import color_depth, draw_path  # noqa: E402 (the repository's, not one installed)
+from aether.defaults import BASE_FPS, TASKS  # noqa: E402 (the repository's, not one installed)
+from aether.formats.contact import color_depth, draw_path  # noqa: E402
 from aether.generation import latents, sampling, tasks  # noqa: E402
 from aether.geometry import raymap  # noqa: E402
 from aether.miniature import build, random_scene, render  # noqa: E402
 from hero_engine import hero_session  # noqa: E402
 
 TARGET = ROOT / "docs/images/miniature.webp"
-FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
+FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, BASE_FPS
 CELL = (384, 256)
 GAP, LABEL = 6, 24
 PAPER, INK = (24, 24, 27), (228, 228, 231)
@@ -39,7 +40,9 @@ def panels(seed: int = 42) -> dict[str, list[Image.Image]]:
     generator = torch.Generator().manual_seed(seed)
     conditions = tasks.condition(model, "reconstruction", video=clip, generator=generator)
     with hero_session(model, "balanced"):
-        latent = sampling.sample(model, conditions, steps=30, fps=FPS, generator=generator)
+        latent = sampling.sample(
+            model, conditions, steps=TASKS["reconstruction"].accelerated_steps, fps=FPS, generator=generator
+        )
     found = latents.decode(model, latent)
     cameras = raymap.to_cameras(found.raymap, HEIGHT, WIDTH, square_pixels=True)
     return {

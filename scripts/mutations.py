@@ -96,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "error feedback weighs a miss by the scale of the step that mends it",
         "hero_engine/hero/feedback.py",
-        "asked.weigh(first",
+        "call.weigh(first",
         "now.weigh(first",
         (f"{FEEDBACK}::test_guidance_may_jump_between_a_mistake_and_its_mending",),
     ),

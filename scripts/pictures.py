@@ -82,7 +82,7 @@ def source_of(name: str) -> np.ndarray:
 
     node = next(node for node in WORKFLOWS[name]["nodes"] if node["type"] == "AetherExample")
     scene, frames, width, height = node["widgets_values"]
-    return render(random_scene(scene), int(frames), height, width, fps=12, samples=2).rgb
+    return render(random_scene(scene), int(frames), height, width, samples=2).rgb
 
 
 def clips_of(name: str, entry: dict[str, Any], output: Path) -> dict[str, np.ndarray]:

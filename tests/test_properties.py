@@ -149,9 +149,9 @@ def test_a_refresh_writes_its_tokens_and_no_others(tokens, data, seed):
     shallow = Reuse()
     shallow.observe(before, after, 900.0)
     new_before, new_after = tensors(len(index), seed + 1)
-    missed = shallow.refresh(index, new_before, new_after, 880.0)
+    error = shallow.refresh(index, new_before, new_after, 880.0)
     expected = after - before
-    assert float(missed) == pytest.approx(
+    assert float(error) == pytest.approx(
         float(relative_change(expected[:, index], new_after - new_before)), rel=1e-4
     )
     expected[:, index] = new_after - new_before
@@ -175,8 +175,8 @@ def test_a_line_is_forecast_exactly(seed, start, gap, beyond):
     base, slope = tensors(4, seed)
     deep, zero = LinearForecast(), torch.zeros_like(base)
     for time in (start, start - gap):
-        missed = deep.observe(zero, base + slope * time, time)
-    assert missed is not None and not missed.isnan()
+        error = deep.observe(zero, base + slope * time, time)
+    assert error is not None and not error.isnan()
     time = start - gap - beyond
     torch.testing.assert_close(
         deep.add_to(zero.clone(), time), base + slope * time, rtol=1e-3, atol=1e-3 * start

@@ -68,11 +68,11 @@ def train_autoencoder(
         batch = _crops(clips.rgb, roots, CROPS[step % len(CROPS)], rng).to(device)
         return _backward(vae, batch, torch.Generator(device).manual_seed(int(rng.integers(2**62))))
 
-    def told(error: float) -> str:
+    def error_text(error: float) -> str:
         return f"{-10 * np.log10(error / 4):.2f} dB"
 
     schedule = Schedule("autoencoder", steps, LEARNING_RATE)
-    train_vae_decoder(file, schedule, backward, told, seed=seed, device=device, say=say)
+    train_vae_decoder(file, schedule, backward, error_text, seed=seed, device=device, say=say)
 
 
 def _crops(rgb: np.ndarray, roots: np.ndarray, size: tuple[int, int, int, int], rng) -> torch.Tensor:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aether.defaults import BASE_FPS
 from aether.files import new_file
 from aether.miniature.raycast import WorldClip, render
 from aether.miniature.world import random_scene
@@ -20,7 +21,7 @@ from aether.miniature.world import random_scene
 FIRST_SCENE = 10_000
 SHARD = 20
 """Scenes in a file."""
-FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
+FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, BASE_FPS
 _SAMPLES = 2
 
 

@@ -54,12 +54,12 @@ def train_decoder(
         drawn = rng.integers(len(latents), size=DEPTHS + PICTURES)
         return _backward(vae, reconstructed, latents, clips, drawn, rng)
 
-    def told(errors: tuple[float, float]) -> str:
+    def error_text(errors: tuple[float, float]) -> str:
         relative, squared = errors
         return f"root of disparity wrong by {relative:.4f} of it, colors {-10 * np.log10(squared):.2f} dB"
 
     schedule = Schedule("decoder", steps, LEARNING_RATE, MEMORY)
-    train_vae_decoder(file, schedule, backward, told, seed=seed, device=device, say=say)
+    train_vae_decoder(file, schedule, backward, error_text, seed=seed, device=device, say=say)
 
 
 def _backward(

@@ -12,10 +12,11 @@ import torch
 from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import apply_rotary_emb
 
+from aether.defaults import BASE_FPS
 from aether.geometry import raymap as raymaps
 from aether.miniature.model import TRANSFORMER
 from aether.model.parts import AetherModel
-from aether.model.rotary import BASE_FPS, rotary_embeddings
+from aether.model.rotary import rotary_embeddings
 
 from .latents import STILLS, LatentClips
 from .optimizer import MuonAdamW
@@ -73,11 +74,7 @@ def train_denoiser(
     rank = join()
     transformer = model.transformer.requires_grad_(True)
     average = Average(transformer)
-    blocks = list(transformer.transformer_blocks.parameters())
-    hidden = [value for value in blocks if value.ndim == 2]
-    chosen = {id(value) for value in hidden}
-    rest = [value for value in transformer.parameters() if id(value) not in chosen]
-    optimizer = MuonAdamW(hidden, rest, LEARNING_RATE)
+    optimizer = _optimizer(transformer)
     begin, started = restore(file, transformer, average, optimizer.parts), time.monotonic()
     worker = _worker(model)
     losses: list[np.ndarray] = []
@@ -89,15 +86,7 @@ def train_denoiser(
             rollouts = []
         errors, rollouts = _step(model, worker, clips, rollouts, frames, [seed, step, rank])
         losses.append(errors)
-        for parameter, copy in zip(transformer.parameters(), worker.parameters(), strict=True):
-            parameter.grad = None if copy.grad is None else copy.grad.float()
-            copy.grad = None
-        average_gradients(transformer.parameters())
-        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
-        optimizer.step(rate(step, steps))
-        with torch.no_grad():
-            for parameter, copy in zip(transformer.parameters(), worker.parameters(), strict=True):
-                copy.copy_(parameter)
+        _update(transformer, worker, optimizer, rate(step, steps))
         average.add(transformer, step)
         if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
             rgb, disparity, raymap = np.mean(losses, axis=0)
@@ -107,6 +96,33 @@ def train_denoiser(
                 f" {time.monotonic() - started:.0f} s"
             )
             save(file, step + 1, transformer, average, optimizer.parts)
+
+
+def _optimizer(transformer: CogVideoXTransformer3DModel) -> MuonAdamW:
+    """Matrices of the blocks by Muon, everything else by AdamW."""
+    hidden = [value for value in transformer.transformer_blocks.parameters() if value.ndim == 2]
+    chosen = {id(value) for value in hidden}
+    rest = [value for value in transformer.parameters() if id(value) not in chosen]
+    return MuonAdamW(hidden, rest, LEARNING_RATE)
+
+
+def _update(
+    transformer: CogVideoXTransformer3DModel,
+    worker: CogVideoXTransformer3DModel,
+    optimizer: MuonAdamW,
+    share: float,
+) -> None:
+    """A step of the float32 weights by the worker's gradients, and the worker's weights after it."""
+    pairs = list(zip(transformer.parameters(), worker.parameters(), strict=True))
+    for parameter, copy in pairs:
+        parameter.grad = None if copy.grad is None else copy.grad.float()
+        copy.grad = None
+    average_gradients(transformer.parameters())
+    torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
+    optimizer.step(share)
+    with torch.no_grad():
+        for parameter, copy in pairs:
+            copy.copy_(parameter)
 
 
 def _worker(model: AetherModel) -> CogVideoXTransformer3DModel:

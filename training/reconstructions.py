@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aether.defaults import TASKS
 from aether.files import new_file
 from aether.generation.latents import split
 from aether.generation.sampling import sample
@@ -20,7 +21,7 @@ from .denoiser import random_condition
 from .latents import LatentClips
 from .parallel import share, wait
 
-STEPS = 30
+STEPS = TASKS["reconstruction"].accelerated_steps
 """Of a reconstruction, as `python -m evaluation world` takes."""
 SHARD = 20
 """Clips in a file."""

@@ -23,7 +23,7 @@ SAVE_EVERY = 100
 
 @dataclass(frozen=True)
 class Schedule:
-    """name: in what is said. steps: in all. memory: of the averaged weights, see :class:`.state.Average`."""
+    """name: in reports. steps: in all. memory: of the averaged weights, see :class:`.state.Average`."""
 
     name: str
     steps: int
@@ -35,7 +35,7 @@ def train_vae_decoder(
     file: Path,
     schedule: Schedule,
     backward: Callable[[AutoencoderKLCogVideoX, int, np.random.Generator], Any],
-    told: Callable[[Any], str],
+    error_text: Callable[[Any], str],
     *,
     seed: int,
     device: str,
@@ -45,7 +45,7 @@ def train_vae_decoder(
 
     Args:
         backward: leaves a step's gradients in the VAE and gives its errors, a number or several.
-        told: words for errors, which are means of the steps since they were last told.
+        error_text: of the errors, means over the steps since the last report.
     """
     rank, steps = join(), schedule.steps
     vae = AutoencoderKLCogVideoX(**VAE).to(device)
@@ -61,7 +61,7 @@ def train_vae_decoder(
         optimizer.step(rate(step, steps))
         average.add(vae, step)
         if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
-            what = told(np.mean(errors, axis=0))
+            what = error_text(np.mean(errors, axis=0))
             errors.clear()
             say(f"{schedule.name} {step + 1}/{steps}: {what}, {time.monotonic() - started:.0f} s")
             save(file, step + 1, vae, average, optimizer.parts)

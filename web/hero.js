@@ -6,13 +6,13 @@ import { api } from "../../scripts/api.js";
 import { MODELS, PRESETS, clipShape, configOf, predict } from "./cost.js";
 import { findRun, sourceNamed, valueInto } from "./graph.js";
 import { addPanel, currentWords, describeError, describeRun, nodeById, openWorkflow, update } from "./panel.js";
-import { Told } from "./runs.js";
+import { LastValues } from "./runs.js";
 import { ASSUMED, SETTINGS, settingsOf } from "./settings.js";
 
 const NODE = "HeroPatch";
 
 /** What HERO Analyzer nodes found when they last ran. */
-const analyzed = new Told(openWorkflow, nodeById);
+const analyzed = new LastValues(openWorkflow, nodeById);
 
 /**
  * The number of blocks that comes by the wire into tau_blocks: {linked, blocks}. It is known once HERO Analyzer has

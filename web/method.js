@@ -8,22 +8,22 @@ import { addPanel, currentWords, describeError, describeRun } from "./panel.js";
 
 const NODE = "HeroMethod";
 
-/** The method's settings that the node tells: not those that come by a wire, nor those that it has no widget for. */
+/** The method's settings that the node has: not those that come by a wire, nor those that it has no widget for. */
 function settingsOf(node, method) {
   const found = Object.keys(DEFAULTS[method]).map((name) => [name, valueOf(node, `method.${name}`)]);
   return Object.fromEntries(found.filter(([, value]) => value !== undefined));
 }
 
-/** What the panel says, see `describeRun`. */
+/** The panel's content, see `describeRun`. */
 function describe(node, report) {
   const text = currentWords();
   const method = valueOf(node, "method");
   if (!DEFAULTS[method]) return describeError(text, text.unknownMethod({ method }));
   const run = findRun(node, MODELS);
   const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
-  const told = settingsOf(node, method);
-  const settings = { ...DEFAULTS[method], ...told };
-  const wired = Object.keys(settings).filter((name) => !(name in told) && isLinked(node, `method.${name}`));
+  const own = settingsOf(node, method);
+  const settings = { ...DEFAULTS[method], ...own };
+  const wired = Object.keys(settings).filter((name) => !(name in own) && isLinked(node, `method.${name}`));
   let prediction;
   try {
     prediction = predictMethod(method, settings, shape, run.steps, run.batch, run.bytes);

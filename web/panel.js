@@ -3,12 +3,12 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { Told, remember } from "./runs.js";
+import { LastValues, remember } from "./runs.js";
 import { sizeText, words } from "./text.js";
 
 const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
 const WIDTH = 340;
-const REFRESH_MS = 300; // the graph around the node may change in ways no callback tells of
+const REFRESH_MS = 300; // the graph around the node may change in ways no callback reports
 
 const STYLE = `
 .aether-hero { --good: #18794e; --warning: #9a5b00; --error: #b3261e; box-sizing: border-box; height: 100%;
@@ -86,26 +86,26 @@ export function describeError(text, reason) {
 }
 
 /**
- * What a panel says of a prediction: {mood, bound, steps, memory, note, strip}.
+ * A panel's content for a prediction: {mood, bound, steps, memory, note, strip}.
  * @param {object} text see `currentWords` @param {object} run see `findRun`
  * @param {object} prediction see `predict` @param {number} interval of the settings
  * @param {object} report of the last run, null where there was none
- * @param {object} said bypassed: what is said where the node is off; notes: sentences, or falsy ones; decides: a
+ * @param {object} extra bypassed: the sentence where the node is off; notes: sentences, or falsy ones; decides: a
  *   sentence on what decides which steps are full, or falsy; assumed: what the graph does not say
  */
-export function describeRun(text, run, prediction, interval, report, said) {
+export function describeRun(text, run, prediction, interval, report, extra) {
   const empty = emptyReason(text, interval, prediction);
   const notes = [
     report && reportText(text, report),
     empty || (report?.cached === 0 && text.reusedNothingAdvice()),
-    ...said.notes,
-    !empty && said.decides,
-    said.assumed.length > 0 && text.assumed({ list: said.assumed.join(", ") }),
+    ...extra.notes,
+    !empty && extra.decides,
+    extra.assumed.length > 0 && text.assumed({ list: extra.assumed.join(", ") }),
   ].filter(Boolean);
   const warning = empty || report?.cached === 0;
   return {
     mood: run.bypassed ? "off" : warning ? "warning" : "",
-    bound: run.bypassed ? said.bypassed : empty ? text.none() : text.bound({ x: prediction.speedupBound.toFixed(2) }),
+    bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: prediction.speedupBound.toFixed(2) }),
     steps: text.steps({ full: prediction.fullSteps, cached: prediction.cachedSteps, steps: prediction.steps }),
     memory: text.memory({ ...run, size: sizeText(prediction.cachedBytes), model: text.models[run.model] }),
     note: notes.join(" "),
@@ -124,16 +124,16 @@ function refresh(node) {
   const panel = panels.get(node);
   if (!panel || !node.graph) return;
   takePlace(node, panel.root);
-  const said = panel.describe(node, reports.of(node) ?? null);
-  const key = JSON.stringify([said, getComputedStyle(panel.parts.strip).color]); // the theme colors the strip
+  const content = panel.describe(node, reports.of(node) ?? null);
+  const key = JSON.stringify([content, getComputedStyle(panel.parts.strip).color]); // the theme colors the strip
   if (key === panel.shown) return;
   panel.shown = key;
-  panel.root.dataset.mood = said.mood;
+  panel.root.dataset.mood = content.mood;
   for (const name of ["bound", "steps", "memory", "note"]) {
-    panel.parts[name].textContent = said[name];
-    panel.parts[name].title = said[name];
+    panel.parts[name].textContent = content[name];
+    panel.parts[name].title = content[name];
   }
-  drawStrip(panel.parts.strip, said.strip);
+  drawStrip(panel.parts.strip, content.strip);
 }
 
 /** Say anew what a node's panel says, and draw it. */
@@ -173,14 +173,14 @@ export function nodeById(id) {
 export const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow;
 
 /** The last run's reports. */
-const reports = new Told(openWorkflow, nodeById);
+const reports = new LastValues(openWorkflow, nodeById);
 
 function onReport({ detail }) {
   reports.keep(detail.prompt, detail.node, detail);
   panels.forEach((_, node) => refresh(node));
 }
 
-/** Have every prompt remembered with the workflow that it is queued from: no event tells of both. */
+/** Have every prompt remembered with the workflow that it is queued from: no event has both. */
 function watchQueue() {
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...values) {

@@ -1,4 +1,4 @@
-// What runs told of their nodes, kept by the workflow that was run. When a run ends, another workflow may be on the
+// What runs reported of their nodes, kept by the workflow that was run. When a run ends, another workflow may be on the
 // canvas, in which the same ids are other nodes; and undo makes a workflow's nodes anew. No DOM and no ComfyUI in here.
 
 const REMEMBERED = 1000;
@@ -13,7 +13,7 @@ export function remember(prompt, workflow) {
 }
 
 /** The last value that runs gave for each node, by workflow. */
-export class Told {
+export class LastValues {
   #values = new WeakMap();
 
   /** @param {function} open gives the workflow on the canvas @param {function} nodeById finds a node in there */
@@ -32,7 +32,7 @@ export class Told {
     values.set(String(id), value);
   }
 
-  /** What was last told of a node on the canvas; undefined where nothing was. */
+  /** The last value of a node on the canvas; undefined if there is none. */
   of(node) {
     const found = [...(this.#values.get(this.open()) ?? [])].filter(([id]) => this.nodeById(id) === node);
     return found.at(-1)?.[1];

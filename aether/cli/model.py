@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..defaults import TASKS
 from .console import Console
 from .hero import Hero
 from .parser import renamed
@@ -13,9 +14,6 @@ from .parser import renamed
 if TYPE_CHECKING:
     from ..model.parts import AetherModel
     from ..run.job import Settings
-
-RECONSTRUCTION_STEPS = 30
-"""As in HERO's tables. The reference's quick setting, 4, leaves nothing to accelerate."""
 
 
 def prepare_model(
@@ -28,9 +26,7 @@ def prepare_model(
     """
     from ..run import job
 
-    steps = arguments.steps
-    if steps is None and task == "reconstruction":
-        steps = RECONSTRUCTION_STEPS
+    steps = TASKS[task].accelerated_steps if arguments.steps is None else arguments.steps
     settings = job.Settings(steps, arguments.guidance, arguments.seed, arguments.guidance_skip)
     model = _load(arguments, console)
     job.make_generator(model, settings.seed)

@@ -7,6 +7,8 @@ import argparse
 from hero_engine import HeroConfig
 from hero_engine.command_options import add_settings, error_text, number, share, sides, whole_number
 
+from ..defaults import TASKS, steps_text
+
 COMMANDS = {
     "reconstruct": ("reconstruction", ("video",)),
     "predict": ("prediction", ("image",)),
@@ -14,8 +16,7 @@ COMMANDS = {
 }
 """Command to its task and its inputs."""
 
-POST_STEPS = 4
-"""As in Aether's demo."""
+_RECONSTRUCTION = TASKS["reconstruction"]
 
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
@@ -123,11 +124,17 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     model.add_argument("--compile", action="store_true", help="compile the transformer's blocks first")
 
 
+def _guidance_text() -> str:
+    return ", ".join(f"{task.default_guidance:g} for {task.name}" for task in TASKS.values())
+
+
 def _add_job(job: argparse._ArgumentGroup) -> None:
     job.add_argument(
-        "--steps", type=whole_number, help="denoising steps: 30 to reconstruct (4 is quick), else 50"
+        "--steps",
+        type=whole_number,
+        help=f"denoising steps; default: {steps_text()} ({_RECONSTRUCTION.default_steps} is quick)",
     )
-    job.add_argument("--guidance", type=number, help="guidance scale: 1 to reconstruct, else 3")
+    job.add_argument("--guidance", type=number, help=f"guidance scale; default: {_guidance_text()}")
     job.add_argument(
         "--guidance-skip",
         type=share,
@@ -178,9 +185,10 @@ def _add_post_reconstruction(command: argparse.ArgumentParser) -> None:
         "--post-reconstruction",
         type=whole_number,
         nargs="?",
-        const=POST_STEPS,
+        const=_RECONSTRUCTION.default_steps,
         metavar="STEPS",
-        help="find depth and cameras once more from the finished video, which is better; 4 steps",
+        help="find depth and cameras once more from the finished video, which is better; default: "
+        f"{_RECONSTRUCTION.default_steps} steps",
     )
 
 

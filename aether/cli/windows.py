@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..synthetic import SYNTHETIC
 from .console import Console
 from .hero import Hero
 from .model import auto_device, say_job, say_memory
@@ -27,14 +28,13 @@ def wants_windows(arguments: argparse.Namespace) -> bool:
     Raises:
         InputError: something that does not go with it, or only with it.
     """
-    from ..run import job
 
     if not arguments.windows:
         for option in ("stride", "tiles", "workers", "ray"):
             if getattr(arguments, option) not in (None, False):
                 raise InputError(option, "is for --windows, which is not given")
         return False
-    if job.SYNTHETIC.fullmatch(arguments.video):
+    if SYNTHETIC.fullmatch(arguments.video):
         raise InputError("video", "a rendered clip always fits into one window; leave --windows out")
     if arguments.raymap or arguments.camera:
         field = "raymap" if arguments.raymap else "camera"

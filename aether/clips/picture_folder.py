@@ -109,8 +109,10 @@ def _gap_notes(keys: Sequence[Key]) -> list[str]:
     if min(steps) < usual or often < len(steps) / 2:
         return [f"the numbers {', '.join(map(str, numbers[:_SHOWN]))}, ... are uneven: taken as even"]
     gaps = [(before + usual, after - usual) for before, after in pairwise(numbers) if after - before > usual]
-    if not gaps:
-        return []
+    return _missing_notes(gaps) if gaps else []
+
+
+def _missing_notes(gaps: Sequence[tuple[int, int]]) -> list[str]:
     ranges = [str(first) if first >= last else f"{first} to {last}" for first, last in gaps[:_SHOWN]]
     more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
     return [f"numbers are missing ({', '.join(ranges)}{more}): what is there follows without a gap"]

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from .animations import animation_frames, animation_times, is_animation
 from .decoding import Decoded, decode_video, frame_picture, index_video, lost_notes
 from .picture_folder import picture_files
 from .pictures import Pictures
 
-FALLBACK_RATE = 12
 """Frames a second of pictures that have no rate."""
 MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
@@ -50,7 +50,7 @@ class PictureFolder(_Source):
     def __init__(self, path: Path, fps: int | None, name: str) -> None:
         self.label, self.name = str(path), name
         self.missing: set[int] = set()
-        self.rate = fps or FALLBACK_RATE
+        self.rate = fps or BASE_FPS
         self.files, notes = picture_files(path, name)
         self.times = [i / self.rate for i in range(len(self.files))]
         guessed = [] if fps else [f"a folder has no frame rate: taken as {self.rate} a second"]
@@ -116,7 +116,7 @@ class Video(_Source):
         index, before, missing = next(left, None), None, 0
         for decoded in decode_video(self.path, self.name, self.video):
             while index is not None and index < decoded.place - self.lost:
-                missing = self._missed(missing, index)
+                missing = self._more_missing(missing, index)
                 yield index, pictures.add(*self._picture(before or decoded))
                 index = next(left, None)
             if index is None:
@@ -126,11 +126,11 @@ class Video(_Source):
                 index, missing = next(left, None), 0
             before = decoded
         while index is not None:
-            missing = self._missed(MAX_MISSING if before is None else missing, index)
+            missing = self._more_missing(MAX_MISSING if before is None else missing, index)
             yield index, pictures.add(*self._picture(before))
             index = next(left, None)
 
-    def _missed(self, missing: int, index: int) -> int:
+    def _more_missing(self, missing: int, index: int) -> int:
         if missing == MAX_MISSING:
             raise InputError(
                 self.name,

@@ -18,25 +18,31 @@ LABEL = 18
 GUTTER = 4
 COLUMNS = 6
 """Frames that a contact sheet shows, at most."""
+_PERCENTILES = (2.0, 98.0)
 _PAPER, _INK, _FAINT, _ACCENT = (24, 24, 27), (228, 228, 231), (113, 113, 122), (250, 140, 60)
 
 
-def color_depth(disparity: Frames, low: float = 2.0, high: float = 98.0) -> Frames:
+def color_depth(disparity: Frames) -> Frames:
     """Disparity drawn with matplotlib's Spectral: near is red, far is blue; one scale for the whole sequence.
 
     Args:
         disparity: (F, H, W).
-        low, high: percentiles of the sequence that the two ends of the scale stand for, so that a few stray
-            pixels do not decide it.
 
     Returns:
         (F, H, W, 3) uint8.
     """
-    far, near = np.percentile(_thinned(disparity), [low, high])
+    far, near = color_limits(disparity)
     return disparity.map(partial(paint_disparity, far=far, near=near), (*disparity.shape[1:], 3))
 
 
-def _thinned(disparity: Frames) -> np.ndarray:
+def color_limits(disparity: Frames | np.ndarray) -> tuple[float, float]:
+    """The disparities of a sequence (F, H, W) at the far and the near end of its colours: percentiles, so
+    that a few stray pixels do not decide them."""
+    far, near = np.percentile(_thinned(disparity), _PERCENTILES)
+    return float(far), float(near)
+
+
+def _thinned(disparity: Frames | np.ndarray) -> np.ndarray:
     """Evenly spaced pixels of the sequence, a million or so: plenty for a percentile."""
     size = math.prod(disparity.shape[1:])
     step = max(1, len(disparity) * size // 1_000_000)

@@ -154,7 +154,7 @@ def read_depth(folder: str | Path) -> DepthFiles:
         missing = int(about["no_depth"]["pixels"])
         shape = about["frames"], about["height"], about["width"]
         if quantity not in QUANTITIES or not 0 < low <= high < np.inf or min(shape) < 1:
-            raise ValueError("it tells of another quantity, an empty range or no pictures")
+            raise ValueError("it has another quantity, an empty range or no pictures")
         check_rate(fps)
         count = len(list(folder.glob(f"depth_*{writer.ending}")))
         if count != shape[0]:
@@ -168,7 +168,7 @@ def read_depth(folder: str | Path) -> DepthFiles:
                 raise ValueError("it holds NaN, infinite or negative values")
     # EXR decoders say nothing of what is damaged, they leave those pixels 0.
     if np.count_nonzero(values == 0) != missing:
-        raise InputError("folder", f"{folder} is damaged: other pixels than {ABOUT} tells of have no depth")
+        raise InputError("folder", f"{folder} is damaged: other pixels than {ABOUT} counts have no depth")
     return DepthFiles(values, quantity, fps, about)
 
 

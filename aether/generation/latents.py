@@ -16,6 +16,7 @@ import torch
 
 from ..errors import InputError
 from ..geometry import raymap as raymaps
+from ..geometry.depth import picture_to_disparity
 from ..memory_errors import unless_out_of_memory
 from ..model.memory import decoding_bytes, encoding_bytes, exceeds, in_small_tiles
 from ..model.parts import AetherModel
@@ -113,9 +114,8 @@ def decode_rgb(model: AetherModel, latent: torch.Tensor) -> np.ndarray:
 
 
 def decode_disparity(model: AetherModel, latent: torch.Tensor) -> np.ndarray:
-    """Disparity stream (1, T, 16, h, w) to (F, H, W) float32; the picture holds its square root."""
-    root = decode_pixels(model, latent)[0].mean(dim=0) * 0.5 + 0.5
-    return root.square().float().cpu().numpy()
+    """Disparity stream (1, T, 16, h, w) to (F, H, W) float32."""
+    return picture_to_disparity(decode_pixels(model, latent)[0]).float().cpu().numpy()
 
 
 def decode_raymap(model: AetherModel, latent: torch.Tensor) -> np.ndarray:

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import torch
 
+from ..defaults import BASE_FPS
 from ..errors import InputError, SamplingStopped
 from ..model.parts import AetherModel
-from ..model.rotary import BASE_FPS, rotary_embeddings
+from ..model.rotary import rotary_embeddings
 from .latents import latent_frames
 from .pinned_noise import SentAhead
 from .tasks import Conditions, Task, check_fps, check_generator, check_task

@@ -11,43 +11,16 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
+from ..defaults import BASE_FPS, FPS, TASKS, Task
 from ..errors import InputError
 from ..geometry import raymap as raymaps
 from ..model.parts import FRAMES, RAYMAP_VALUES, AetherModel
-from ..model.rotary import BASE_FPS
 from .latents import encode, latent_frames
 
 __all__ = [
     "BASE_FPS", "FPS", "FRAMES", "TASKS", "Conditions", "Task", "check_fps", "check_frames", "check_size",
     "check_task", "condition",
 ]  # fmt: skip
-
-FPS = (8, 10, 12, 15, 24)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One of the things Aether was trained to do, with the reference's defaults.
-
-    inputs: the pictures it needs, in the order in which the reference encodes them.
-    default_guidance: scale of classifier-free guidance; 1 is none, the only value where ``guided`` is False.
-    """
-
-    name: str
-    inputs: tuple[str, ...]
-    default_steps: int
-    default_guidance: float
-    guided: bool
-
-
-TASKS = {
-    task.name: task
-    for task in (
-        Task("reconstruction", ("video",), default_steps=4, default_guidance=1.0, guided=False),
-        Task("prediction", ("image",), default_steps=50, default_guidance=3.0, guided=True),
-        Task("planning", ("image", "goal"), default_steps=50, default_guidance=3.0, guided=True),
-    )
-}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,16 @@ MIN_DISPARITY = 1e-3
 """Disparities below this count as this: nothing is farther than 1000 times the unit."""
 
 
+def picture_to_disparity(picture: Any) -> Any:
+    """Disparity (F, H, W) of a decoded disparity stream (3, F, H, W) in about [-1, 1], an array or a tensor.
+
+    Every channel holds the square root of the disparity, moved to [-1, 1].
+    Source: the end of ``__call__`` of the reference pipeline.
+    """
+    root = picture.mean(0) * 0.5 + 0.5
+    return root * root
+
+
 def disparity_to_depth(disparity: Any) -> np.ndarray:
     """Depth along z, float32, of any shape: 1 / disparity, the disparity limited to [0.001, 1].
 

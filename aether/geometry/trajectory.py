@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from .cameras import Cameras, cameras_from_fov, from_quaternions, to_quaternions
 from .raymap import from_cameras
@@ -33,7 +34,7 @@ SWAY = 0.1
 MOST_FRAMES, MOST_PIXELS = 10_000, 16_384
 _FOV_LIMITS = (1.0, 170.0)
 _HAND_RATES = np.array([0.31, 0.73, 1.37, 2.11])
-"""Cycles per second of a hand's unrest, slow and large to fast and small."""
+"""Cycles per second of a hand's shake, from slow and large to fast and small."""
 
 
 def preset(
@@ -41,7 +42,7 @@ def preset(
     amount: float = 0.3,
     *,
     frames: int = 41,
-    fps: float = 12,
+    fps: float = BASE_FPS,
     easing: str = "ease in out",
     fov: float = 60.0,
     start_fov: float | None = None,
@@ -63,7 +64,7 @@ def preset(
         fov: full horizontal angle of view in degrees, 1 to 170.
         start_fov: the angle at the first frame, for a zoom to ``fov``; by default ``fov`` all along.
         distance: units from the first camera to the point that orbit and crane keep in the middle.
-        seed: of the handheld camera's unrest.
+        seed: of the handheld camera's shake.
         height, width: of the pictures in pixels.
 
     Raises:
@@ -143,14 +144,14 @@ def resampled(path: Cameras, frames: int) -> Cameras:
 
 
 def smoothed(path: Cameras, period: float) -> Cameras:
-    """The path without its unrest, such as that of a raymap that a model has read or dreamed.
+    """The path without its jitter, such as that of a raymap that a model has estimated or generated.
 
     Cubic smoothing splines through positions, quaternions and intrinsics: what a Kalman filter with an RTS
     smoother gives for a camera of about constant velocity, without the delay and without a start to guess.
 
     Args:
-        period: in frames. A sway of this period is halved; one of half the period keeps 1/17, one of twice
-            the period 16/17. 0 leaves the path as it is.
+        period: in frames. Shake with this period is halved; with half the period 1/17 of it is left, with
+            twice the period 16/17. 0 leaves the path as it is.
 
     Raises:
         InputError: a period below 0 or over 1000, fewer than 5 cameras.

@@ -34,7 +34,7 @@ class Window:
 Outcome = tuple[Decoded, dict[str, Any]]
 """What a window gave, and its report, ready for JSON."""
 Compute = Callable[[job.Inputs, Callback], Outcome]
-"""What reconstructs pictures of the model's size, such as `PlainRun`. The callback is told of every step."""
+"""What reconstructs pictures of the model's size, such as `PlainRun`. The callback gets every step."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Progress:
 
 
 class Watch:
-    """Counts steps and tells a callback, which ends the run by returning False.
+    """Counts steps and reports them to a callback, which ends the run by returning False.
 
     Every method raises `SamplingStopped` then.
     """
@@ -148,18 +148,18 @@ class Watch:
         self._callback, self._state, self._steps, self._done = callback, (windows, resumed, steps), steps, 0
 
     def begin(self, window: int) -> None:
-        self._tell(window)
+        self._report(window)
 
     def step(self, window: int, info: StepInfo) -> None:
         self._done += 1
-        self._tell(window, info)
+        self._report(window, info)
 
     def finish(self, window: int) -> None:
-        """All steps of a window at once, for an executor that is not told of each."""
+        """All steps of a window at once, for an executor that does not report each."""
         self._done += self._steps
-        self._tell(window)
+        self._report(window)
 
-    def _tell(self, window: int, info: StepInfo | None = None) -> None:
+    def _report(self, window: int, info: StepInfo | None = None) -> None:
         if self._callback and self._callback(Progress(window, *self._state, self._done, info)) is False:
             raise SamplingStopped(0 if info is None else info.index + 1, self._steps)
 

@@ -215,7 +215,7 @@ def fit_disparity(window: Any, merged: Any) -> tuple[float, float]:
     window = finite_array(window, "disparity", merged.shape)
     common = (window > 0) & (merged > 0)
     if not common.any():
-        raise InputError("disparity", "is nowhere above zero in both windows, so their scales cannot be told")
+        raise InputError("disparity", "is nowhere above zero in both windows, so no scale fits them")
     source, target = window[common].astype(np.float64), merged[common].astype(np.float64)
     logs = np.log(target) - np.log(source)
     # Near pixels count more: a far one's quotient is mostly noise.
@@ -226,7 +226,7 @@ def fit_disparity(window: Any, merged: Any) -> tuple[float, float]:
     keep = np.abs(logs - middle) <= _TRIM * 1.4826 * spread + 1e-6
     factor = np.sqrt(np.square(target[keep]).sum() / np.square(source[keep]).sum())
     if not (np.isfinite(factor) and factor > 0):
-        raise InputError("disparity", "is too small in one of the windows for their scales to be told")
+        raise InputError("disparity", "is too small in one of the windows for a scale to be found")
     return float(factor), float(np.expm1(spread))
 
 
@@ -362,7 +362,7 @@ def align_windows(starts: Sequence[int], disparities: Sequence[Any], cameras: Se
         cameras: per window.
 
     Raises:
-        InputError: windows that do not fit each other or do not overlap, or an overlap that tells no scale;
+        InputError: windows that do not fit each other or do not overlap, or an overlap that gives no scale;
             the message names the windows and frames.
     """
     starts, length = _check_windows(starts, disparities, cameras)

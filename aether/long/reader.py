@@ -28,7 +28,8 @@ from ..clips.pictures import (
     fit_frames,
     to_float,
 )
-from ..clips.sources import FALLBACK_RATE, Animation, PictureFolder, Video, open_source
+from ..clips.sources import Animation, PictureFolder, Video, open_source
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from ..generation.tasks import FPS
 from ..model.parts import FRAMES
@@ -231,7 +232,7 @@ class _Array:
             raise InputError(name, "holds a single picture; a clip needs at least 2 frames")
         self.name = name
         self.missing: set[int] = set()
-        self.rate = None if source_fps else fps or FALLBACK_RATE
+        self.rate = None if source_fps else fps or BASE_FPS
         self.frames, self.notes = frames, []
         self.times = (np.arange(len(frames)) / (source_fps or self.rate)).tolist()
 

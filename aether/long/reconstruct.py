@@ -130,8 +130,8 @@ def reconstruct(
             its time.
 
     Raises:
-        InputError: values out of range; a clip that is damaged; no room for the windows; an overlap that
-            tells no scale.
+        InputError: values out of range; a clip that is damaged; no room for the windows; an overlap
+            that gives no scale.
         SamplingStopped: the callback returned False. Finished windows stay.
     """
     job.check_size(model, *clip.model_size)

@@ -88,7 +88,7 @@ def merge_tiles(tiles: Tiles, parts: Sequence[Decoded]) -> tuple[Decoded, list[f
         the whole picture's streams, and the factor of each tile's disparities.
 
     Raises:
-        InputError: another number of results; an overlap that tells no scale, with the tiles' numbers.
+        InputError: another number of results; an overlap that gives no scale, with the tiles' numbers.
     """
     if len(parts) != len(tiles):
         raise InputError("parts", f"{len(parts)} results do not fit {len(tiles)} tiles")

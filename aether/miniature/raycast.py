@@ -13,6 +13,7 @@ from itertools import product
 
 import numpy as np
 
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from .textures import GAMMA
 from .world import Scene, Solid
@@ -59,7 +60,7 @@ def render(
     frames: int = 17,
     height: int = 64,
     width: int = 96,
-    fps: float = 12,
+    fps: float = BASE_FPS,
     *,
     samples: int = 3,
     texture_blur: float = TEXTURE_BLUR,

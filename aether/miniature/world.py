@@ -87,8 +87,8 @@ class Solid:
 class CameraPath:
     """A camera in motion.
 
-    The pose is a straight line and a steady turn, plus a sway (sines on each axis: a hand's unrest), all of
-    it turned about the vertical axis through `pivot`, which makes an orbit.
+    The pose is a straight line and a steady turn, plus a sway (sines on each axis, as of a hand), all of it
+    turned about the vertical axis through `pivot`, which makes an orbit.
 
     Attributes:
         start, velocity: position at time 0 and meters per second.
@@ -217,8 +217,8 @@ def _random_camera(rng: np.random.Generator) -> CameraPath:
         turn[1] = -rng.uniform(0.01, 0.03)
     else:
         velocity = np.array([rng.uniform(-0.2, 0.2), 0, rng.uniform(0, 0.6)]) * speed
-    unrest = rng.uniform(0.8, 1.6) if move == "handheld" else rng.uniform(0.0, 0.3)
-    amplitudes = np.array([0.05, 0.03, 0.04, 0.02, 0.02, 0.012]) * unrest
+    shake = rng.uniform(0.8, 1.6) if move == "handheld" else rng.uniform(0.0, 0.3)
+    amplitudes = np.array([0.05, 0.03, 0.04, 0.02, 0.02, 0.012]) * shake
     return CameraPath(
         start=(0.0, float(-rng.uniform(0.9, 2.0)), 0.0),
         velocity=_vector(velocity),

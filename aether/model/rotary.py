@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from ..defaults import BASE_FPS
 from .parts import AetherModel
-
-BASE_FPS = 12
-"""The rate whose frames are one position apart; at 24 fps two frames are."""
 
 
 def rotary_embeddings(

@@ -1,7 +1,7 @@
 """Which text encoder a file holds, by the names and shapes of its tensors.
 
 Aether's prompt comes from T5 1.1 XXL. Others give embeddings that fit and mean something else, Llama and UMT5
-with the very same width, so that nothing but the header tells them apart.
+with the very same width, so that only the header distinguishes them.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def weight_files(folder: Path, field: str, name: str = WEIGHTS) -> list[Path]:
     are taken by the numbers in their names, which a warning says.
 
     Raises:
-        InputError: no weights there, none that are whole, or several that nothing tells apart.
+        InputError: no weights there, none that are whole, or several that cannot be distinguished.
     """
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     versions = _versions(folder, names, field)

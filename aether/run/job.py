@@ -5,7 +5,6 @@ The command line stands on this. HERO is handed in as an `Accelerator`, so that 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +18,7 @@ import torch
 from ..arrays import finite_array, read_npy
 from ..clips.clip import read_clip
 from ..clips.pictures import read_image
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from ..formats.camera_files import SUFFIXES, CameraFile, read_cameras
 from ..generation.latents import Decoded, decode
@@ -29,13 +29,12 @@ from ..geometry.cameras import Cameras
 from ..geometry.depth import disparity_to_depth
 from ..geometry.raymap import to_cameras
 from ..model.parts import AetherModel
+from ..synthetic import SYNTHETIC
 
 if TYPE_CHECKING:
     from ..miniature import WorldClip
 
-SYNTHETIC = re.compile(r"synthetic(?::(\d+))?")
-"""An input of this form is a clip rendered from the synthetic world, by seed (0 without one)."""
-SYNTHETIC_FPS = 12
+SYNTHETIC_FPS = BASE_FPS
 REHEARSED = 4
 """Steps of a rehearsal."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aether.defaults import steps_text
 from aether.errors import InputError
 from hero_engine.command_options import number, whole_number
 
@@ -43,9 +44,7 @@ def add_compare(commands: Any) -> None:
     )
     command.add_argument("--scenes", help=f"seeds; default: {SCENES}; of a search {SEARCH_SCENES}")
     command.add_argument("--tasks", default="reconstruction,prediction,planning", help="default: %(default)s")
-    command.add_argument(
-        "--steps", type=whole_number, help="of every task; default: 30 of reconstruction, else 50"
-    )
+    command.add_argument("--steps", type=whole_number, help=f"for every task; default: {steps_text()}")
     command.add_argument("--samplers", default="reference,deterministic", help="default: %(default)s")
     command.add_argument("--targets", default="1.5,1.75,2,2.5", help="speed-ups by FLOPs; default: all four")
     command.add_argument("--methods", help="only these, such as hero,fora,cache-dit")
@@ -89,6 +88,24 @@ def _checked(arguments: argparse.Namespace) -> Plan:
     from .comparison import Plan
     from .packages import PACKAGES
 
+    _check_numbers(arguments)
+    tasks = _names("tasks", arguments.tasks, STEPS)
+    methods = arguments.methods and _names("methods", arguments.methods, [*METHODS, *PACKAGES])
+    return Plan(
+        folder=None if arguments.folder is None else Path(arguments.folder).expanduser(),
+        source=arguments.model,
+        scenes=_scenes(arguments),
+        tasks={task: arguments.steps or STEPS[task] for task in tasks},
+        samplers=_names("samplers", arguments.samplers, SAMPLERS),
+        targets=_targets(arguments.targets),
+        methods=methods,
+        settings=arguments.settings,
+        workers=arguments.workers,
+        minutes=arguments.minutes,
+    )
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
     if arguments.folder is None and not arguments.dry_run:
         raise InputError("out", "is needed: a folder for the runs, so that they are not lost")
     if arguments.steps is not None and not 2 <= arguments.steps <= 1000:
@@ -97,26 +114,20 @@ def _checked(arguments: argparse.Namespace) -> Plan:
         raise InputError("workers", f"{arguments.workers} is not at least 1")
     if not (math.isfinite(arguments.minutes) and arguments.minutes > 0):
         raise InputError("minutes", f"{arguments.minutes} is not a number above 0")
-    targets = _numbers("targets", arguments.targets, float)
+
+
+def _targets(text: str) -> list[float]:
+    targets = _numbers("targets", text, float)
     if any(not (math.isfinite(target) and target > 1) for target in targets):
-        raise InputError("targets", f"{arguments.targets} are not all above 1")
-    tasks = _names("tasks", arguments.tasks, STEPS)
+        raise InputError("targets", f"{text} are not all above 1")
+    return targets
+
+
+def _scenes(arguments: argparse.Namespace) -> list[int]:
     scenes = _numbers("scenes", arguments.scenes or (SEARCH_SCENES if arguments.search else SCENES), int)
     if any(scene < 0 for scene in scenes):
         raise InputError("scenes", f"{arguments.scenes} are not all seeds from 0")
-    methods = arguments.methods and _names("methods", arguments.methods, [*METHODS, *PACKAGES])
-    return Plan(
-        folder=None if arguments.folder is None else Path(arguments.folder).expanduser(),
-        source=arguments.model,
-        scenes=scenes,
-        tasks={task: arguments.steps or STEPS[task] for task in tasks},
-        samplers=_names("samplers", arguments.samplers, SAMPLERS),
-        targets=targets,
-        methods=methods,
-        settings=arguments.settings,
-        workers=arguments.workers,
-        minutes=arguments.minutes,
-    )
+    return scenes
 
 
 def _numbers(field: str, text: str, kind: Callable[[str], Any]) -> list[Any]:

@@ -79,7 +79,7 @@ def compare(plan: Plan, dry_run: bool) -> str:
     chosen = _chosen(plan, model)
     tasks: list[Task] = [(group, chosen[group.sampler]) for group in plan.groups()]
     if dry_run:
-        return _said(plan, model, tasks)
+        return _dry_run_text(plan, model, tasks)
     with locked(plan.folder) as note:
         _warn(note)
         journal = Journal(plan.folder / "runs.jsonl", _setup(model))
@@ -118,7 +118,7 @@ def _chosen(plan: Plan, model: AetherModel) -> dict[str, list[Contender]]:
     return {sampler: [one for one in found[sampler] if plan.wants(one)] for sampler in plan.samplers}
 
 
-def _said(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
+def _dry_run_text(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
     shape = shape_of(model)
     costs = {group.task: seconds_of_one(model, group) for group, _ in tasks[: len(plan.tasks)]}
 

@@ -88,7 +88,7 @@ class Contender:
             raise InputError("settings", f"{self.label}: {error}") from error
 
     def session(self, transformer: Any, occasion: Occasion) -> AbstractContextManager[Any]:
-        """The method on a transformer. Gives the run of the engine's methods, whose report tells more."""
+        """The method on a transformer. Gives the run of the engine's methods, whose report has more."""
         if self.method in PACKAGES:
             return PACKAGES[self.method].session(transformer, self.settings, occasion)
         return hero_session(transformer, self.config(), occasion.steps, occasion.scheduler)

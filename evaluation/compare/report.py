@@ -63,7 +63,11 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Of the project's own code that results hang on."""
     root = Path(__file__).parents[2]
-    files = [*root.glob("hero_engine/**/*.py"), *root.glob("aether/*.py"), *root.glob("evaluation/**/*.py")]
+    files = [
+        *root.glob("hero_engine/**/*.py"),
+        *root.glob("aether/**/*.py"),
+        *root.glob("evaluation/**/*.py"),
+    ]
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())
@@ -184,7 +188,6 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, ScalarFormatter
     except ImportError as error:
         raise ImportError("drawing the frontier needs matplotlib: pip install matplotlib") from error
     # What reused nothing has no error, and no place on a logarithmic axis.
@@ -199,26 +202,37 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
     panels = figure.subplots(1, len(samplers), squeeze=False)[0]
     lines = {}
     for axes, sampler in zip(panels, samplers, strict=True):
-        for label in labels:
-            points = [(r.flops_speedup, r.error) for r in rows if (r.sampler, r.label) == (sampler, label)]
-            if not points:
-                continue
-            look = looks[label]
-            lines[label] = axes.plot(*zip(*undominated(points), strict=True), **look)[0]
-            axes.scatter(*zip(*points, strict=True), s=8, color=look["color"], alpha=0.4)
+        lines |= _draw_methods(axes, [row for row in rows if row.sampler == sampler], looks)
         axes.set_title(f"{sampler} sampler")
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter("")
-        axes.set_xlabel("speed-up by FLOPs (times)")
-        axes.grid(alpha=0.3)
+        _style_axes(axes)
     panels[0].set_ylabel("relative error of the final latent (lower is better)")
     shown = [label for label in labels if label in lines]
     figure.legend([lines[label] for label in shown], shown, loc="outside right center", fontsize=9)
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     return picture.getvalue()
+
+
+def _draw_methods(axes: Any, rows: Sequence[Row], looks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The rows of one sampler; gives each method's line by label."""
+    lines = {}
+    for label, look in looks.items():
+        points = [(row.flops_speedup, row.error) for row in rows if row.label == label]
+        if points:
+            lines[label] = axes.plot(*zip(*undominated(points), strict=True), **look)[0]
+            axes.scatter(*zip(*points, strict=True), s=8, color=look["color"], alpha=0.4)
+    return lines
+
+
+def _style_axes(axes: Any) -> None:
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter("")
+    axes.set_xlabel("speed-up by FLOPs (times)")
+    axes.grid(alpha=0.3)
 
 
 def undominated(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

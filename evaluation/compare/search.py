@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aether.errors import InputError
@@ -128,45 +128,85 @@ def search(
     """
     until = time.monotonic() + 60 * budget.minutes
     ladder = rungs(scenes, tasks, budget.seconds)
-    room = affordable(budget, ladder, len(samplers))
-    if room < len(always):
-        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
-    chosen = [*always, *more[: max(0, room - len(always))]]
-    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
-    alive = dict.fromkeys(samplers, chosen)
-    done: list[Run] = []
+    chosen = _affordable_settings(always, more, affordable(budget, ladder, len(samplers)), say)
 
-    def run(rung: Sequence[Run]) -> None:
-        work: list[Task] = [
-            (Group(scene, task, sampler, tasks[task]), alive[sampler])
-            for sampler in samplers
-            for scene, task in rung
-        ]
+    def run(work: Sequence[Task]) -> None:
         work_off(work, journal, loader, workers=budget.workers, brief=True, until=until, progress=progress)
 
-    def rows(sampler: str) -> list[Row]:
-        return _rows(journal.records, sampler, done, tasks, alive[sampler])
-
+    state = _Search(journal, tasks, targets, run, dict.fromkeys(samplers, chosen))
     for number, rung in enumerate(ladder, 1):
-        run(rung)
-        done += rung
-        if number == 1:
-            alive = {s: unique([*alive[s], *between(rows(s), targets)]) for s in samplers}
-            run(rung)
-        if any(len(rows(sampler)) < len(alive[sampler]) for sampler in samplers):
+        state.climb(rung)
+        if not state.complete():
             if number == 1:
                 raise InputError(
                     "minutes", "were over before every setting had one run; give more, and it goes on"
                 )
             say(f"the time was up before rung {number} of {len(ladder)} was through")
-            # What only some have run cannot be compared.
-            done = done[: -len(rung)]
+            state.drop(rung)
             break
         if number < len(ladder):
-            alive = {sampler: survivors(rows(sampler), targets, KEPT) for sampler in samplers}
-        left = ", ".join(f"{len(alive[sampler])} ({sampler})" for sampler in samplers)
+            state.alive = state.survivors(KEPT)
+        left = ", ".join(f"{len(alive)} ({sampler})" for sampler, alive in state.alive.items())
         say(f"rung {number} of {len(ladder)} is through; left: {left}")
-    return {sampler: survivors(rows(sampler), targets, None) for sampler in samplers}
+    return state.survivors(None)
+
+
+def _affordable_settings(
+    always: Sequence[Contender], more: Sequence[Contender], room: int, say: Callable[[str], None]
+) -> list[Contender]:
+    if room < len(always):
+        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
+    chosen = [*always, *more[: max(0, room - len(always))]]
+    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
+    return chosen
+
+
+@dataclass
+class _Search:
+    """How far a search has come: the runs of the rungs so far, and who is left of each sampler."""
+
+    journal: Journal
+    tasks: dict[str, int]
+    targets: Sequence[float]
+    work: Callable[[Sequence[Task]], None]
+    alive: dict[str, list[Contender]]
+    done: list[Run] = field(default_factory=list)
+
+    def climb(self, rung: Sequence[Run]) -> None:
+        """Run a rung; the first one again with thresholds in between what was tried."""
+        self._run(rung)
+        first = not self.done
+        self.done += rung
+        if first:
+            self.alive = {
+                sampler: unique([*alive, *between(self._rows(sampler), self.targets)])
+                for sampler, alive in self.alive.items()
+            }
+            self._run(rung)
+
+    def _run(self, rung: Sequence[Run]) -> None:
+        self.work(
+            [
+                (Group(scene, task, sampler, self.tasks[task]), alive)
+                for sampler, alive in self.alive.items()
+                for scene, task in rung
+            ]
+        )
+
+    def complete(self) -> bool:
+        """Whether everyone who is left has every run."""
+        return all(len(self._rows(sampler)) >= len(alive) for sampler, alive in self.alive.items())
+
+    def drop(self, rung: Sequence[Run]) -> None:
+        """Forget the last rung: what only some have run cannot be compared."""
+        self.done = self.done[: -len(rung)]
+
+    def survivors(self, share: int | None) -> dict[str, list[Contender]]:
+        """By sampler, see :func:`survivors`."""
+        return {sampler: survivors(self._rows(sampler), self.targets, share) for sampler in self.alive}
+
+    def _rows(self, sampler: str) -> list[Row]:
+        return _rows(self.journal.records, sampler, self.done, self.tasks, self.alive[sampler])
 
 
 def _rows(

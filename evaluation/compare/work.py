@@ -71,7 +71,7 @@ def work_off(
     Args:
         workers: processes of one thread each; with 1, this process does the work.
         until: no run is begun after this time of ``time.monotonic``.
-        progress: is told of every record.
+        progress: called with every record.
     """
     known = {record_key(record) for record in journal.records}
     records = _records(unfinished(tasks, journal.records, brief=brief), loader, workers, brief, until)
@@ -84,15 +84,19 @@ def work_off(
 def _records(
     tasks: Sequence[Task], loader: Loader, workers: int, brief: bool, until: float
 ) -> Iterator[Record]:
-    if workers == 1:
-        model = loader() if tasks else None
+    if workers > 1:
+        yield from _parallel_records(tasks, loader, min(workers, len(tasks)), brief, until)
+    elif tasks:
+        model = loader()
         for task in tasks:
             yield from _run(model, task, brief, until)
-        return
+
+
+def _parallel_records(
+    tasks: Sequence[Task], loader: Loader, workers: int, brief: bool, until: float
+) -> Iterator[Record]:
     context = multiprocessing.get_context("spawn")
-    records = context.Queue()
-    workers = min(workers, len(tasks))
-    waiting = context.Queue()
+    records, waiting = context.Queue(), context.Queue()
     for task in [*tasks, *[None] * workers]:
         waiting.put(task)
     processes = [
@@ -102,23 +106,29 @@ def _records(
     for process in processes:
         process.start()
     try:
-        while workers:
-            try:
-                found = records.get(timeout=5)
-            except queue.Empty:
-                if any(process.exitcode for process in processes):
-                    raise RuntimeError("a worker was killed, perhaps for want of memory") from None
-                continue
-            if found is None:
-                workers -= 1
-            elif isinstance(found, BaseException):
-                raise found
-            else:
-                yield found
+        yield from _received(records, processes)
     finally:
         for process in processes:
             process.terminate()
             process.join()
+
+
+def _received(records: Any, processes: Sequence[Any]) -> Iterator[Record]:
+    """Records from the workers, until each has sent the None that ends its own."""
+    left = len(processes)
+    while left:
+        try:
+            found = records.get(timeout=5)
+        except queue.Empty:
+            if any(process.exitcode for process in processes):
+                raise RuntimeError("a worker was killed, perhaps for want of memory") from None
+            continue
+        if found is None:
+            left -= 1
+        elif isinstance(found, BaseException):
+            raise found
+        else:
+            yield found
 
 
 def _worker(loader: Loader, waiting: Any, records: Any, brief: bool, until: float) -> None:

@@ -13,7 +13,7 @@ from ..amounts import Amount, amount
 from ..checks import choice, integer, integers, real
 from ..errors import ConfigError
 from ..flops import ModelShape, Work, feed_forward_flops, linear_flops
-from ..optional import present
+from ..optional import require
 from ..schedule import ErrorSchedule, Schedule, TaperedSchedule
 from ..settings import Counts, MethodConfig
 
@@ -110,8 +110,8 @@ class TocaConfig(MethodConfig):
 
     Args:
         interval, warmup, cooldown: as in :class:`ForaConfig`.
-        ratio: share of the tokens computed by the feed-forwards on cached steps, (0, 1]. More is truer and
-            slower.
+        ratio: share of the tokens computed by the feed-forwards on cached steps, (0, 1]. More is more
+            accurate and slower.
         score: what makes a token worth computing: ``"value"``: a small norm of its values, ``"key"``: a large
             norm of its keys (each at the last full step), or ``"random"``.
         staleness: weight of the number of cached steps since a token was computed, over N.
@@ -164,7 +164,7 @@ class TocaConfig(MethodConfig):
         if self.taper == 0:
             return super().schedule(counts)
         return TaperedSchedule(
-            self.interval, counts.warmup, self.taper, present(counts.planned_steps), self._end(counts)
+            self.interval, counts.warmup, self.taper, require(counts.planned_steps), self._end(counts)
         )
 
     def work(self, shape: ModelShape, counts: Counts, age: int) -> Work:
@@ -225,7 +225,7 @@ class WorldCacheConfig(MethodConfig):
         interval: at least one full step in every `interval` steps after the warm-up; its n_max plus 1.
         warmup: leading full steps, at least 3: a count, or a share of the run's ("20%").
         threshold: cached steps go on while the error that they were estimated to make, accumulated since the
-            last full step, stays below it; above 0. Smaller is truer and slower.
+            last full step, stays below it; above 0. Smaller is more accurate and slower.
         stable: share of the positions, the least bent, whose output is reused.
         chaotic: share, the most bent, whose slope is damped; those between are extrapolated linearly.
         streams: channels of each stream of the output: Aether's are RGB, disparity and raymap.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..method import Method, Moment, Step
-from ..models.adapter import MODULES, Attend, BlockCall, Forward, ModelCall, See
+from ..models.adapter import MODULES, Attend, BlockCall, Forward, ModelCall, OutputCallback
 from .config import ModulesConfig
 from .taylor_feature import TaylorFeature
 
@@ -28,9 +28,9 @@ class Modules(Method[ModulesConfig]):
         """See :class:`~hero_engine.method.Method`."""
         return True
 
-    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
-        return self.adapter.watch(MODULES, see)
+        return self.adapter.watch(MODULES, on_output)
 
 
 class ModulesBranch:
@@ -54,7 +54,7 @@ class ModulesBranch:
     def cached_step(self, call: ModelCall, moment: Moment) -> Step:
         return CachedModules(self, 0, moment)
 
-    def see(self, block: int, kind: str, output: Tensor, moment: Moment) -> None:
+    def on_output(self, block: int, kind: str, output: Tensor, moment: Moment) -> None:
         """What a part of a block gave on a full step."""
         # Differences that no cached step will use are not taken.
         differences = moment.number > self.method.counts.warmup - 2
@@ -77,9 +77,9 @@ class FullModules(Step):
         self._branch.leave(number, video)
         return video, text
 
-    def see(self, block: int, kind: str, output: Tensor) -> None:
+    def on_output(self, block: int, kind: str, output: Tensor) -> None:
         with torch.no_grad():
-            self._branch.see(block, kind, output, self._moment)
+            self._branch.on_output(block, kind, output, self._moment)
 
 
 class CachedModules(Step):

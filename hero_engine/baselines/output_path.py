@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..optional import present
+from ..optional import require
 from ..storage import held_bytes
 
 
@@ -76,7 +76,7 @@ class OutputPath:
         as a mean over all (float32 scalar).
         """
         steps = step - self._step
-        value, slope, bent = present(self._value), present(self._slope), present(self._curvature)
+        value, slope, bent = require(self._value), require(self._slope), require(self._curvature)
         # Filled, not made from a list, which would be sent to the device and waited for.
         shares = torch.stack([bent.new_full((), share) for share in self._shares])
         low, high = torch.quantile(bent.flatten(), shares)
@@ -91,7 +91,7 @@ class OutputPath:
 
     def _moved(self, steps: int) -> Tensor:
         """How far a chaotic position goes in so many steps."""
-        return steps * torch.lerp(present(self._slope), present(self._earlier), damping(steps, self._most))
+        return steps * torch.lerp(require(self._slope), require(self._earlier), damping(steps, self._most))
 
     def _widen(self, mask: Tensor) -> Tensor:
         """A mask of streams as one of channels."""

@@ -10,8 +10,18 @@ import torch
 from torch import Tensor
 
 from ..method import Method, Moment, Step
-from ..models.adapter import FEED_FORWARD, KEYS, MODULES, VALUES, Attend, BlockCall, Forward, ModelCall, See
-from ..optional import present
+from ..models.adapter import (
+    FEED_FORWARD,
+    KEYS,
+    MODULES,
+    VALUES,
+    Attend,
+    BlockCall,
+    Forward,
+    ModelCall,
+    OutputCallback,
+)
+from ..optional import require
 from ..storage import held_bytes
 from .config import DucaConfig, TocaConfig
 from .fora_taylorseer import CachedModules, FullModules, ModulesBranch
@@ -33,10 +43,10 @@ class Toca(Method[TocaConfig]):
         """See :class:`~hero_engine.method.Method`."""
         return True
 
-    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
         watched, _ = _SCORED.get(self.config.score, (None, None))
-        return self.adapter.watch(MODULES if watched is None else (watched, *MODULES), see)
+        return self.adapter.watch(MODULES if watched is None else (watched, *MODULES), on_output)
 
 
 class TocaBranch(ModulesBranch):
@@ -65,11 +75,11 @@ class TocaBranch(ModulesBranch):
     def cached_step(self, call: ModelCall, moment: Moment) -> Step:
         return TocaStep(self, self.method.config.fresh(call.shape.video_tokens), moment)
 
-    def see(self, block: int, kind: str, output: Tensor, moment: Moment) -> None:
+    def on_output(self, block: int, kind: str, output: Tensor, moment: Moment) -> None:
         """See :class:`~hero_engine.baselines.fora_taylorseer.ModulesBranch`."""
         if kind in MODULES:
             # Cached steps write into what is kept; autograd may need it as it was.
-            super().see(block, kind, output.clone() if output.requires_grad else output, moment)
+            super().on_output(block, kind, output.clone() if output.requires_grad else output, moment)
             return
         _, score = _SCORED[self.method.config.score]
         text, video = self._queues[block]
@@ -150,7 +160,7 @@ class AggressiveStep(Step):
 
     def __init__(self, branch: DucaBranch):
         super().__init__(branch.adapter, 0)
-        self._stream = present(branch.stream)
+        self._stream = require(branch.stream)
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
         last = number == len(self._adapter.blocks) - 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from ..flops import ModelShape, full_step
+from ..flops import ModelShape, Work, full_step
 from ..schedule import step_ages
 from ..settings import Counts, MethodConfig
 
@@ -96,36 +96,47 @@ def predict(
     Raises:
         ConfigError: a setting does not fit the model, or a count is below 1.
     """
-    for name, value in (("steps", steps), ("batch", batch), ("element_bytes", element_bytes)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(name, f"{value!r} is not a whole number of at least 1")
+    _check_counts(steps=steps, batch=batch, element_bytes=element_bytes)
     config.check(shape)
     counts = config.resolve(shape.blocks, steps)
     if half_steps and batch % 2:
         raise ConfigError("half_steps", f"a batch of {batch} has no half; with guidance it is 2")
     schedule = config.schedule(counts)
     ages = step_ages(schedule, steps)
-    full = ages.count(0)
     whole = full_step(shape)
-    work = {age: config.work(shape, counts, age) if age else whole for age in {*ages, 1}}
-    # With every step full, the share still says what a cached step would cost.
-    share = statistics.fmean(work[age].total for age in ages if age) if full < steps else work[1].total
-    halved = [n in half_steps and (age > 0 or n >= schedule.reused_until) for n, age in enumerate(ages)]
-    forwards = [batch // 2 if half else batch for half in halved]
-    parts = [(count, work[age]) for count, age in zip(forwards, ages, strict=True)]
-    flops = sum(count * part.total for count, part in parts)
+    work = {age: config.work(shape, counts, age) for age in {*ages, 1} - {0}} | {0: whole}
+    forwards = _forwards(ages, batch, half_steps, schedule.reused_until)
+    flops = sum(count * work[age].total for count, age in zip(forwards, ages, strict=True))
     unaccelerated = batch * steps * whole.total
     return Prediction(
         steps=steps,
-        full_steps=full,
-        cached_share=share / whole.total,
-        linear_flops=sum(count * part.linear for count, part in parts),
+        full_steps=ages.count(0),
+        cached_share=_cached_flops(ages, work) / whole.total,
+        linear_flops=sum(count * work[age].linear for count, age in zip(forwards, ages, strict=True)),
         unaccelerated_linear_flops=batch * steps * whole.linear,
         flops=flops,
         unaccelerated_flops=unaccelerated,
         cached_bytes=cached_bytes(shape, config, counts, batch, element_bytes),
         speedup_bound=unaccelerated / flops,
     )
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(name, f"{value!r} is not a whole number of at least 1")
+
+
+def _forwards(ages: Sequence[int], batch: int, half_steps: Collection[int], reused_until: float) -> list[int]:
+    """Forwards of each step: half the batch where the unconditional ones are left out."""
+    halved = [n in half_steps and (age > 0 or n >= reused_until) for n, age in enumerate(ages)]
+    return [batch // 2 if half else batch for half in halved]
+
+
+def _cached_flops(ages: Sequence[int], work: Mapping[int, Work]) -> float:
+    """FLOPs of a cached step on average; with every step full, what one would cost."""
+    cached = [work[age].total for age in ages if age]
+    return statistics.fmean(cached or [work[1].total])
 
 
 def aether_shape(height: int, width: int, frames: int) -> ModelShape:

@@ -1,10 +1,10 @@
-"""Error feedback: what cached steps got wrong, the next full step makes good.
+"""Error feedback: the next full step corrects the error of the cached steps before it.
 
-A full step shows what the cached ones before it should have said: the clean latents between its own and that
-of the full step before lie nearly on a line. What they missed has gone into the latent that is sampled, with
-a weight that the noise schedule tells, and of several branches with the weight that guidance gave each; so
-much is added to the clean latent of the full step that the sum is as it would have been. Compressed gradients
-are mended alike (error feedback, arXiv 1901.09847): what a message leaves out is added to the next one.
+A full step shows what the cached ones before it should have predicted: the clean latents between its own
+and that of the previous full step lie nearly on a line. Their error has gone into the sampled latent, with a
+weight that follows from the noise schedule and, with several branches, from guidance. The correction added
+to the clean latent of the full step makes up for that sum. Error feedback for compressed gradients works the
+same way (arXiv 1901.09847): what one message leaves out is added to the next.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor
 from ..noise import NoiseSchedule
 
 GUIDED_TRUST, TRUST = 0.75, 0.25
-"""With a sampler that adds noise, the part of what cached steps seem to have missed that is due to them; the
-rest is the model's answer to that noise. The smaller one where the branches' weights are not told. By trials
+"""With a sampler that adds noise, the part of the measured error that is due to cached steps; the rest is the
+model's answer to that noise. The smaller one where the branches' weights are not known. Found by trials
 (docs/comparison.md)."""
 LEAST_WEIGHT = 0.5
-"""In the guided answer, of a call that makes good what a step owes. The weights of a step's calls add up to
-1, so that of one or two there is always one that has it."""
+"""The least weight, in the guided answer, of a call that carries a step's correction. The weights of a step's
+calls add up to 1, so one of two calls always has it."""
 LAST_STEPS = 3.5
-"""Steps to go, from which on nothing is made good any more with a sampler that adds noise or is multistep:
-steps are weighed as those of first order, and Aether's sampler, of second order, gives the last but two and
+"""With so many steps to go, nothing is corrected any more with a sampler that adds noise or is multistep:
+steps are weighted as those of first order, and Aether's sampler, of second order, gives the last but two and
 the last but one -0.9 and 1.8 times that weight."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """When a model was called, and what for.
+class CallContext:
+    """A call of the model: its timestep, step and guidance weights.
 
     Attributes:
         timestep: the scheduler's.
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass
 class _Visit:
-    """A step as the ledger has seen it: who has asked, and whether for a full answer."""
+    """A step in the ledger: its callers, and which of them ran in full."""
 
     number: int
     timestep: float
@@ -66,28 +66,28 @@ class _Visit:
 
 
 class Ledger:
-    """What the calls of one step owe together, guidance making one answer of theirs, and the steps since the
-    full one before."""
+    """The corrections of one step's calls, which guidance combines into one answer, and the steps since the
+    previous full one."""
 
     def __init__(self) -> None:
         self._visits: list[_Visit] = []
         self._owed: Tensor | None = None
 
-    def enter(self, caller: object, asked: Asked, full: bool) -> None:
-        """A branch asks in a step; `caller` stands for it, and keeps nothing of it alive."""
-        if not self._visits or self._visits[-1].number != asked.number:
+    def enter(self, caller: object, call: CallContext, full: bool) -> None:
+        """Record a branch's call in a step; `caller` identifies the branch and keeps nothing of it alive."""
+        if not self._visits or self._visits[-1].number != call.number:
             if self._visits and all(self._visits[-1].full):
                 del self._visits[:-1]
-            self._visits.append(_Visit(asked.number, asked.timestep, [], []))
+            self._visits.append(_Visit(call.number, call.timestep, [], []))
             self._owed = None
         self._visits[-1].callers.append(caller)
         self._visits[-1].full.append(full)
 
     def stretch(self) -> dict[int, float] | None:
-        """Timesteps of the steps from the full one before to the one at hand, by number.
+        """Timesteps of the steps from the previous full one to the current one, by number.
 
-        None where not all are here who have asked since: what a part of the guided answer lacks cannot be
-        made good. Cached steps may have been sat out, and who sits out is taken to be asked first otherwise.
+        None where a branch that was called since is absent: the error of part of the guided answer cannot be
+        corrected. A branch may be left out of cached steps; otherwise it is assumed to be called first.
         """
         if len(self._visits) < 2:
             return None
@@ -100,30 +100,30 @@ class Ledger:
             return None
         return {visit.number: visit.timestep for visit in self._visits}
 
-    def settle(self, owed: Tensor | None, asked: Asked) -> Tensor | None:
-        """Take in what a call owes.
+    def settle(self, owed: Tensor | None, call: CallContext) -> Tensor | None:
+        """Add a call's correction to the step's.
 
         Returns:
-            what the clean latents of its batch are to be moved by; None for nothing, where it owes nothing or
-            counts for too little itself and leaves it to another call of the step.
+            the correction for the clean latents of its batch; None where there is none, or where the call's
+            own weight is too small and another call of the step carries it.
         """
-        if asked.weights is None:
+        if call.weights is None:
             return owed
         if owed is not None:
             self._owed = owed if self._owed is None else self._owed + owed
-        weight = sum(asked.weights)
+        weight = sum(call.weights)
         if self._owed is None or abs(weight) < LEAST_WEIGHT:
             return None
         due, self._owed = self._owed, None
-        return torch.cat([due / weight] * len(asked.weights))
+        return torch.cat([due / weight] * len(call.weights))
 
 
 class Feedback:
-    """Of one branch of a pass.
+    """Error feedback of one branch of a pass.
 
     Args:
-        share: in (0, 1], of what was missed.
-        noise: how latents and predictions hang together.
+        share: in (0, 1], of the error that is corrected.
+        noise: how latents and predictions are related.
         ledger: of the pass.
     """
 
@@ -132,8 +132,8 @@ class Feedback:
         self._noise = noise
         self._ledger = ledger
         self._mark = object()
-        self._full: tuple[Asked, Tensor] | None = None
-        self._given: list[tuple[Asked, Tensor]] = []
+        self._full: tuple[CallContext, Tensor] | None = None
+        self._given: list[tuple[CallContext, Tensor]] = []
 
     @property
     def bytes(self) -> int:
@@ -141,57 +141,57 @@ class Feedback:
         kept = [*self._given, *([self._full] if self._full else [])]
         return sum(clean.nbytes for _, clean in kept)
 
-    def cached(self, latent: Tensor, velocity: Tensor, asked: Asked) -> None:
-        """A cached step has answered.
+    def cached(self, latent: Tensor, velocity: Tensor, call: CallContext) -> None:
+        """Record the answer of a cached step.
 
         Args:
-            latent, velocity: what the model was given and what it said, without the condition, of one shape,
-                the batch first.
-            asked: when, and what for.
+            latent, velocity: the model's input, without the condition, and its output; of one shape, batch
+                first.
+            call: of the model.
         """
-        self._ledger.enter(self._mark, asked, full=False)
-        self._given.append((asked, self._noise.clean(latent, velocity, asked.timestep)))
+        self._ledger.enter(self._mark, call, full=False)
+        self._given.append((call, self._noise.clean(latent, velocity, call.timestep)))
 
-    def full(self, latent: Tensor, velocity: Tensor, asked: Asked) -> Tensor | None:
-        """A full step has answered.
+    def full(self, latent: Tensor, velocity: Tensor, call: CallContext) -> Tensor | None:
+        """Correct the answer of a full step.
 
         Args: as :meth:`cached`.
 
         Returns:
-            the answer that makes good what was missed; None where nothing was.
+            the corrected answer; None where there is nothing to correct.
         """
-        self._ledger.enter(self._mark, asked, full=True)
-        clean = self._noise.clean(latent, velocity, asked.timestep)
-        due = self._ledger.settle(self._owed(clean, asked), asked)
-        self._full, self._given = (asked, clean), []
+        self._ledger.enter(self._mark, call, full=True)
+        clean = self._noise.clean(latent, velocity, call.timestep)
+        due = self._ledger.settle(self._owed(clean, call), call)
+        self._full, self._given = (call, clean), []
         if due is None:
             return None
-        _, noise = self._noise.levels(asked.timestep)
+        _, noise = self._noise.levels(call.timestep)
         return (velocity.float() - due / noise).to(velocity.dtype)
 
-    def _owed(self, clean: Tensor, now: Asked) -> Tensor | None:
-        """What the guided clean latent of a full step is to be moved by, for what this branch missed."""
+    def _owed(self, clean: Tensor, now: CallContext) -> Tensor | None:
+        """The correction of a full step's guided clean latent for this branch's error."""
         times = self._ledger.stretch()
         if self._full is None or not self._given or times is None or self._full[0].number not in times:
             return None
         begin, first = self._full
-        if any((asked.weights is None) != (now.weights is None) for asked, _ in self._given):
+        if any((call.weights is None) != (now.weights is None) for call, _ in self._given):
             return None
         length = times[now.number - 1] - now.timestep
-        # What the last step says is the result.
+        # The last step's answer is the result.
         if now.timestep < length * (LAST_STEPS if self._noise.stochastic or self._noise.multistep else 1.0):
             return None
         # As long a step as the last: schedules of few steps are even, those of many nearly so.
         weight = self._noise.weight(now.timestep, now.timestep - length)
         owed = clean.new_zeros(())
-        for asked, given in self._given:
-            place = (asked.timestep - begin.timestep) / (now.timestep - begin.timestep)
-            missed = asked.weigh(first + (clean - first) * place - given)
-            later = times[asked.number + 1]
-            owed = owed + missed * (self._noise.weight(asked.timestep, later) / weight)
+        for call, given in self._given:
+            place = (call.timestep - begin.timestep) / (now.timestep - begin.timestep)
+            error = call.weigh(first + (clean - first) * place - given)
+            later = times[call.number + 1]
+            owed = owed + error * (self._noise.weight(call.timestep, later) / weight)
         return owed * (self._share * self._trust(now))
 
-    def _trust(self, asked: Asked) -> float:
+    def _trust(self, call: CallContext) -> float:
         if not self._noise.stochastic:
             return 1.0
-        return TRUST if asked.weights is None else GUIDED_TRUST
+        return TRUST if call.weights is None else GUIDED_TRUST

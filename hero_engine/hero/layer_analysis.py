@@ -1,7 +1,7 @@
 """How the features of each block move over a denoising run, and from it how many blocks to call shallow.
 
 The variance of second-order differences is the layer analysis of the HERO paper (arXiv 2508.17588,
-figure 5); the errors say what the cached steps of given settings would miss. Pure tensors;
+figure 5); the errors are those that cached steps would make with given settings. Pure tensors;
 :mod:`hero_engine.hero.layer_steps` collects the features on a model.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import integer
 from ..errors import ConfigError
 from ..flops import ModelShape, Work, full_step
-from ..optional import present
+from ..optional import require
 from ..settings import MethodConfig
 from ..storage import held_bytes
 from .config import HeroConfig, ResolvedConfig
@@ -152,17 +152,17 @@ class LayerMotion:
             self._forecast(states, time, *refresh)
 
     def _forecast(self, states: Tensor, time: float, rows: Tensor, refreshed: Tensor) -> None:
-        stale = present(self._anchor) - states
-        missed = stale if self._slope is None else torch.add(stale, self._slope, alpha=time - self._time)
-        deep = missed[-1] - missed[1:]
-        taken = missed if self._shallow == "forecast" else stale
+        stale = require(self._anchor) - states
+        forecast = stale if self._slope is None else torch.add(stale, self._slope, alpha=time - self._time)
+        deep = forecast[-1] - forecast[1:]
+        taken = forecast if self._shallow == "forecast" else stale
         shallow = taken[1:] - taken[0]
         shallow[:, :, rows] = refreshed[1:] - states[1:, :, rows]
         sums = self._sums
         sums["forecasts"] += 1
         sums["energy"] += _squares(states.diff(dim=0))
         sums["reuse"] += _squares(stale.diff(dim=0))
-        sums["extrapolation"] += _squares(missed.diff(dim=0))
+        sums["extrapolation"] += _squares(forecast.diff(dim=0))
         sums["deep energy"] += _squares((states[-1] - states[1:])[:-1])
         sums["deep reuse"] += _squares((stale[-1] - stale[1:])[:-1])
         sums["deep extrapolation"] += _squares(deep[:-1])

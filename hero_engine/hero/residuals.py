@@ -65,17 +65,17 @@ class Forecast(ABC):
         """A full step at `time`: take the residual after - before of every token.
 
         Returns:
-            what the forecast missed, relative to the residual (float32 scalar); None the first time.
+            error of the forecast, relative to the residual (float32 scalar); None the first time.
         """
         new = after - before
-        missed = None
+        error = None
         if self.ready:
-            missed = relative_change(self._with_terms(self._value.read(), time), new)
+            error = relative_change(self._with_terms(self._value.read(), time), new)
             self._learn(new, time)
         self._value.put(new)
         self._time = time
         self._release()
-        return missed
+        return error
 
     def refresh(self, index: Tensor, before: Tensor, after: Tensor, time: float) -> Tensor:
         """A cached step at `time`: the residual of the selected tokens is known.
@@ -87,14 +87,14 @@ class Forecast(ABC):
             before, after: (batch, selected, width), the tokens entering and leaving the blocks.
 
         Returns:
-            what the forecast missed there, relative to what was found; an unbiased sample of all tokens.
+            error of the forecast there, relative to the values found; an unbiased sample of all tokens.
         """
         new = after - before
         old = self._value.read().index_select(1, index)
         forecast = self._with_terms(old, time, index)
-        missed = relative_change(forecast, new)
+        error = relative_change(forecast, new)
         self._value.write(index, new if forecast is old else old + (new - forecast))
-        return missed
+        return error
 
     def add_to(self, stream: Tensor, time: float, in_place: bool = False) -> Tensor:
         """stream + the forecast at `time`: a tensor of its own, or the stream itself."""
@@ -188,7 +188,7 @@ class QuadraticForecast(LinearForecast):
 
 
 class FittedForecast(Forecast):
-    """Extrapolation whose coefficients fit themselves to what was missed.
+    """Extrapolation whose coefficients are fitted to the forecast's own error.
 
     D(t) = D + (t - t_1) (a u + b v), with u and v the latest two slopes between full steps. At each full
     step (a, b) are the least-squares solution for the slope that came, from moments averaged with weight
@@ -305,7 +305,7 @@ class BranchCache:
         storage: ``"model"``, ``"float8"`` or ``"host"``.
 
     Attributes:
-        missed_per_step: what the forecast missed at the last full step, per step of its gap (relative).
+        error_per_step: relative error of the forecast at the last full step, per step of its gap.
     """
 
     def __init__(self, forecast: str, shallow: str = "reuse", storage: str = "model"):
@@ -313,7 +313,7 @@ class BranchCache:
         self.shallow = Reuse(store) if shallow == "reuse" else FORECASTS[forecast](store)
         self.deep = FORECASTS[forecast](store)
         self.keyvalues = KeyValues(store)
-        self.missed_per_step: Tensor | float = 0.0
+        self.error_per_step: Tensor | float = 0.0
 
     def prefetch(self) -> None:
         """A cached step begins."""

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..method import Method, Moment, Step
-from ..models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, See
-from ..optional import present
+from ..models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, OutputCallback
+from ..optional import require
 from ..storage import check_storage
 from .config import HeroConfig
-from .feedback import Asked, Feedback, Ledger
+from .feedback import CallContext, Feedback, Ledger
 from .residuals import BranchCache
 from .token_sampling import PatchSampler, SharedDraws
 
@@ -72,11 +72,11 @@ class Hero(Method[HeroConfig]):
         """See :class:`~hero_engine.method.Method`."""
         return self.config.context == "cached_kv"
 
-    def attach(self, attend: Attend, see: See) -> AbstractContextManager[None]:
+    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
         if self.inside_blocks:
             return self.adapter.attention(self.counts.tau, attend)
-        return super().attach(attend, see)
+        return super().attach(attend, on_output)
 
 
 class HeroBranch:
@@ -111,7 +111,7 @@ class HeroBranch:
 
 
 class HeroStep(Step):
-    """A step whose answer error feedback may see, and mend."""
+    """A step whose answer error feedback records and corrects."""
 
     def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, refreshed: int):
         super().__init__(branch.method.adapter, refreshed)
@@ -119,7 +119,7 @@ class HeroStep(Step):
         self._feedback = branch.feedback
         self._tau = branch.method.counts.tau
         self._timestep = call.timestep
-        self._asked = Asked(call.timestep, moment.number, call.weights)
+        self._context = CallContext(call.timestep, moment.number, call.weights)
 
     def forward(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The whole model."""
@@ -128,11 +128,11 @@ class HeroStep(Step):
             return result
         with torch.no_grad():
             latent, velocity = self._adapter.read_latent(args, kwargs), self._adapter.read_output(result)
-            mended = self._tell(self._feedback, latent, velocity)
+            mended = self._correct(self._feedback, latent, velocity)
         return result if mended is None else self._adapter.make_output(mended, args, kwargs)
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
-        """What the model was given and said; what it should say instead, None for just that."""
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        """Record the model's input and output. Returns the corrected output, None to leave it as it is."""
         raise NotImplementedError
 
 
@@ -145,7 +145,7 @@ class FullStep(HeroStep):
 
     Attributes:
         drift: how far what was cached of S is off, relative; None where nothing was.
-        missed: what the forecast of D missed, relative; None the first time or without deep blocks.
+        forecast_error: relative error of the forecast of D; None the first time or without deep blocks.
     """
 
     def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, age: Tensor, gap: int):
@@ -161,10 +161,10 @@ class FullStep(HeroStep):
         last = number == len(self._adapter.blocks) - 1
         with torch.no_grad():
             if number == self._tau - 1:
-                self.drift = self._cache.shallow.observe(present(self._before), video, self._timestep)
+                self.drift = self._cache.shallow.observe(require(self._before), video, self._timestep)
                 self._before = video
             elif last:
-                self.missed = self._cache.deep.observe(present(self._before), video, self._timestep)
+                self.forecast_error = self._cache.deep.observe(require(self._before), video, self._timestep)
         if last:
             self._before = None
         return video, text
@@ -174,14 +174,14 @@ class FullStep(HeroStep):
         self._cache.keyvalues.replace(block, keys, values)
         return keys, values
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
-        return feedback.full(latent, velocity, self._asked)
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        return feedback.full(latent, velocity, self._context)
 
     def finish(self) -> Tensor | None:
         """Drift per step."""
-        if self.missed is not None:
-            self._cache.missed_per_step = self.missed / self.gap
-        return None if self.drift is None else self.drift / self.age + self._cache.missed_per_step
+        if self.forecast_error is not None:
+            self._cache.error_per_step = self.forecast_error / self.gap
+        return None if self.drift is None else self.drift / self.age + self._cache.error_per_step
 
 
 class CachedStep(HeroStep):
@@ -241,10 +241,10 @@ class CachedStep(HeroStep):
         """Write the fresh keys and values among the cached ones and attend to all."""
         return self._cache.keyvalues.refresh(block, self._rows, keys, values)
 
-    def _tell(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
-        feedback.cached(latent, velocity, self._asked)
+    def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
+        feedback.cached(latent, velocity, self._context)
         return None
 
     def finish(self) -> Tensor | None:
         """Drift per step."""
-        return present(self.drift) / self.age + self._cache.missed_per_step
+        return require(self.drift) / self.age + self._cache.error_per_step

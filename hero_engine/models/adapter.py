@@ -22,7 +22,7 @@ from ..noise import NoiseSchedule
 Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[..., Any]
 # (block number, kind of part, what it gave: (batch, text + video tokens, ...))
-See = Callable[[int, str, Tensor], None]
+OutputCallback = Callable[[int, str, Tensor], None]
 
 # The parts of a block whose outputs can be watched: its two modules, before their gates, and the attention's
 # projections (as (batch, tokens, heads, head width), before any norm).
@@ -35,12 +35,12 @@ class ModelCall:
     """One forward of the whole model.
 
     Attributes:
-        timestep: the scheduler's timestep; tells steps apart.
+        timestep: the scheduler's timestep; it identifies the step.
         shape: the model's dimensions in this call.
         batch: batch size.
         device: where it runs.
         signature: what must stay the same for cached features to fit: shapes, dtype, device, LoRA adapters.
-        weights: of each equal part of the batch in the guided answer, where the caller has told them.
+        weights: of each equal part of the batch in the guided answer, where the caller has passed them.
     """
 
     timestep: float
@@ -84,7 +84,7 @@ class ModelAdapter(Protocol):
         model, blocks: the model, and its blocks in order.
         given: the model, or what ``torch.compile`` has made of it.
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
-        noise: the noise schedule that it is sampled with, where it was told.
+        noise: the noise schedule that it is sampled with, if known.
     """
 
     model: nn.Module
@@ -109,8 +109,8 @@ class ModelAdapter(Protocol):
             ConfigError: the model's attention cannot be routed (field ``"context"``).
         """
 
-    def watch(self, kinds: Collection[str], see: See) -> AbstractContextManager[None]:
-        """Show `see` what the named parts of every block give, for the time of the context."""
+    def watch(self, kinds: Collection[str], on_output: OutputCallback) -> AbstractContextManager[None]:
+        """Call `on_output` with what the named parts of every block give, for the time of the context."""
 
     def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
         """The gates of a module (one of ``MODULES``) of block `number` at the call's timestep.

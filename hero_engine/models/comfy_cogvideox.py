@@ -16,7 +16,17 @@ from ..flops import ModelShape
 from ..host import TimestepReader
 from ..noise import NoiseSchedule
 from ..wrapping import watched
-from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
+from .adapter import (
+    ATTENTION,
+    FEED_FORWARD,
+    KEYS,
+    VALUES,
+    Attend,
+    BlockCall,
+    Forward,
+    ModelCall,
+    OutputCallback,
+)
 from .diffusers_cogvideox import gates_of
 
 _OVERRIDE = "optimized_attention_override"
@@ -115,12 +125,14 @@ class ComfyCogVideoXAdapter:
             self._attend, self._routed = None, 0
 
     @contextmanager
-    def watch(self, kinds: Collection[str], see: See) -> Iterator[None]:
+    def watch(self, kinds: Collection[str], on_output: OutputCallback) -> Iterator[None]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         with ExitStack() as undo:
             for number, block in enumerate(self.blocks):
                 for kind in kinds:
-                    undo.callback(watched(_part(block, kind), _shown(see, number, kind, block), self).remove)
+                    undo.callback(
+                        watched(_part(block, kind), _shown(on_output, number, kind, block), self).remove
+                    )
             yield
 
     def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
@@ -165,9 +177,11 @@ def _part(block: nn.Module, kind: str) -> nn.Module:
     return part
 
 
-def _shown(see: See, number: int, kind: str, block: Any) -> Callable[[Tensor], None]:
+def _shown(on_output: OutputCallback, number: int, kind: str, block: Any) -> Callable[[Tensor], None]:
     def shown(output: Tensor) -> None:
-        see(number, kind, output.unflatten(-1, (block.num_heads, -1)) if kind in (KEYS, VALUES) else output)
+        on_output(
+            number, kind, output.unflatten(-1, (block.num_heads, -1)) if kind in (KEYS, VALUES) else output
+        )
 
     return shown
 

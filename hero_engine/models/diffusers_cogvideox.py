@@ -16,7 +16,17 @@ from ..flops import ModelShape
 from ..host import TimestepReader
 from ..noise import NoiseSchedule
 from ..wrapping import CALLS, watched
-from .adapter import ATTENTION, FEED_FORWARD, KEYS, VALUES, Attend, BlockCall, Forward, ModelCall, See
+from .adapter import (
+    ATTENTION,
+    FEED_FORWARD,
+    KEYS,
+    VALUES,
+    Attend,
+    BlockCall,
+    Forward,
+    ModelCall,
+    OutputCallback,
+)
 from .joint_attention import JointAttention
 
 _BLOCK_ARGUMENTS = ("hidden_states", "encoder_hidden_states", "temb", "image_rotary_emb", "attention_kwargs")
@@ -132,13 +142,13 @@ class CogVideoXAdapter:
                 attention.processor = original
 
     @contextmanager
-    def watch(self, kinds: Collection[str], see: See) -> Iterator[None]:
+    def watch(self, kinds: Collection[str], on_output: OutputCallback) -> Iterator[None]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         with ExitStack() as undo:
             for number, block in enumerate(self.blocks):
                 for kind in kinds:
                     module, read = _part(block, kind)
-                    undo.callback(watched(module, _shown(see, number, kind, read), self).remove)
+                    undo.callback(watched(module, _shown(on_output, number, kind, read), self).remove)
             yield
 
     def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
@@ -216,8 +226,10 @@ def _part(block: Any, kind: str) -> tuple[nn.Module, Callable[[Any], Tensor]]:
     return projection, lambda output: output.unflatten(-1, (attention.heads, -1))
 
 
-def _shown(see: See, number: int, kind: str, read: Callable[[Any], Tensor]) -> Callable[[Any], None]:
-    return lambda output: see(number, kind, read(output))
+def _shown(
+    on_output: OutputCallback, number: int, kind: str, read: Callable[[Any], Tensor]
+) -> Callable[[Any], None]:
+    return lambda output: on_output(number, kind, read(output))
 
 
 def _scaling(layer: Any) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """CogVideoX's joint attention of text and video, with a choice of backends.
 
-The processor that diffusers ships calls torch's own attention whatever ``set_attention_backend`` was told.
+The processor that diffusers ships calls torch's own attention, whatever ``set_attention_backend`` has chosen.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
         None where error feedback is better left out: steps of samplers that ask more than once a step weigh
         otherwise than it takes them to, and so do those of multistep ones whose last step is shorter than
         the others (with core's schedulers "normal", "karras" and their like); with core's stochastic ones
-        results were no truer, by trials; of others nothing is known.
+        results were no more accurate in trials; others were not tried.
 
     Raises:
         InputError: field "feedback", where timesteps are no places in a table of noise.

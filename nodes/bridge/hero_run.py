@@ -141,7 +141,7 @@ def _leave_uncompiled(options: dict[str, Any]) -> None:
 
 
 def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
-    """Around every call of the model: conditional and unconditional are told apart by core's ids.
+    """Around every call of the model: conditional and unconditional are distinguished by core's ids.
 
     They come in one batch, or one by one, in an order that may change when memory is short. LoRA hooks may
     change the weights from call to call.

@@ -24,7 +24,7 @@ FRAMES, LENGTH, HEIGHT, WIDTH = 200, 41, 24, 40
 
 
 def true_path(frames=FRAMES, height=HEIGHT, width=WIDTH, still=False):
-    """A walk with turns and unrest: about 30 units long, cameras look where they go, more or less."""
+    """A walk with turns and jitter: about 30 units long, cameras look where they go, more or less."""
     t = np.linspace(0, 1, frames)
     positions = np.stack([9 * np.sin(5 * t), 0.4 * np.sin(31 * t), 12 * t + 2 * np.sin(7 * t)], axis=1)
     angles = np.stack([1.2 * np.sin(5 * t), 0.2 * np.sin(17 * t), 0.1 * np.sin(11 * t)], axis=1)

@@ -154,7 +154,7 @@ def test_cameras_steer_plan_and_reconstruct(folders, nodes, miniature, clip):
     assert condition_of(plan).abs().max() > 0.5
 
 
-def test_smoothing_takes_the_unrest_out_of_a_hand(folders, nodes):
+def test_smoothing_takes_the_jitter_out_of_a_hand(folders, nodes):
     hand = nodes.AetherCamera(preset="handheld", amount=1.0, fps="24").args[0]
     smooth, picture = nodes.AetherSmoothCameras(cameras=hand, period=40.0).args
     bends = [np.abs(np.diff(value["cameras"].poses, 2, axis=0)).mean() for value in (hand, smooth)]

@@ -390,7 +390,7 @@ def test_survivors_and_thresholds_between():
     assert search.between([ladder[0], fixed], [1.75, 2.0]) == []
 
 
-def test_search_finds_the_truest(tmp_path):
+def test_search_finds_the_most_accurate(tmp_path):
     budget = search.Budget(minutes=5, workers=1, seconds={"reconstruction": 1, "planning": 2})
     always = [FORA, Contender("hero", {"interval": 2, "warmup": "25%"}), Contender("hero", {"interval": 1})]
     said = []

@@ -355,7 +355,7 @@ def test_missing_steps_are_asked_for(model):
     assert state(model) == before
 
 
-def test_streams_that_are_not_the_models_are_told_at_the_first_step(model):
+def test_streams_that_are_not_the_models_are_reported_at_the_first_step(model):
     before = state(model)
     with (
         pytest.raises(ConfigError, match=r"^streams: \(16,\) are 16 channels, but the model gives 56"),

@@ -1,4 +1,4 @@
-"""Error feedback: what cached steps got wrong, the next full step makes good."""
+"""Error feedback: the next full step corrects the error of the cached steps before it."""
 
 import gc
 import weakref
@@ -10,7 +10,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DPMSolverMu
 
 from hero_engine import PRESETS, ConfigError, HeroConfig, NoiseSchedule, apply_hero, current_run, hero_session
 from hero_engine.hero import feedback as module
-from hero_engine.hero.feedback import Asked, Feedback, Ledger
+from hero_engine.hero.feedback import CallContext, Feedback, Ledger
 
 from .models import denoise, noise, relative, scheduler, tiny_transformer
 
@@ -62,7 +62,7 @@ def test_a_sampler_arrives_where_it_would_have_without_the_mistakes(cached, stoc
     for number, (time, later) in enumerate(zip(times, times[1:], strict=False)):
         clean = begin + change * (time - times[0]) / 100
         right = step(noise, right, clean, time, later)
-        asked = Asked(time, number)
+        asked = CallContext(time, number)
         if number in cached:
             said = clean + random(10 + number)
             feedback.cached(wrong, velocity_to(noise, wrong, said, time), asked)
@@ -107,7 +107,7 @@ def test_guidance_may_jump_between_a_mistake_and_its_mending(scales, calls, stoc
             rows = [[1]]
         for row in rows:
             feedback = feedbacks[row[0] if len(row) == 1 else 0]
-            asked = Asked(time, number, tuple(weights[row].tolist()))
+            asked = CallContext(time, number, tuple(weights[row].tolist()))
             if cached:
                 feedback.cached(both[row], answers[row], asked)
             elif (mended := feedback.full(both[row], answers[row], asked)) is not None:
@@ -129,9 +129,9 @@ def test_its_share_counts_and_noise_takes_some_of_it():
 
     def moved(share: float, stochastic: bool, weights: tuple[float, ...] | None = None) -> torch.Tensor:
         feedback = new(NoiseSchedule(table, stochastic), share)
-        assert feedback.full(latent, velocity, Asked(700, 0, weights)) is None
-        feedback.cached(latent, random(3), Asked(660, 1, weights))
-        return feedback.full(latent, velocity, Asked(620, 2, weights)) - velocity
+        assert feedback.full(latent, velocity, CallContext(700, 0, weights)) is None
+        feedback.cached(latent, random(3), CallContext(660, 1, weights))
+        return feedback.full(latent, velocity, CallContext(620, 2, weights)) - velocity
 
     assert relative(moved(0.3, False), 0.3 * moved(1.0, False)) < 1e-5
     assert relative(moved(1.0, False, (1.0,)), moved(1.0, False)) < 1e-5
@@ -139,22 +139,22 @@ def test_its_share_counts_and_noise_takes_some_of_it():
     assert 0 < module.TRUST < module.GUIDED_TRUST < 1
 
 
-def test_weights_told_half_way_mend_nothing():
+def test_weights_passed_half_way_correct_nothing():
     feedback = new()
-    feedback.full(random(1), random(2), Asked(800, 0))
-    feedback.cached(random(1), random(3), Asked(760, 1))
-    assert feedback.full(random(1), random(4), Asked(720, 2, (1.0,))) is None
+    feedback.full(random(1), random(2), CallContext(800, 0))
+    feedback.cached(random(1), random(3), CallContext(760, 1))
+    assert feedback.full(random(1), random(4), CallContext(720, 2, (1.0,))) is None
 
 
 def test_a_branch_of_little_weight_leaves_it_to_the_other():
     ledger = Ledger()
-    small, large = Asked(720, 2, (-0.05,)), Asked(720, 2, (1.05,))
+    small, large = CallContext(720, 2, (-0.05,)), CallContext(720, 2, (1.05,))
     assert ledger.settle(random(1), small) is None
     assert torch.allclose(ledger.settle(None, large), random(1) / 1.05)
     assert ledger.settle(None, large) is None
     assert ledger.settle(random(1), small) is None
-    ledger.enter(object(), Asked(680, 3, (1.0,)), full=True)
-    assert ledger.settle(None, Asked(680, 3, (1.0,))) is None, "of another step"
+    ledger.enter(object(), CallContext(680, 3, (1.0,)), full=True)
+    assert ledger.settle(None, CallContext(680, 3, (1.0,))) is None, "of another step"
 
 
 @pytest.mark.parametrize(
@@ -163,17 +163,17 @@ def test_a_branch_of_little_weight_leaves_it_to_the_other():
 )
 def test_the_last_steps_are_left_as_they_are(timestep, stochastic, mended):
     feedback = new(NoiseSchedule(NoiseSchedule.of(scheduler()).alphas_cumprod, stochastic))
-    feedback.full(random(1), random(2), Asked(timestep + 80, 0))
-    feedback.cached(random(1), random(3), Asked(timestep + 40, 1))
-    assert (feedback.full(random(1), random(4), Asked(timestep, 2)) is not None) == mended
+    feedback.full(random(1), random(2), CallContext(timestep + 80, 0))
+    feedback.cached(random(1), random(3), CallContext(timestep + 40, 1))
+    assert (feedback.full(random(1), random(4), CallContext(timestep, 2)) is not None) == mended
 
 
 def test_a_branch_that_sat_out_begins_anew():
     feedback = new()
-    feedback.full(random(1), random(2), Asked(800, 0))
-    feedback.cached(random(1), random(3), Asked(760, 1))
-    assert feedback.full(random(1), random(4), Asked(680, 3)) is None
-    assert feedback.full(random(1), random(4), Asked(640, 4)) is None
+    feedback.full(random(1), random(2), CallContext(800, 0))
+    feedback.cached(random(1), random(3), CallContext(760, 1))
+    assert feedback.full(random(1), random(4), CallContext(680, 3)) is None
+    assert feedback.full(random(1), random(4), CallContext(640, 4)) is None
 
 
 def test_alone_a_branch_pays_for_nothing():
@@ -185,7 +185,7 @@ def test_alone_a_branch_pays_for_nothing():
         paid = []
         for half in halves:
             weight = {1: 1.0}.get(len(halves), -1.0 if half is unconditional else 2.0)
-            call = (random(1), random(number + (half is conditional)), Asked(time, number, (weight,)))
+            call = (random(1), random(number + (half is conditional)), CallContext(time, number, (weight,)))
             paid.append(half.cached(*call) if cached else half.full(*call))
         return [payment is not None for payment in paid]
 
@@ -204,9 +204,9 @@ def test_nothing_is_written_to_what_came_in():
     feedback = new()
     tensors = [random(seed).float() for seed in range(3)]
     before = [tensor.clone() for tensor in tensors]
-    feedback.full(tensors[0], tensors[1], Asked(800, 0))
-    feedback.cached(tensors[0], tensors[2], Asked(760, 1))
-    feedback.full(tensors[0], tensors[1], Asked(720, 2))
+    feedback.full(tensors[0], tensors[1], CallContext(800, 0))
+    feedback.cached(tensors[0], tensors[2], CallContext(760, 1))
+    feedback.full(tensors[0], tensors[1], CallContext(720, 2))
     assert all(map(torch.equal, tensors, before))
     assert feedback.bytes == before[0].nbytes
 
@@ -215,8 +215,8 @@ def test_what_it_keeps_goes_with_it():
     """Not when the collector comes by: on a GPU that is too late."""
     ledger = Ledger()
     feedback = new(ledger=ledger)
-    feedback.full(random(1), random(2), Asked(800, 0))
-    feedback.cached(random(1), random(3), Asked(760, 1))
+    feedback.full(random(1), random(2), CallContext(800, 0))
+    feedback.cached(random(1), random(3), CallContext(760, 1))
     kept = [weakref.ref(clean) for _, clean in [feedback._full, *feedback._given]]
     gc.disable()
     try:
@@ -229,9 +229,9 @@ def test_what_it_keeps_goes_with_it():
 def test_the_answer_keeps_its_dtype():
     feedback = new()
     latent, velocity = random(1).bfloat16(), random(2).bfloat16()
-    feedback.full(latent, velocity, Asked(800, 0))
-    feedback.cached(latent, random(3).bfloat16(), Asked(760, 1))
-    mended = feedback.full(latent, velocity, Asked(720, 2))
+    feedback.full(latent, velocity, CallContext(800, 0))
+    feedback.cached(latent, random(3).bfloat16(), CallContext(760, 1))
+    mended = feedback.full(latent, velocity, CallContext(720, 2))
     assert mended.dtype == torch.bfloat16 and mended.isfinite().all() and not torch.equal(mended, velocity)
 
 
@@ -301,7 +301,7 @@ def test_its_bytes_are_predicted_and_freed(interval, storage):
 
 
 @pytest.mark.parametrize("preset", ["quality", "balanced", "fast"])
-def test_a_session_must_be_told_the_scheduler(preset):
+def test_a_session_needs_the_scheduler(preset):
     for attach in (
         lambda config: hero_session(MODEL, config, 30).__enter__(),
         lambda c: apply_hero(MODEL, c, 30),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hero_engine.host import LateScalar, TimestepReader
+from hero_engine.host import AsyncScalar, TimestepReader
 
 
 @pytest.fixture
@@ -38,4 +38,4 @@ def test_numbers_tensors_and_views_of_large_tensors():
 
 
 def test_a_late_scalar():
-    assert LateScalar(torch.tensor(1.5)).read() == 1.5
+    assert AsyncScalar(torch.tensor(1.5)).read() == 1.5

@@ -207,7 +207,7 @@ def test_a_service_does_not_grow(pipe):
     assert counts[0] == counts[1]
     assert len(run.reports) == 16
     settled = [record for report in run.reports[:-1] for record in report.records]
-    assert not any(isinstance(value, torch.Tensor) for r in settled for value in (r.drift, r.missed))
+    assert not any(isinstance(value, torch.Tensor) for r in settled for value in (r.drift, r.forecast_error))
 
 
 def test_a_run_that_was_stopped_is_not_gone_on_with(pipe):

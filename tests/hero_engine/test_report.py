@@ -51,9 +51,9 @@ def test_a_stall_does_not_spoil_the_measured_speedup(model):
 
 def test_drift_and_misses(model):
     records = run(model, HeroConfig()).records
-    assert records[0].drift is None and records[0].missed is None
+    assert records[0].drift is None and records[0].forecast_error is None
     assert all(isinstance(record.drift, float) and record.drift > 0 for record in records[1:])
-    assert [isinstance(record.missed, float) for record in records[1:]] == [
+    assert [isinstance(record.forecast_error, float) for record in records[1:]] == [
         r.reason.full for r in records[1:]
     ]
 

@@ -26,8 +26,8 @@ def test_shallow_refresh_writes_the_selected_tokens_only():
     shallow = Reuse()
     assert shallow.observe(BEFORE, BEFORE + 1, 900.0) is None
     index = torch.tensor([1, 4])
-    missed = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 1.5, 880.0)
-    assert float(missed) == pytest.approx(0.5 / 1.5, rel=1e-5)
+    error = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 1.5, 880.0)
+    assert float(error) == pytest.approx(0.5 / 1.5, rel=1e-5)
     expected = torch.ones_like(BEFORE)
     expected[:, index] = 1.5
     torch.testing.assert_close(shallow.add_to(torch.zeros_like(BEFORE), 860.0), expected)
@@ -40,8 +40,8 @@ def test_a_forecast_goes_through_what_a_refresh_found_and_on_by_its_slope():
     shallow.observe(BEFORE, BEFORE + 10, 900.0)
     shallow.observe(BEFORE, BEFORE + 8, 880.0)
     index = torch.tensor([0, 2])
-    missed = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 7.5, 870.0)
-    assert float(missed) == pytest.approx(0.5 / 7.5, rel=1e-5)
+    error = shallow.refresh(index, BEFORE[:, index], BEFORE[:, index] + 7.5, 870.0)
+    assert float(error) == pytest.approx(0.5 / 7.5, rel=1e-5)
     now, later = (shallow.add_to(torch.zeros_like(BEFORE), time) for time in (870.0, 860.0))
     for found, refreshed, other in ((now, 7.5, 7.0), (later, 6.5, 6.0)):
         expected = torch.full_like(BEFORE, other)
@@ -57,7 +57,7 @@ def test_one_full_step_is_reused(forecast):
     torch.testing.assert_close(deep.add_to(torch.zeros_like(BEFORE), 800.0), torch.full_like(BEFORE, 2.0))
 
 
-def test_linear_forecast_is_exact_on_a_line_and_tells_what_it_missed():
+def test_linear_forecast_is_exact_on_a_line_and_reports_its_error():
     deep = LinearForecast()
     deep.observe(BEFORE, BEFORE + 10, 900.0)
     assert float(deep.observe(BEFORE, BEFORE + 8, 880.0)) == pytest.approx(2 / 8, rel=1e-5)
@@ -72,9 +72,9 @@ def test_quadratic_forecast_follows_a_parabola_through_uneven_steps():
     deep = QuadraticForecast()
     zero = torch.zeros_like(BEFORE)
     assert deep.observe(zero, value(900.0), 900.0) is None
-    missed = [float(deep.observe(zero, value(time), time)) for time in (880.0, 850.0, 790.0)]
-    assert missed[0] > 1e-2 and missed[1] > 1e-3, "one value is kept, two are a line"
-    assert missed[2] == pytest.approx(0, abs=1e-5)
+    errors = [float(deep.observe(zero, value(time), time)) for time in (880.0, 850.0, 790.0)]
+    assert errors[0] > 1e-2 and errors[1] > 1e-3, "one value is kept, two are a line"
+    assert errors[2] == pytest.approx(0, abs=1e-5)
     torch.testing.assert_close(deep.add_to(zero.clone(), 700.0), value(700.0), rtol=1e-4, atol=1e-3)
 
 
@@ -95,14 +95,14 @@ def test_the_fitted_forecast_adapts(kind, better_than):
     for time, value in zip(times[:-1], values[:-1], strict=True):
         fitted.observe(zero, value, time)
         linear.observe(zero, value, time)
-    missed = {
+    errors = {
         "fitted": relative_change(fitted.add_to(zero.clone(), times[-1]), values[-1]),
         "linear": relative_change(linear.add_to(zero.clone(), times[-1]), values[-1]),
         "reuse": relative_change(values[-2], values[-1]),
     }
-    assert missed["fitted"] < 0.75 * missed[better_than]
+    assert errors["fitted"] < 0.75 * errors[better_than]
     # Never much worse than the better of the two.
-    assert missed["fitted"] < 1.1 * min(missed["linear"], missed["reuse"]) + 1e-3
+    assert errors["fitted"] < 1.1 * min(errors["linear"], errors["reuse"]) + 1e-3
 
 
 def test_bytes_are_those_of_the_hidden_states_held():

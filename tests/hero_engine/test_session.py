@@ -289,7 +289,7 @@ def test_bad_settings_leave_the_model_alone(model):
     assert state(model) == before
 
 
-def test_a_patch_larger_than_the_grid_is_told_at_the_first_step(model):
+def test_a_patch_larger_than_the_grid_is_reported_at_the_first_step(model):
     with (
         pytest.raises(ConfigError, match="^patch: 1x5x6 is larger than the token grid 5x4x6"),
         hero_session(model, HeroConfig(patch=(1, 5, 6))),

@@ -13,7 +13,7 @@ def forward(timestep, full, seconds, tokens=10, refreshed=None):
     refreshed = tokens if full else 2 if refreshed is None else refreshed
     return {
         "timestep": timestep, "branch": "", "full": full, "reason": "", "tokens": tokens,
-        "tokens_refreshed": refreshed, "drift": None, "forecast_missed": 0.1, "seconds": seconds,
+        "tokens_refreshed": refreshed, "drift": None, "forecast_error": 0.1, "seconds": seconds,
     }  # fmt: skip
 
 

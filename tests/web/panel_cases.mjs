@@ -2,7 +2,7 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ valueOf, findRun }, { settingsOf }, { MODELS, PRESETS }, { Told, remember }] = await Promise.all(
+const [{ valueOf, findRun }, { settingsOf }, { MODELS, PRESETS }, { LastValues, remember }] = await Promise.all(
   ["graph", "settings", "cost", "runs"].map(load),
 );
 
@@ -74,7 +74,7 @@ function told() {
   const first = { name: "first" };
   const second = { name: "second" };
   const canvas = {};
-  const reports = new Told(() => open, (id) => canvas[id]);
+  const reports = new LastValues(() => open, (id) => canvas[id]);
   remember("a", first);
   open = second;
   canvas["7:2"] = { workflow: "second" };
