@@ -152,9 +152,9 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     Raises:
         InputError: another kind of VAE, or NaN.
     """
-    from .bridge.vae import condition_model, decode_raw
+    from .bridge.vae import decode_raw, spec_of
 
-    condition_model(vae)
+    spec_of(vae)
     root = decode_raw(vae, samples)[0].mean(dim=0) * 0.5 + 0.5
     if not torch.isfinite(root).all():
         raise InputError(

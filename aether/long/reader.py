@@ -31,7 +31,7 @@ from ..clips.pictures import (
 from ..clips.sources import FALLBACK_RATE, Animation, PictureFolder, Video, open_source
 from ..errors import InputError
 from ..generation.tasks import FPS
-from ..model.parts import FRAMES
+from ..spec import FRAMES
 from .joining import window_starts
 from .tiles import Tiles, plan_tiles
 
