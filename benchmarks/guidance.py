@@ -39,7 +39,7 @@ WARMUP = 4
 @contextmanager
 def reuse(interval: int, line: bool) -> Iterator[None]:
     """Samples with the difference of the passes taken from earlier steps, for the time of the context."""
-    original, step = sampling._guided_output, 0
+    original, number = sampling._Passes.output, 0
     known: list[tuple[float, torch.Tensor]] = []
 
     def difference_at(timestep: float) -> torch.Tensor:
@@ -49,23 +49,25 @@ def reuse(interval: int, line: bool) -> Iterator[None]:
         before, older = known[-2]
         return difference + (difference - older) * ((timestep - now) / (now - before))
 
-    def guided(pass_with, conditions, strength, branch, apart) -> torch.Tensor:
-        nonlocal step
-        step += 1
-        timestep = float(pass_with.args[3])
-        if strength is None:
-            return pass_with(conditions.cond)
-        if step > WARMUP and (step - WARMUP) % interval:
-            return pass_with(conditions.cond).add(difference_at(timestep), alpha=strength - 1)
-        unconditional, conditional = pass_with(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
-        known.append((timestep, conditional - unconditional))
-        return unconditional + strength * (conditional - unconditional)
+    def output(passes, latent, timestep, step) -> torch.Tensor:
+        nonlocal number
+        number += 1
+        cond, uncond = passes.conditions.cond, passes.conditions.uncond
+        if step.spared:
+            return passes.transformed(latent, timestep, cond)
+        if number > WARMUP and (number - WARMUP) % interval:
+            conditional = passes.transformed(latent, timestep, cond)
+            return conditional.add(difference_at(step.place), alpha=step.strength - 1)
+        both = passes.transformed(latent, timestep, torch.cat([uncond, cond]))
+        unconditional, conditional = both.chunk(2)
+        known.append((step.place, conditional - unconditional))
+        return unconditional + step.strength * (conditional - unconditional)
 
-    sampling._guided_output = guided
+    sampling._Passes.output = output
     try:
         yield
     finally:
-        sampling._guided_output = original
+        sampling._Passes.output = original
 
 
 def runner(

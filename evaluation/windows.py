@@ -11,7 +11,7 @@ import math
 
 from aether.errors import InputError
 from aether.long.joining import window_starts
-from aether.model.parts import FRAMES
+from aether.spec import FRAMES
 
 LENGTH = 41
 DEPTH_STRIDE = 8

@@ -105,9 +105,9 @@ def _poses(result: Decoded) -> np.ndarray:
 
 
 def _through_vae(model: AetherModel, rgb: np.ndarray) -> np.ndarray:
-    config = model.vae.config
+    spec = model.spec
     latent = encode(model, torch.from_numpy(rgb), torch.Generator(model.device).manual_seed(0))
-    factor = config.scaling_factor**2 if config.invert_scale_latents else 1.0
+    factor = spec.scaling_factor**2 if spec.divides_conditions else 1.0
     return decode_rgb(model, latent * factor)
 
 

@@ -13,7 +13,7 @@ from comfy_api.latest import InputImpl, io
 from ..aether.errors import InputError
 from ..aether.generation import tasks as aether_tasks
 from ..aether.geometry import trajectory
-from ..aether.model.parts import AetherModel
+from ..aether.spec import AetherSpec
 from .inputs import MOST_PIXELS
 from .types import FPS_KEY, CamerasValue, RaymapValue
 
@@ -23,11 +23,11 @@ _OVERSHOOT = 0.5
 """A bicubic resize of black and white overshoots by up to 0.45; pictures in [-1, 1] reach further."""
 
 
-def form_of(vae: Any) -> AetherModel:
-    """See `comfy_vae.condition_model`."""
-    from .bridge.vae import condition_model
+def spec_of(vae: Any) -> AetherSpec:
+    """See `bridge.vae.spec_of`, imported late as all that needs ComfyUI's model code."""
+    from .bridge import vae as bridge
 
-    return condition_model(vae)
+    return bridge.spec_of(vae)
 
 
 def check_size(width: int, height: int) -> None:
@@ -49,9 +49,9 @@ def size_of(vae: Any, width: int, height: int) -> tuple[int, int]:
         InputError: a size that Aether cannot have, or another kind of VAE.
     """
     check_size(width, height)
-    form = form_of(vae)
-    size = (height, width) if height else form.default_size
-    aether_tasks.check_size(form, *size, field="width, height")
+    spec = spec_of(vae)
+    size = (height, width) if height else spec.default_size
+    aether_tasks.check_size(spec, *size, field="width, height")
     return size
 
 
@@ -109,13 +109,13 @@ def encode(
     """
     import comfy.model_management
 
-    from .bridge.vae import encode_conditions
+    from .bridge.vae import encode_conditions, encoder_of
 
-    form = form_of(vae)
+    encoder = encoder_of(vae)
 
     def make() -> aether_tasks.Conditions:
         return aether_tasks.condition(
-            form,
+            encoder,
             task,
             **pictures,
             raymap=_action(camera, frames, size),
@@ -126,7 +126,7 @@ def encode(
     with renamed("raymap", "camera"):
         conditions = encode_conditions(vae, frames, *size, make)
     samples = torch.zeros(
-        (1, form.out_channels, *conditions.cond[0, :, 0].shape),
+        (1, encoder.spec.out_channels, *conditions.cond[0, :, 0].shape),
         device=comfy.model_management.intermediate_device(),
     )
     positive = _conditioning(conditions, conditions.cond, fps)

@@ -152,9 +152,9 @@ def decode_disparity(vae: Any, samples: torch.Tensor) -> np.ndarray:
     Raises:
         InputError: another kind of VAE, or NaN.
     """
-    from .bridge.vae import condition_model, decode_raw
+    from .bridge.vae import decode_raw, spec_of
 
-    condition_model(vae)
+    spec_of(vae)
     disparity = picture_to_disparity(decode_raw(vae, samples)[0])
     if not torch.isfinite(disparity).all():
         raise InputError(

@@ -28,7 +28,7 @@ from . import outputs
 from .bridge.hero_reports import box_of
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
-from .conditioning import check_size, encode, form_of, made, read_video, renamed, size_of, whole_file
+from .conditioning import check_size, encode, made, read_video, renamed, size_of, spec_of, whole_file
 from .depth import decode_disparity
 from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs, video_input, video_rate_input
 from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
@@ -142,7 +142,7 @@ class AetherLongClip(io.ComfyNode):
             tiled=tiles,
             length=None if frames == AUTO else int(frames),
             stride=stride or None,
-            max_length=form_of(vae).default_frames,
+            max_length=spec_of(vae).default_frames,
         )
         settings = {"seed": seed, "steps": steps or TASKS[TASK].default_steps, "scheduler": scheduler}
         signature = {"clip": clip.identity(), "model": _token(model), "vae": _token(vae), **settings}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -230,16 +230,15 @@ class _Run:
         import comfy.model_management
 
         device = noise.device
-        model = _loaded(guider.inner_model.parts, self.scheduler, device)
-        conditions = self._conditions
+        parts = guider.inner_model.parts
+        # Where ComfyUI offloads weights, they do not say on which device they run.
+        model = replace(
+            parts, scheduler=self.scheduler, prompt_embeds=parts.prompt_embeds.to(device), device=device
+        )
         like = {"device": device, "dtype": model.dtype}
-        conditions = Conditions(
-            conditions.task,
-            conditions.cond.to(**like),
-            None if conditions.uncond is None else conditions.uncond.to(**like),
-            conditions.frames,
-            conditions.height,
-            conditions.width,
+        cond, uncond = self._conditions.cond, self._conditions.uncond
+        conditions = replace(
+            self._conditions, cond=cond.to(**like), uncond=None if uncond is None else uncond.to(**like)
         )
 
         def report(info: StepInfo) -> None:
@@ -253,14 +252,6 @@ class _Run:
         # HERO Patch has begun its session around this already; it is found on the transformer.
         latent = sample(model, conditions, generator=generator, callback=report, **self._settings)
         return latent.transpose(1, 2)
-
-
-def _loaded(parts: Any, scheduler: Any, device: torch.device) -> Any:
-    from .bridge.model import LoadedModel
-
-    values = {field.name: getattr(parts, field.name) for field in fields(parts)}
-    values |= {"scheduler": scheduler, "prompt_embeds": parts.prompt_embeds.to(device)}
-    return LoadedModel(**values, run_device=device)
 
 
 NODES: list[type[Any]] = [AetherSampler]

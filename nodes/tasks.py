@@ -20,12 +20,12 @@ from .conditioning import (
     Camera,
     check_size,
     encode,
-    form_of,
     made,
     read_colors,
     read_video,
     renamed,
     size_of,
+    spec_of,
     whole_file,
 )
 from .inputs import AUTO, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
@@ -128,7 +128,7 @@ class AetherReconstruct(io.ComfyNode):
         if wanted is None and camera is not None and "raymap" in camera:
             wanted = len(camera["raymap"])
         asked = None if fps == AUTO else int(fps)
-        clip = _read(video, asked, wanted, form_of(vae).default_frames, size)
+        clip = _read(video, asked, wanted, spec_of(vae).default_frames, size)
         length = len(clip.frames)
         show_text(cls.hidden.unique_id, "\n".join([made(length, size, clip.fps), *clip.notes]))
         return encode(vae, "reconstruction", {"video": clip.frames}, camera, length, size, clip.fps, seed)

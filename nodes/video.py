@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .bridge.messages import show_notes
 from .bridge.wiring import refuse_other_streams, waiting
-from .conditioning import form_of
+from .conditioning import spec_of
 from .inputs import AUTO, VAE, rate_input
 from .latents import RGB, rate, stream
 from .types import make_video
@@ -52,7 +52,7 @@ class AetherVideo(io.ComfyNode):
 
     @classmethod
     async def execute(cls, vae: Any, rgb: dict[str, Any], fps: str = AUTO) -> io.NodeOutput:
-        form_of(vae)
+        spec_of(vae)
         samples, notes = stream(rgb, RGB)
         speed, more = rate(rgb, fps)
         images = vae.decode(samples)[0]

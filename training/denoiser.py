@@ -227,7 +227,7 @@ def _errors(
     noise, no velocity would lead from a mistake back to the truth."""
     squared = (velocity - wanted.to(velocity.device)).square()
     squared[:ROLLOUTS] *= strength[:ROLLOUTS].to(velocity.device) ** 2
-    sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
+    sizes = (model.spec.latent_channels, model.spec.latent_channels, model.spec.raymap_channels)
     return torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
 
 
@@ -250,7 +250,7 @@ def _velocity(
         torch.cat([noisy, condition], dim=2).to(device, dtype),
         model.prompt_embeds.to(device, dtype).expand(batch, -1, -1),
         timesteps.to(device),
-        image_rotary_emb=rotary_embeddings(model, time, height, width, BASE_FPS),
+        image_rotary_emb=rotary_embeddings(model.spec, time, height, width, BASE_FPS, model.device),
     ).sample
     return output.float()
 
@@ -265,7 +265,7 @@ def _timesteps(rng: np.random.Generator) -> np.ndarray:
 
 def target(model: AetherModel, clips: LatentClips, clip: int, frames: int) -> torch.Tensor:
     """The unified latent (T, 56, h, w) of a clip's first frames."""
-    time = (frames - 1) // model.temporal_scale + 1
+    time = model.spec.latent_frames(frames)
     pictures = np.concatenate([clips.rgb[clip, :time], clips.disparity[clip, :time]], axis=1)
     packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
     scaled = pictures.astype(np.float32) * model.vae.config.scaling_factor
@@ -282,7 +282,7 @@ def random_condition(
 ) -> torch.Tensor:
     """(T, 40, h, w): the condition of a task as :func:`aether.generation.tasks.condition` makes it, at times
     without its pictures or its camera path."""
-    time = (frames - 1) // model.temporal_scale + 1
+    time = model.spec.latent_frames(frames)
     rgb = np.zeros((time, *clips.rgb.shape[2:]), np.float32)
     packed = raymaps.pack(clips.raymap[clip, :frames].astype(np.float32))
     if task == "reconstruction":

@@ -63,6 +63,6 @@ def _disparity(model: AetherModel, clips: LatentClips, number: int, seed: int) -
     conditions = Conditions("reconstruction", cond, None, FRAMES, HEIGHT, WIDTH)
     generator = torch.Generator(model.device).manual_seed(int(rng.integers(2**62)))
     latent = sample(model, conditions, steps=STEPS, generator=generator)
-    disparity = split(model, latent).disparity[0].float() / model.vae.config.scaling_factor
+    disparity = split(model.spec, latent).disparity[0].float() / model.spec.scaling_factor
     made: np.ndarray = disparity.half().cpu().numpy()
     return made

@@ -131,7 +131,6 @@ def say_memory(
     """
     from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 
-    from ..generation.latents import latent_frames
     from ..generation.sampling import is_guided
     from ..model.memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
     from ..run import job
@@ -140,9 +139,8 @@ def say_memory(
     parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
     frames, height, width = clip
     shape = CogVideoXAdapter(model.transformer).shape(
-        latent_frames(model, frames),
-        height // model.spatial_scale,
-        width // model.spatial_scale,
+        model.spec.latent_frames(frames),
+        *model.spec.cells(height, width),
         model.prompt_embeds.shape[1],
     )
     element_bytes = model.prompt_embeds.element_size()

@@ -112,11 +112,11 @@ def _open(arguments: argparse.Namespace, model: AetherModel) -> LongClip:
     return open_clip(
         arguments.video,
         arguments.fps,
-        size=arguments.size or model.default_size,
+        size=arguments.size or model.spec.default_size,
         tiled=arguments.tiles,
         length=arguments.frames,
         stride=arguments.stride,
-        max_length=model.default_frames,
+        max_length=model.spec.default_frames,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..generation.tasks import FPS
-from ..model.parts import FRAMES
+from ..spec import FRAMES
 from .animations import animation_frames, is_animation
 from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames

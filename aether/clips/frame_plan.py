@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..generation.tasks import FPS
-from ..model.parts import FRAMES
+from ..spec import FRAMES
 
 RATE_TOLERANCE = 0.07
 """A rate this close to one of Aether's is taken frame for frame: 25 as 24, 16 as 15."""

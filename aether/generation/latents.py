@@ -19,7 +19,8 @@ from ..geometry import raymap as raymaps
 from ..geometry.depth import picture_to_disparity
 from ..memory_errors import unless_out_of_memory
 from ..model.memory import decoding_bytes, encoding_bytes, exceeds, in_small_tiles
-from ..model.parts import AetherModel
+from ..model.parts import AetherModel, Encoder
+from ..spec import AetherSpec
 
 Result = TypeVar("Result")
 
@@ -48,7 +49,7 @@ class Decoded:
     raymap: np.ndarray
 
 
-def split(model: AetherModel, latent: torch.Tensor) -> Streams:
+def split(spec: AetherSpec, latent: torch.Tensor) -> Streams:
     """The streams of a unified latent (B, T, 56, h, w), as views.
 
     Raises:
@@ -56,16 +57,18 @@ def split(model: AetherModel, latent: torch.Tensor) -> Streams:
     """
     if not isinstance(latent, torch.Tensor) or not latent.is_floating_point():
         raise InputError("latent", "must be a floating-point tensor, as sample() returns it")
-    if latent.ndim != 5 or latent.shape[2] != model.out_channels:
+    if latent.ndim != 5 or latent.shape[2] != spec.out_channels:
         raise InputError(
-            "latent", f"has shape {tuple(latent.shape)}; it must be (batch, time, {model.out_channels}, h, w)"
+            "latent", f"has shape {tuple(latent.shape)}; it must be (batch, time, {spec.out_channels}, h, w)"
         )
-    sizes = (model.latent_channels, model.latent_channels, model.raymap_channels)
+    sizes = (spec.latent_channels, spec.latent_channels, spec.raymap_channels)
     return Streams(*latent.split(sizes, dim=2))
 
 
 @torch.no_grad()
-def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+def encode(
+    model: AetherModel | Encoder, clip: torch.Tensor, generator: torch.Generator | None = None
+) -> torch.Tensor:
     """Condition latent (1, T, 16, h, w) of a clip (F, H, W, 3) in [0, 1]: a sample of the VAE's posterior.
 
     Divided by the scaling factor where the VAE's ``invert_scale_latents`` is set: so the CogVideoX model that
@@ -78,9 +81,8 @@ def encode(model: AetherModel, clip: torch.Tensor, generator: torch.Generator | 
     needed = encoding_bytes(model.vae, *pixels.shape[3:])
     posterior = _tiled_at_need(model.vae, needed, lambda vae: vae.encode(pixels).latent_dist, "encoding")
     latent = posterior.sample(generator).to(model.device, model.dtype).permute(0, 2, 1, 3, 4)
-    config = model.vae.config
-    factor = 1 / config.scaling_factor if config.invert_scale_latents else config.scaling_factor
-    return factor * latent
+    scale = model.spec.scaling_factor
+    return (1 / scale if model.spec.divides_conditions else scale) * latent
 
 
 @torch.no_grad()
@@ -90,9 +92,9 @@ def decode_pixels(model: AetherModel, latent: torch.Tensor) -> torch.Tensor:
     Where the device has less memory than that takes, or it runs out, it is decoded in tiles of half the VAE's
     own size, which a warning says: results change slightly, but the steps before are not lost.
     """
-    vae = model.vae
-    scaled = (1 / vae.config.scaling_factor * latent.permute(0, 2, 1, 3, 4)).to(vae.device, vae.dtype)
-    needed = decoding_bytes(vae, *(model.spatial_scale * side for side in scaled.shape[3:]))
+    vae, spec = model.vae, model.spec
+    scaled = (1 / spec.scaling_factor * latent.permute(0, 2, 1, 3, 4)).to(vae.device, vae.dtype)
+    needed = decoding_bytes(vae, *(spec.spatial_scale * side for side in scaled.shape[3:]))
     return _tiled_at_need(vae, needed, lambda vae: vae.decode(scaled).sample, "decoding")
 
 
@@ -120,7 +122,7 @@ def decode_disparity(model: AetherModel, latent: torch.Tensor) -> np.ndarray:
 
 def decode_raymap(model: AetherModel, latent: torch.Tensor) -> np.ndarray:
     """Raymap stream (1, T, 24, h, w) to (F, 6, h, w) float32, the padding in front dropped."""
-    return raymaps.unpack(latent[0].float().cpu().numpy(), video_frames(model, latent.shape[1]))
+    return raymaps.unpack(latent[0].float().cpu().numpy(), model.spec.video_frames(latent.shape[1]))
 
 
 def decode(model: AetherModel, latent: torch.Tensor) -> Decoded:
@@ -129,7 +131,7 @@ def decode(model: AetherModel, latent: torch.Tensor) -> Decoded:
     Raises:
         InputError: wrong shape, more than one clip, or values that are not finite.
     """
-    streams = split(model, latent)
+    streams = split(model.spec, latent)
     if latent.shape[0] != 1:
         raise InputError("latent", f"holds {latent.shape[0]} clips; decode them one by one")
     if not torch.isfinite(latent).all():
@@ -143,13 +145,3 @@ def decode(model: AetherModel, latent: torch.Tensor) -> Decoded:
         disparity=decode_disparity(model, streams.disparity),
         raymap=decode_raymap(model, streams.raymap),
     )
-
-
-def latent_frames(model: AetherModel, frames: int) -> int:
-    """Latent frames of a clip: the first video frame has one to itself, every further four share one."""
-    return (frames - 1) // model.temporal_scale + 1
-
-
-def video_frames(model: AetherModel, latent_frames: int) -> int:
-    """Video frames of a latent; the inverse of :func:`latent_frames`."""
-    return (latent_frames - 1) * model.temporal_scale + 1

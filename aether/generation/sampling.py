@@ -6,21 +6,19 @@ Source: ``__call__`` of the reference pipeline. Noise is drawn, and numbers are 
 from __future__ import annotations
 
 import copy
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from ..defaults import BASE_FPS
 from ..errors import InputError, SamplingStopped
-from ..model.parts import AetherModel
+from ..model.parts import AetherModel, Denoiser
 from ..model.rotary import rotary_embeddings
-from .latents import latent_frames
 from .pinned_noise import SentAhead
 from .tasks import Conditions, Task, check_fps, check_generator, check_task
 
@@ -66,13 +64,9 @@ class Acceleration(Protocol):
         """Whether no pass should be left out of the step."""
 
 
-def _unnamed(name: str | None, *, weights: tuple[float, ...]) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
 @torch.no_grad()
 def sample(
-    model: AetherModel,
+    model: AetherModel | Denoiser,
     conditions: Conditions,
     *,
     task: str | None = None,
@@ -116,45 +110,132 @@ def sample(
         InputError: a value out of range.
         SamplingStopped: the callback returned False.
     """
-    spec = _check_conditions(model, conditions, task)
-    steps = check_steps(model, spec.default_steps if steps is None else steps)
-    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
-    guided = conditions.uncond is not None and scale > 1
-    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
+    recipe = _check_conditions(model, conditions, task)
+    steps = check_steps(model, recipe.default_steps if steps is None else steps)
+    scale = _check_guidance(recipe, guidance)
+    dynamic = recipe.guided if dynamic_guidance is None else dynamic_guidance
     tolerance = _check_guidance_skip(guidance_skip)
-    rotary = rotary_embeddings(model, *_grid(conditions.cond), fps=check_fps(fps))
+    rotary = rotary_embeddings(model.spec, *_grid(conditions.cond), fps=check_fps(fps), device=model.device)
     check_generator(generator)
     _check_session(session)
 
     scheduler = copy.copy(model.scheduler)
     timesteps = _timesteps(scheduler, steps, model.device)
     latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
-    predicted = None
-    places = timesteps.tolist()
-    strengths = _strengths(scale, dynamic, places, steps) if guided else [1.0] * len(places)
-    # Steps whose unconditional pass may be left out.
-    spared = [not guided or strength - 1 <= tolerance for strength in strengths]
+    plan = _plan(
+        scale if conditions.uncond is not None else 1.0, dynamic, tolerance, timesteps.tolist(), steps
+    )
     with nullcontext() if session is None else session as entered:
         run = entered if hasattr(entered, "begin_pass") else acceleration_on(model.transformer)
         if run is not None:
-            run.begin_pass(scheduler, len(places))
-        branch = _unnamed if run is None else run.branch
-        apart = run is not None and True in spared and False in spared
-        for index, timestep in enumerate(timesteps):
-            pass_with = functools.partial(_transformer_output, model, latent, scheduler, timestep, rotary)
-            alone = spared[index] and not (apart and run.needs_all(float(places[index])))
-            strength = None if alone else strengths[index]
-            output = _guided_output(pass_with, conditions, strength, branch, apart)
-            # As numbers: to look them up in its tables, a scheduler would wait for the device.
-            place, before = places[index], places[index - 1] if index else None
-            with SentAhead(model.device):
-                latent, predicted = _scheduler_step(
-                    scheduler, output, predicted, place, before, latent, generator
-                )
-            latent = latent.to(model.dtype)
-            if callback and callback(StepInfo(index, steps, place, latent, predicted)) is False:
-                raise SamplingStopped(index + 1, steps)
+            run.begin_pass(scheduler, len(plan))
+        passes = _Passes(model, conditions, scheduler, rotary, run, run is not None and _is_mixed(plan))
+        for info in _denoised(passes, plan, timesteps, latent, steps, generator):
+            latent = info.latent
+            if callback and callback(info) is False:
+                raise SamplingStopped(info.index + 1, steps)
     return latent
+
+
+class _Step(NamedTuple):
+    """What is known of a step before it runs.
+
+    place: its timestep, as a number. strength: its guidance scale. spared: its unconditional pass may be left
+    out.
+    """
+
+    place: int
+    strength: float
+    spared: bool
+
+
+def _plan(scale: float, dynamic: bool, tolerance: float, places: list[int], steps: int) -> list[_Step]:
+    """The steps of a run with this guidance; a scale of 1 is none."""
+    strengths = [
+        dynamic_guidance(scale, place, steps) if dynamic and scale > 1 else scale for place in places
+    ]
+    return [
+        _Step(place, strength, strength - 1 <= tolerance)
+        for place, strength in zip(places, strengths, strict=True)
+    ]
+
+
+def _is_mixed(plan: list[_Step]) -> bool:
+    """Whether some steps may leave a pass out and others not."""
+    return len({step.spared for step in plan}) == 2
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """A run's passes of the transformer.
+
+    Args:
+        run: what accelerates them, or None.
+        apart: the two passes of a step run one by one.
+    """
+
+    model: AetherModel | Denoiser
+    conditions: Conditions
+    scheduler: Any
+    rotary: tuple[torch.Tensor, torch.Tensor] | None
+    run: Acceleration | None
+    apart: bool
+
+    def output(self, latent: torch.Tensor, timestep: torch.Tensor, step: _Step) -> torch.Tensor:
+        """The model's answer for one step, guided, in float32."""
+        cond, uncond = self.conditions.cond, self.conditions.uncond
+        if step.spared and not (self.apart and self.run.needs_all(float(step.place))):
+            with self._branch("conditional" if self.apart else None, 1.0):
+                return self.transformed(latent, timestep, cond)
+        strength = step.strength
+        if self.apart:
+            with self._branch("unconditional", 1 - strength):
+                unconditional = self.transformed(latent, timestep, uncond)
+            with self._branch("conditional", strength):
+                conditional = self.transformed(latent, timestep, cond)
+        else:
+            with self._branch(None, 1 - strength, strength):
+                both = self.transformed(latent, timestep, torch.cat([uncond, cond]))
+            unconditional, conditional = both.chunk(2)
+        return unconditional + strength * (conditional - unconditional)
+
+    def _branch(self, name: str | None, *weights: float) -> AbstractContextManager[None]:
+        return nullcontext() if self.run is None else self.run.branch(name, weights=weights)
+
+    def transformed(
+        self, latent: torch.Tensor, timestep: torch.Tensor, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """The transformer's output in float32 for each condition of the batch."""
+        batch = condition.shape[0]
+        noisy = self.scheduler.scale_model_input(torch.cat([latent] * batch), timestep)
+        return self.model.transformer(
+            hidden_states=torch.cat([noisy, condition], dim=2),
+            encoder_hidden_states=self.model.prompt_embeds.repeat(batch, 1, 1),
+            timestep=timestep.expand(batch),
+            image_rotary_emb=self.rotary,
+            return_dict=False,
+        )[0].float()
+
+
+def _denoised(
+    passes: _Passes,
+    plan: list[_Step],
+    timesteps: torch.Tensor,
+    latent: torch.Tensor,
+    steps: int,
+    generator: torch.Generator | None,
+) -> Iterator[StepInfo]:
+    """The state after each step."""
+    model, predicted, before = passes.model, None, None
+    for index, (step, timestep) in enumerate(zip(plan, timesteps, strict=True)):
+        output = passes.output(latent, timestep, step)
+        # Places as numbers: to look them up in its tables, a scheduler would wait for the device.
+        with SentAhead(model.device):
+            latent, predicted = _scheduler_step(
+                passes.scheduler, output, predicted, step.place, before, latent, generator
+            )
+        latent, before = latent.to(model.dtype), step.place
+        yield StepInfo(index, steps, step.place, latent, predicted)
 
 
 def acceleration_on(transformer: torch.nn.Module) -> Acceleration | None:
@@ -175,21 +256,17 @@ def dynamic_guidance(scale: float, timestep: float, steps: int) -> float:
     return 1 + scale * ((1 - math.cos(math.pi * ((steps - timestep) / steps) ** 5.0)) / 2)
 
 
-_dynamic_scale = dynamic_guidance  # sample() has an argument of that name
-
-
 def is_guided(task: str, guidance: float | None = None) -> bool:
     """Whether :func:`sample` runs two passes a step.
 
     Raises:
         InputError: an unknown task, or a scale out of range.
     """
-    spec = check_task(task)
-    return _check_guidance(spec, spec.default_guidance if guidance is None else guidance) > 1
+    return _check_guidance(check_task(task), guidance) > 1
 
 
 def skipped_steps(
-    model: AetherModel,
+    model: AetherModel | Denoiser,
     task: str,
     *,
     steps: int | None = None,
@@ -202,56 +279,16 @@ def skipped_steps(
 
     None where the run is not guided at all. Arguments, errors: as for ``sample``.
     """
-    spec = check_task(task)
-    steps = check_steps(model, spec.default_steps if steps is None else steps)
-    scale = _check_guidance(spec, spec.default_guidance if guidance is None else guidance)
+    recipe = check_task(task)
+    steps = check_steps(model, recipe.default_steps if steps is None else steps)
+    scale = _check_guidance(recipe, guidance)
     tolerance = _check_guidance_skip(guidance_skip)
     if scale == 1:
         return []
-    dynamic = spec.guided if dynamic_guidance is None else dynamic_guidance
-    timesteps = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
-    strengths = _strengths(scale, dynamic, timesteps, steps)
-    return [index for index, strength in enumerate(strengths) if strength - 1 <= tolerance]
-
-
-def _strengths(scale: float, dynamic: bool, timesteps: list[int], steps: int) -> list[float]:
-    """The guidance scale of each step."""
-    return [_dynamic_scale(scale, timestep, steps) if dynamic else scale for timestep in timesteps]
-
-
-def _guided_output(
-    pass_with: Callable[[torch.Tensor], torch.Tensor],
-    conditions: Conditions,
-    strength: float | None,
-    branch: Branch,
-    apart: bool,
-) -> torch.Tensor:
-    """The transformer's output in float32. With a strength both passes run, as a batch or in branches."""
-    if strength is None:
-        with branch("conditional" if apart else None, weights=(1.0,)):
-            return pass_with(conditions.cond)
-    if apart:
-        with branch("unconditional", weights=(1 - strength,)):
-            unconditional = pass_with(conditions.uncond)
-        with branch("conditional", weights=(strength,)):
-            conditional = pass_with(conditions.cond)
-    else:
-        with branch(None, weights=(1 - strength, strength)):
-            unconditional, conditional = pass_with(torch.cat([conditions.uncond, conditions.cond])).chunk(2)
-    return unconditional + strength * (conditional - unconditional)
-
-
-def _transformer_output(model, latent, scheduler, timestep, rotary, condition: torch.Tensor) -> torch.Tensor:
-    """The transformer's output in float32 for each condition of the batch."""
-    batch = condition.shape[0]
-    noisy = scheduler.scale_model_input(torch.cat([latent] * batch), timestep)
-    return model.transformer(
-        hidden_states=torch.cat([noisy, condition], dim=2),
-        encoder_hidden_states=model.prompt_embeds.repeat(batch, 1, 1),
-        timestep=timestep.expand(batch),
-        image_rotary_emb=rotary,
-        return_dict=False,
-    )[0].float()
+    dynamic = recipe.guided if dynamic_guidance is None else dynamic_guidance
+    places = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
+    plan = _plan(scale, dynamic, tolerance, places, steps)
+    return [index for index, step in enumerate(plan) if step.spared]
 
 
 def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | None, latent, generator):
@@ -278,12 +315,12 @@ def _timesteps(scheduler, steps: int, device: torch.device) -> torch.Tensor:
 
 
 def _initial_noise(
-    model: AetherModel, conditions: Conditions, generator: torch.Generator | None
+    model: AetherModel | Denoiser, conditions: Conditions, generator: torch.Generator | None
 ) -> torch.Tensor:
     from diffusers.utils.torch_utils import randn_tensor
 
     batch, time, _, height, width = conditions.cond.shape
-    shape = (batch, time, model.out_channels, height, width)
+    shape = (batch, time, model.spec.out_channels, height, width)
     return randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
 
 
@@ -291,23 +328,23 @@ def _grid(cond: torch.Tensor) -> tuple[int, int, int]:
     return cond.shape[1], cond.shape[3], cond.shape[4]
 
 
-def _check_conditions(model: AetherModel, conditions: Conditions, task: str | None) -> Task:
+def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions, task: str | None) -> Task:
     if not isinstance(conditions, Conditions):
         raise InputError("conditions", "must come from aether.generation.tasks.condition()")
-    spec = check_task(conditions.task if task is None else task)
-    if spec.name != conditions.task:
-        raise InputError("task", f"is {spec.name!r}, but the conditions were made for {conditions.task!r}")
-    size = (conditions.height // model.spatial_scale, conditions.width // model.spatial_scale)
-    wanted = (1, latent_frames(model, conditions.frames), model.condition_channels, *size)
+    recipe = check_task(conditions.task if task is None else task)
+    if recipe.name != conditions.task:
+        raise InputError("task", f"is {recipe.name!r}, but the conditions were made for {conditions.task!r}")
+    spec, size = model.spec, (conditions.height, conditions.width)
+    wanted = (1, spec.latent_frames(conditions.frames), spec.condition_channels, *spec.cells(*size))
     for field, tensor in (("cond", conditions.cond), ("uncond", conditions.uncond)):
         if tensor is not None and tuple(tensor.shape) != wanted:
             raise InputError(
                 "conditions", f"{field} has shape {tuple(tensor.shape)}; this model needs {wanted}"
             )
-    return spec
+    return recipe
 
 
-def check_steps(model: AetherModel, steps: int, field: str = "steps") -> int:
+def check_steps(model: AetherModel | Denoiser, steps: int, field: str = "steps") -> int:
     """
     Raises:
         InputError: a number of steps that cannot be used.
@@ -323,7 +360,9 @@ def _check_session(session: object) -> None:
         raise InputError("session", f"is a {type(session).__name__}; give a context manager or None")
 
 
-def _check_guidance(task: Task, guidance: float) -> float:
+def _check_guidance(task: Task, guidance: float | None) -> float:
+    """The scale, by default the task's."""
+    guidance = task.default_guidance if guidance is None else guidance
     number = isinstance(guidance, Real) and not isinstance(guidance, bool) and math.isfinite(guidance)
     if not number or guidance < 1:
         raise InputError(

@@ -14,8 +14,9 @@ import torch
 from ..defaults import BASE_FPS, FPS, TASKS, Task
 from ..errors import InputError
 from ..geometry import raymap as raymaps
-from ..model.parts import FRAMES, RAYMAP_VALUES, AetherModel
-from .latents import encode, latent_frames
+from ..model.parts import AetherModel, Encoder
+from ..spec import FRAMES, RAYMAP_VALUES, AetherSpec
+from .latents import encode
 
 __all__ = [
     "BASE_FPS", "FPS", "FRAMES", "TASKS", "Conditions", "Task", "check_fps", "check_frames", "check_size",
@@ -41,7 +42,7 @@ class Conditions:
 
 
 def condition(
-    model: AetherModel,
+    model: AetherModel | Encoder,
     task: str,
     *,
     video: np.ndarray | torch.Tensor | None = None,
@@ -65,18 +66,19 @@ def condition(
     Raises:
         InputError: an input is missing, not wanted by the task, of the wrong shape or out of range.
     """
-    spec = check_task(task)
+    wanted = check_task(task)
     check_generator(generator)
-    pictures = _pictures(model, spec, {"video": video, "image": image, "goal": goal})
+    pictures = _pictures(model.spec, wanted, {"video": video, "image": image, "goal": goal})
     first = next(iter(pictures.values()))
-    frames = _length(model, spec, first, raymap, frames)
+    frames = _length(model.spec, wanted, first, raymap, frames)
     height, width = first.shape[1:3]
     packed = _raymap_condition(model, raymap, frames, height, width)
 
     encoded = [encode(model, picture, generator) for picture in pictures.values()]
     rgb = _spread(encoded, packed.shape[1])
     cond = torch.cat([rgb, packed], dim=2)
-    return Conditions(spec.name, cond, _unconditional(model, spec, cond), frames, height, width)
+    uncond = _unconditional(cond, model.spec.latent_channels) if wanted.guided else None
+    return Conditions(wanted.name, cond, uncond, frames, height, width)
 
 
 def check_task(task: str) -> Task:
@@ -100,16 +102,16 @@ def check_fps(fps: float) -> int:
     return int(fps)
 
 
-def check_size(model: AetherModel, height: int, width: int, field: str = "size") -> None:
+def check_size(spec: AetherSpec, height: int, width: int, field: str = "size") -> None:
     """Height and width in pixels: multiples of a token's, or the one size a learned position table allows."""
-    if model.fixed_size and (height, width) != model.default_size:
-        fixed = _by(*model.default_size)
+    if spec.fixed_size and (height, width) != spec.default_size:
+        fixed = _by(*spec.default_size)
         raise InputError(
             field,
             f"{_by(height, width)} cannot be used: this transformer has learned positional embeddings, which "
             f"fix the size at {fixed} (width x height). Crop and resize to {fixed}",
         )
-    unit = model.size_multiple
+    unit = spec.size_multiple
     if height % unit or width % unit or not height or not width:
         nearest = _by(*(max(unit, round(side / unit) * unit) for side in (height, width)))
         raise InputError(
@@ -132,7 +134,7 @@ def _choices(values: tuple[int, ...]) -> str:
     return ", ".join(map(str, values[:-1])) + f" or {values[-1]}"
 
 
-def _pictures(model: AetherModel, task: Task, given: dict[str, object]) -> dict[str, torch.Tensor]:
+def _pictures(spec: AetherSpec, task: Task, given: dict[str, object]) -> dict[str, torch.Tensor]:
     """The task's inputs as checked float32 clips (F, H, W, 3), in the order in which they are encoded."""
     for name, value in given.items():
         if value is None and name in task.inputs:
@@ -143,7 +145,7 @@ def _pictures(model: AetherModel, task: Task, given: dict[str, object]) -> dict[
     for name in task.inputs:
         clip = _as_floats(name, given[name], "a numpy array or tensor of colours in [0, 1]")
         pictures[name] = _check_picture(name, clip if name == "video" else clip[None])
-        check_size(model, *pictures[name].shape[1:3], field=name)
+        check_size(spec, *pictures[name].shape[1:3], field=name)
     sizes = {name: tuple(picture.shape[1:3]) for name, picture in pictures.items()}
     if len(set(sizes.values())) > 1:
         raise InputError(
@@ -184,7 +186,7 @@ def _check_picture(field: str, clip: torch.Tensor) -> torch.Tensor:
     return clip
 
 
-def _length(model: AetherModel, task: Task, first: torch.Tensor, raymap: object, frames: object) -> int:
+def _length(spec: AetherSpec, task: Task, first: torch.Tensor, raymap: object, frames: object) -> int:
     """Frames of the clip: the video's, else what was asked for, else the raymap's, else the model's own."""
     if task.inputs == ("video",):
         length = check_frames(first.shape[0], field="video")
@@ -195,17 +197,18 @@ def _length(model: AetherModel, task: Task, first: torch.Tensor, raymap: object,
         return check_frames(frames)
     if raymap is not None and hasattr(raymap, "shape") and len(raymap.shape) == 4:
         return check_frames(raymap.shape[0], field="raymap")
-    return model.default_frames
+    return spec.default_frames
 
 
 def _raymap_condition(
-    model: AetherModel, raymap: object, frames: int, height: int, width: int
+    model: AetherModel | Encoder, raymap: object, frames: int, height: int, width: int
 ) -> torch.Tensor:
     """(1, T, 24, h, w): the packed raymap, zeros where none is given."""
-    size = (height // model.spatial_scale, width // model.spatial_scale)
+    spec = model.spec
+    size = spec.cells(height, width)
     like = {"device": model.device, "dtype": model.dtype}
     if raymap is None:
-        return torch.zeros(1, latent_frames(model, frames), model.raymap_channels, *size, **like)
+        return torch.zeros(1, spec.latent_frames(frames), spec.raymap_channels, *size, **like)
     values = _as_floats("raymap", raymap, "a numpy array or tensor in Aether's encoding")
     wanted = (frames, RAYMAP_VALUES, *size)
     if tuple(values.shape) != wanted:
@@ -228,14 +231,12 @@ def _spread(encoded: list[torch.Tensor], length: int) -> torch.Tensor:
     return torch.cat([head, gap, *tail], dim=1)
 
 
-def _unconditional(model: AetherModel, task: Task, cond: torch.Tensor) -> torch.Tensor | None:
+def _unconditional(cond: torch.Tensor, channels: int) -> torch.Tensor:
     """Guidance's other branch: pictures left out, raymap kept.
 
     The reference zeroes the first frame for prediction and all frames for planning. The same thing, since
     prediction's other frames are zero already.
     """
-    if not task.guided:
-        return None
     uncond = cond.clone()
-    uncond[:, :, : model.latent_channels] = 0
+    uncond[:, :, :channels] = 0
     return uncond

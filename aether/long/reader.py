@@ -32,7 +32,7 @@ from ..clips.sources import Animation, PictureFolder, Video, open_source
 from ..defaults import BASE_FPS
 from ..errors import InputError
 from ..generation.tasks import FPS
-from ..model.parts import FRAMES
+from ..spec import FRAMES
 from .joining import window_starts
 from .tiles import Tiles, plan_tiles
 

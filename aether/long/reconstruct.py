@@ -134,7 +134,7 @@ def reconstruct(
             that gives no scale.
         SamplingStopped: the callback returned False. Finished windows stay.
     """
-    job.check_size(model, *clip.model_size)
+    job.check_size(model.spec, *clip.model_size)
     executor = executor or Serial()
     signature = run_signature(model, clip, settings, accelerator, executor.device or model.device.type)
     run = PlainRun(model, settings, accelerator)

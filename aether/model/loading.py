@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError, reading
+from ..spec import FRAMES
 from .hub import Progress, existing, resolve
 from .memory import enable_small_tiles, keep_in_float8, offload_blocks
-from .parts import FRAMES, AetherModel
+from .parts import AetherModel
 from .prompt import (
     PROMPT_FILE,
     check_prompt_embeds,
@@ -125,11 +126,7 @@ def load(
 
     say("transformer")
     transformer = load_transformer(root, device="cpu" if offload else device, dtype=dtype)
-    vae_source = vae or (root / "vae" if (root / "vae").is_dir() else base)
-    if vae_source is None:
-        raise InputError(
-            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
-        )
+    vae_source = _vae_source(vae, source, root, base)
     # Before offloading, which fills the host's memory.
     embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, say)
     if float8:
@@ -139,16 +136,7 @@ def load(
     vae_root = resolve(vae_source, "vae", cache, _VAE_PATTERNS, say)
     say("vae")
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
-    if tiling:
-        enable_small_tiles(autoencoder)
-    elif tiling is None:
-        own = autoencoder.config
-        autoencoder.enable_tiling(
-            tile_sample_min_height=own.sample_height, tile_sample_min_width=own.sample_width
-        )
-    if slicing:
-        autoencoder.enable_slicing()
-
+    _set_tiles(autoencoder, tiling, slicing)
     return AetherModel(
         transformer=transformer,
         vae=autoencoder,
@@ -156,6 +144,27 @@ def load(
         prompt_embeds=embeds.to(device, dtype),
         name=str(source) if from_hub else Path(source).expanduser().stem,
     )
+
+
+def _vae_source(vae: str | Path | None, source: str | Path, root: Path, base: str | None) -> str | Path:
+    """Where the VAE is: given, the source's own, or the base repository's."""
+    found = vae or (root / "vae" if (root / "vae").is_dir() else base)
+    if found is None:
+        raise InputError(
+            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
+        )
+    return found
+
+
+def _set_tiles(vae: AutoencoderKLCogVideoX, tiling: bool | None, slicing: bool) -> None:
+    """See :func:`load`."""
+    if tiling:
+        enable_small_tiles(vae)
+    elif tiling is None:
+        own = vae.config
+        vae.enable_tiling(tile_sample_min_height=own.sample_height, tile_sample_min_width=own.sample_width)
+    if slicing:
+        vae.enable_slicing()
 
 
 def load_transformer(

@@ -8,32 +8,36 @@ from __future__ import annotations
 import torch
 
 from ..defaults import BASE_FPS
-from .parts import AetherModel
+from ..spec import AetherSpec
 
 
 def rotary_embeddings(
-    model: AetherModel, latent_frames: int, latent_height: int, latent_width: int, fps: float
+    spec: AetherSpec,
+    latent_frames: int,
+    latent_height: int,
+    latent_width: int,
+    fps: float,
+    device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Cosines and sines for every token, each (tokens, head_dim) float32 on the model's device.
+    """Cosines and sines for every token, each (tokens, head_dim) float32.
 
     Args:
         latent_frames, latent_height, latent_width: the latent's size, in cells.
         fps: frames per second of the clip.
+        device: where they are made; by default torch's.
 
     Returns:
         None where the transformer has no rotary embeddings.
     """
     from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
-    config = model.transformer.config
-    if not config.use_rotary_positional_embeddings:
+    if not spec.rotary:
         return None
-    patch = config.patch_size
+    patch = spec.patch_size
     rows, columns = latent_height // patch, latent_width // patch
-    (top, left), (bottom, right) = _fit_in_base(
-        rows, columns, config.sample_height // patch, config.sample_width // patch
-    )
-    like = {"device": model.device, "dtype": torch.float32}
+    base_height, base_width = spec.cells(*spec.default_size)
+    (top, left), (bottom, right) = _fit_in_base(rows, columns, base_height // patch, base_width // patch)
+    like = {"device": device, "dtype": torch.float32}
     # The last position is stop * (n - 1) / n, evaluated in this order: the result is compared bit for bit.
     positions = (
         torch.linspace(0, latent_frames * (latent_frames - 1) / latent_frames, latent_frames, **like)
@@ -41,8 +45,7 @@ def rotary_embeddings(
         torch.linspace(top, bottom * (rows - 1) / rows, rows, **like),
         torch.linspace(left, right * (columns - 1) / columns, columns, **like),
     )
-    head_dim = config.attention_head_dim
-    widths = (head_dim // 4, head_dim // 8 * 3, head_dim // 8 * 3)
+    widths = (spec.head_dim // 4, spec.head_dim // 8 * 3, spec.head_dim // 8 * 3)
     axes = [
         get_1d_rotary_pos_embed(width, position, use_real=True)
         for width, position in zip(widths, positions, strict=True)

@@ -158,35 +158,78 @@ def gather(
             argument's name or an input's.
     """
     check_task(task)
-    height, width = size or model.default_size
-    check_size(model, height, width)
-    frames = None if frames is None else check_frames(frames)
-    fps = None if fps is None else check_fps(fps)
+    spec = model.spec
+    height, width = size or spec.default_size
+    check_size(spec, height, width)
+    wanted = _Clip(
+        None if frames is None else check_frames(frames),
+        height,
+        width,
+        None if fps is None else check_fps(fps),
+    )
     if raymap is not None and camera is not None:
         raise InputError("camera", "cannot be given beside a raymap, which says how the camera moves already")
     action = None if raymap is None else read_raymap(raymap)
-    length = frames or model.default_frames
-    pictures, notes, truth, rate = {}, [], None, fps or SYNTHETIC_FPS
-    for name, source in sources.items():
-        if match := SYNTHETIC.fullmatch(source):
-            world = _rendered(int(match[1] or 0), length, height, width, rate)
-            pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
-            truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
-        elif name == "video":
-            most = model.default_frames
-            clip = read_clip(source, fps, frames=frames, max_frames=most, size=(height, width))
-            pictures[name], rate, length = clip.frames, clip.fps, len(clip.frames)
-            notes += [f"{name}: {note}" for note in clip.notes]
-        else:
-            still = read_image(source, size=(height, width), name=name)
-            pictures[name] = still.pixels
-            notes += [f"{name}: {note}" for note in still.notes]
+    read = _read_all(sources, wanted, spec.default_frames)
+    notes, length, rate = read.notes, read.frames, read.fps
     if camera is not None:
         with _about("camera"):
             path = read_path(camera, length, rate)
-        notes += [f"camera: {note}" for note in path.notes]
+        notes = [*notes, *(f"camera: {note}" for note in path.notes)]
         action = trajectory.action(path.cameras, length, height, width)
-    return Inputs(task, sources, pictures, length, height, width, rate, action, notes, truth)
+    return Inputs(task, sources, read.pictures, length, height, width, rate, action, notes, read.truth)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """The clip that was asked for; None for what the inputs decide."""
+
+    frames: int | None
+    height: int
+    width: int
+    fps: int | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+
+@dataclass
+class _Read:
+    """What was read so far. frames, fps: of the clip; the others as in :class:`Inputs`."""
+
+    frames: int
+    fps: int
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    truth: np.ndarray | None = None
+
+
+def _read_all(sources: dict[str, str], wanted: _Clip, most: int) -> _Read:
+    """The inputs in order; a video's length, up to ``most``, and rate are those of what follows."""
+    read = _Read(wanted.frames or most, wanted.fps or SYNTHETIC_FPS)
+    for name, source in sources.items():
+        if match := SYNTHETIC.fullmatch(source):
+            _read_synthetic(read, name, int(match[1] or 0), wanted)
+        elif name == "video":
+            _read_video(read, source, wanted, most)
+        else:
+            still = read_image(source, size=wanted.size, name=name)
+            read.pictures[name] = still.pixels
+            read.notes += [f"{name}: {note}" for note in still.notes]
+    return read
+
+
+def _read_synthetic(read: _Read, name: str, seed: int, wanted: _Clip) -> None:
+    world = _rendered(seed, read.frames, *wanted.size, read.fps)
+    read.pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
+    read.truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
+
+
+def _read_video(read: _Read, source: str, wanted: _Clip, most: int) -> None:
+    clip = read_clip(source, wanted.fps, frames=wanted.frames, max_frames=most, size=wanted.size)
+    read.pictures["video"], read.fps, read.frames = clip.frames, clip.fps, len(clip.frames)
+    read.notes += [f"video: {note}" for note in clip.notes]
 
 
 @contextmanager

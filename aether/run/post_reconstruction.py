@@ -53,7 +53,7 @@ def post_reconstruct(
         job.Settings(steps=steps, seed=settings.seed),
         callback=callback,
     )
-    colors = model.latent_channels
+    colors = model.spec.latent_channels
     seconds = {**result.seconds, "post-reconstruction": sum(again.seconds.values())}
     return replace(
         result,

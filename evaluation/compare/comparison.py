@@ -214,14 +214,14 @@ def _weights(model: AetherModel) -> str:
 
 def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
     setup = _setup(model)
-    height, width = model.default_size
+    height, width = model.spec.default_size
     scenes = ", ".join(map(str, plan.scenes))
     return {
         "command": f"`{command_line()}`",
         "weights": setup["weights"],
         "machine": f"{setup['machine']}, {plan.workers} processes of one thread",
         "versions": ", ".join(f"{name} {version}" for name, version in setup["versions"].items()),
-        "clips": f"{model.default_frames} frames of {height} x {width}, scenes {scenes}",
+        "clips": f"{model.spec.default_frames} frames of {height} x {width}, scenes {scenes}",
         "steps": ", ".join(f"{task} {steps}" for task, steps in plan.tasks.items()),
     }
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from aether.errors import InputError, reading
-from aether.generation.latents import latent_frames
 from aether.model.parts import AetherModel
 from hero_engine import METHODS, PRESETS, ConfigError, HeroConfig, MethodConfig, hero_session
 from hero_engine.cost import ModelShape, predict
@@ -218,9 +217,9 @@ def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
     from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 
-    rows, columns = (side // model.spatial_scale for side in model.default_size)
-    frames, text_tokens = latent_frames(model, model.default_frames), model.prompt_embeds.shape[1]
-    return CogVideoXAdapter(model.transformer).shape(frames, rows, columns, text_tokens)
+    spec = model.spec
+    frames, text_tokens = spec.latent_frames(spec.default_frames), model.prompt_embeds.shape[1]
+    return CogVideoXAdapter(model.transformer).shape(frames, *spec.cells(*spec.default_size), text_tokens)
 
 
 def default_contenders(

@@ -115,7 +115,7 @@ def _identity(group: Group, contender: Contender | None) -> dict[str, Any]:
 
 
 def _world(model: AetherModel, scene: int) -> WorldClip:
-    return _rendered(scene, model.default_frames, *model.default_size)
+    return _rendered(scene, model.spec.default_frames, *model.spec.default_size)
 
 
 @functools.lru_cache(maxsize=4)
@@ -197,7 +197,7 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
 
 def latent_errors(model: AetherModel, latent: torch.Tensor, plain: torch.Tensor) -> dict[str, float]:
     """|a - b| / |b| of each stream of two final latents, in float64."""
-    pairs = zip(STREAMS, split(model, latent.double()), split(model, plain.double()), strict=True)
+    pairs = zip(STREAMS, split(model.spec, latent.double()), split(model.spec, plain.double()), strict=True)
     return {name: float((a - b).norm() / b.norm()) for name, a, b in pairs}
 
 
@@ -211,7 +211,7 @@ def _quality(reference: Reference, latent: torch.Tensor) -> dict[str, Any]:
     if reference.conditions.task == "reconstruction":
         result["depth"] = _depth(decoded, world)
     height, width = world.depth.shape[1:]
-    raymap = decode_raymap(reference.model, split(reference.model, latent).raymap)
+    raymap = decode_raymap(reference.model, split(reference.model.spec, latent).raymap)
     return {**result, "pose": _pose(raymap, world, height, width)}
 
 

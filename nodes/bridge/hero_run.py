@@ -50,7 +50,7 @@ def output_streams(model: Any) -> tuple[int, ...]:
     channels = model.model.latent_format.latent_channels
     if not isinstance(model.model, AetherBase):
         return (channels,)
-    pictures = model.model.parts.latent_channels
+    pictures = model.model.parts.spec.latent_channels
     return pictures, pictures, channels - 2 * pictures
 
 

@@ -9,8 +9,6 @@ converts on the way in and out by the LatentFormat here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import comfy.conds
@@ -26,8 +24,9 @@ import torch
 from ...aether.errors import InputError
 from ...aether.generation.tasks import check_size
 from ...aether.model.memory import step_bytes
-from ...aether.model.parts import AetherModel
+from ...aether.model.parts import AetherModel, Denoiser
 from ...aether.model.rotary import rotary_embeddings
+from ...aether.spec import AetherSpec
 from ...hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
 from .errors import on_canvas
 
@@ -41,43 +40,20 @@ OUR_LOADERS = "Aether Loader or Aether Miniature"
 OUR_TASKS = "Aether Reconstruct, Aether Predict or Aether Plan"
 
 
-class ConfigOnly:
-    """Stands where an AetherModel has a module of which only the config is needed.
-
-    The transformer and the VAE travel in two sockets, MODEL and VAE; each brings the other's config along.
-    """
-
-    device = torch.device("cpu")
-
-    def __init__(self, config: Any):
-        self.config = config
-
-
-@dataclass(frozen=True)
-class LoadedModel(AetherModel):
-    """An AetherModel for the time of a run. While ComfyUI offloads weights, they do not tell the device."""
-
-    run_device: torch.device | None = None
-
-    @property
-    def device(self) -> torch.device:
-        return self.run_device
-
-
 class AetherTransformer(torch.nn.Module):
     """The ``diffusion_model`` of a MODEL: core's calls turned into the transformer's.
 
     Args:
-        model: its transformer is taken in; its null prompt is what the text side gets.
+        parts: its transformer is taken in; its null prompt is what the text side gets.
         dtype: what the weights are stored in.
     """
 
-    def __init__(self, model: AetherModel, dtype: torch.dtype):
+    def __init__(self, parts: Denoiser, dtype: torch.dtype):
         super().__init__()
-        self.transformer = model.transformer
+        self.transformer = parts.transformer
         self.dtype = dtype
-        self.register_buffer("null_prompt", model.prompt_embeds, persistent=False)
-        self._form = SimpleNamespace(transformer=ConfigOnly(model.transformer.config))
+        self.register_buffer("null_prompt", parts.prompt_embeds, persistent=False)
+        self._spec = parts.spec
 
     def forward(
         self,
@@ -107,12 +83,12 @@ class AetherTransformer(torch.nn.Module):
     ) -> torch.Tensor:
         """Other arguments of core's (text, control) do not apply."""
         batch, _, frames, height, width = x.shape
-        form = SimpleNamespace(transformer=self._form.transformer, device=x.device)
+        rotary = rotary_embeddings(self._spec, frames, height, width, fps=fps, device=x.device)
         output = self.transformer(
             hidden_states=x.transpose(1, 2),
             encoder_hidden_states=self.null_prompt.to(x.device, x.dtype).expand(batch, -1, -1),
             timestep=timesteps,
-            image_rotary_emb=rotary_embeddings(form, frames, height, width, fps=fps),
+            image_rotary_emb=rotary,
             return_dict=False,
         )[0]
         return output.transpose(1, 2)
@@ -122,9 +98,7 @@ class AetherLatent(comfy.latent_formats.LatentFormat):
     """How a LATENT relates to what the model works on, and how its previews are drawn.
 
     Args:
-        scale: the VAE's scaling factor.
-        pictures: channels that have it (RGB and disparity).
-        channels: of the unified latent.
+        spec: the model's numbers. RGB and disparity have the VAE's scaling factor, the raymap has not.
         preview: (factors (16, 3), bias (3,)) from latent to color in [-1, 1], see ``comfy_vae.fit_preview``.
     """
 
@@ -132,10 +106,10 @@ class AetherLatent(comfy.latent_formats.LatentFormat):
     spacial_downscale_ratio = 8
     temporal_downscale_ratio = 4
 
-    def __init__(self, scale: float, pictures: int, channels: int, preview: tuple[list, list] | None):
-        self.latent_channels = channels
-        self._scale = scale
-        self._pictures = pictures
+    def __init__(self, spec: AetherSpec, preview: tuple[list, list] | None):
+        self.latent_channels = spec.out_channels
+        self._scale = spec.scaling_factor
+        self._pictures = 2 * spec.latent_channels
         if preview is not None:
             self.latent_rgb_factors, self.latent_rgb_factors_bias = preview
             self.latent_rgb_factors_reshape = self._side_by_side
@@ -169,10 +143,10 @@ class AetherBase(comfy.model_base.BaseModel):
     """Core's BaseModel around an Aether transformer.
 
     Attributes:
-        parts: the AetherModel, its VAE a :class:`ConfigOnly`.
+        parts: what was loaded of the model besides its VAE. They run where ComfyUI loads them.
     """
 
-    def __init__(self, model_config: Any, parts: AetherModel, dtype: torch.dtype):
+    def __init__(self, model_config: Any, parts: Denoiser, dtype: torch.dtype):
         super().__init__(model_config, comfy.model_base.ModelType.V_PREDICTION)
         self.parts = parts
         self.diffusion_model = AetherTransformer(parts, dtype)
@@ -206,7 +180,8 @@ class AetherBase(comfy.model_base.BaseModel):
                 f"is (time, height, width) = {tuple(noise.shape[2:])}, the conditioning is "
                 f"{tuple(condition.shape[2:])}: connect positive, negative and latent of the same node",
             )
-        check_size(self.parts, *(side * self.parts.spatial_scale for side in noise.shape[3:]), field="latent")
+        spec = self.parts.spec
+        check_size(spec, *(side * spec.spatial_scale for side in noise.shape[3:]), field="latent")
         return {
             "c_concat": comfy.conds.CONDNoiseShape(condition.to(kwargs["device"])),
             "fps": comfy.conds.CONDConstant(kwargs["aether_fps"]),
@@ -223,7 +198,7 @@ def make_model(
     """An Aether model as a MODEL, its weights in ComfyUI's hands.
 
     Args:
-        parts: on the CPU; of its VAE only the config is kept.
+        parts: on the CPU; of its VAE only the numbers are kept.
         compute_dtype: what the model computes in.
         storage_dtype: what the large weights are kept in where that is something else (float8).
         preview: see :class:`AetherLatent`.
@@ -231,16 +206,11 @@ def make_model(
     storage = storage_dtype or compute_dtype
     _use_core_layers(parts.transformer, cast=storage != compute_dtype)
     config = _model_config(parts)
-    config.latent_format = AetherLatent(
-        parts.vae.config.scaling_factor, 2 * parts.latent_channels, parts.out_channels, preview
-    )
+    config.latent_format = AetherLatent(parts.spec, preview)
     config.set_inference_dtype(storage, compute_dtype if storage != compute_dtype else None)
-    light = AetherModel(
-        parts.transformer, ConfigOnly(parts.vae.config), parts.scheduler, parts.prompt_embeds, parts.name,
-        parts.trained,
-    )  # fmt: skip
+    denoiser = Denoiser(parts.spec, parts.transformer, parts.scheduler, parts.prompt_embeds, parts.device)
     patcher = comfy.model_patcher.ModelPatcher(
-        AetherBase(config, light, storage),
+        AetherBase(config, denoiser, storage),
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )
@@ -248,8 +218,8 @@ def make_model(
     return patcher
 
 
-def aether_parts(model: Any, field: str = "model") -> AetherModel:
-    """The AetherModel inside a MODEL.
+def aether_parts(model: Any, field: str = "model") -> Denoiser:
+    """The parts of the Aether model inside a MODEL.
 
     Raises:
         InputError: another kind of MODEL.
@@ -279,8 +249,7 @@ def _model_config(parts: AetherModel) -> Any:
             "zsnr": schedule.rescale_betas_zero_snr,
         }
 
-    channels = parts.transformer.config.in_channels
-    return Config({"disable_unet_model_creation": True, "in_channels": channels})
+    return Config({"disable_unet_model_creation": True, "in_channels": parts.spec.in_channels})
 
 
 def _use_core_layers(transformer: torch.nn.Module, *, cast: bool) -> None:

@@ -12,8 +12,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import comfy.ldm.cogvideo.vae
 import comfy.model_management
@@ -24,22 +24,12 @@ import torch
 from ...aether.errors import InputError
 from ...aether.memory_errors import unless_out_of_memory
 from ...aether.model.memory import decoding_bytes, encoding_bytes
-from ...aether.model.parts import AetherModel
+from ...aether.model.parts import AetherModel, Encoder
+from ...aether.spec import AETHER_V1, AetherSpec
 from .errors import on_canvas
-from .model import OUR_LOADERS, ConfigOnly
+from .model import OUR_LOADERS
 
 Result = TypeVar("Result")
-
-# What is known of a VAE that did not come with a model: Aether's sizes.
-_AETHER_FORM = SimpleNamespace(
-    in_channels=96, out_channels=56, patch_size=2, patch_size_t=None, ofs_embed_dim=None, text_embed_dim=4096,
-    max_text_seq_length=226, sample_height=60, sample_width=90, sample_frames=41,
-    use_rotary_positional_embeddings=True, use_learned_positional_embeddings=False,
-)  # fmt: skip
-_AETHER_VAE = SimpleNamespace(
-    latent_channels=16, block_out_channels=(128, 256, 256, 512), temporal_compression_ratio=4,
-    sample_height=480, sample_width=720, scaling_factor=0.7, invert_scale_latents=True,
-)  # fmt: skip
 
 _TILE = 32
 """Side, in latent cells, of a tile that is decoded where memory is short; core's own."""
@@ -65,7 +55,7 @@ class AetherVAE(comfy.sd.VAE):
     """A VAE around diffusers' CogVideoX autoencoder.
 
     Args:
-        model: its VAE is taken in; its sizes and dtype are what the task nodes go by.
+        model: its VAE is taken in; its numbers and dtype are what the task nodes go by.
         device, dtype: where the VAE runs and in what; by default ComfyUI's choice.
     """
 
@@ -74,11 +64,11 @@ class AetherVAE(comfy.sd.VAE):
     ):
         with _without_warning("No VAE weights detected"):
             super().__init__(sd={})  # all that core keeps on a VAE, without a model
-        self.form = ConfigOnly(model.transformer.config)
+        self.spec = model.spec
         self.condition_dtype = model.dtype
-        self.latent_channels = model.latent_channels
+        self.latent_channels = self.spec.latent_channels
         self.latent_dim = 3
-        space, time = model.spatial_scale, model.temporal_scale
+        space, time = self.spec.spatial_scale, self.spec.temporal_scale
         self.upscale_ratio = (lambda frames: max(0, frames * time - time + 1), space, space)
         self.upscale_index_formula = (time, space, space)
         self.downscale_ratio = (lambda frames: max(0, math.ceil(frames / time)), space, space)
@@ -150,22 +140,30 @@ def default_dtype(device: torch.device | None = None) -> torch.dtype:
     return comfy.model_management.vae_dtype(device, [torch.bfloat16, torch.float16, torch.float32])
 
 
-def condition_model(vae: comfy.sd.VAE) -> AetherModel:
-    """What ``aether.generation.tasks.condition`` needs of a model, from a VAE. Load the VAE before encoding.
+def spec_of(vae: comfy.sd.VAE) -> AetherSpec:
+    """The numbers of the model that a VAE came with; AetherV1's for one of core's.
 
     Raises:
         InputError: another kind of VAE.
     """
-    form, dtype = _AETHER_FORM, torch.float32
     if isinstance(vae, AetherVAE):
-        form, dtype, encoder = vae.form.config, vae.condition_dtype, vae.first_stage_model.vae
-    elif _is_core_cogvideox(vae):
-        encoder = _CoreEncoder(vae)
-    else:
-        kind = type(vae.first_stage_model).__name__
-        raise InputError("vae", f"is a {kind}, which is not Aether's: connect the VAE of {OUR_LOADERS}")
-    prompt = torch.zeros(1, form.max_text_seq_length, form.text_embed_dim, dtype=dtype)
-    return AetherModel(ConfigOnly(form), encoder, None, prompt)
+        return vae.spec
+    if _is_core_cogvideox(vae):
+        return AETHER_V1
+    kind = type(vae.first_stage_model).__name__
+    raise InputError("vae", f"is a {kind}, which is not Aether's: connect the VAE of {OUR_LOADERS}")
+
+
+def encoder_of(vae: comfy.sd.VAE) -> Encoder:
+    """What makes conditions with a VAE, on the CPU. Load the VAE before encoding.
+
+    Raises:
+        InputError: another kind of VAE.
+    """
+    spec, cpu = spec_of(vae), torch.device("cpu")
+    if isinstance(vae, AetherVAE):
+        return Encoder(spec, vae.first_stage_model.vae, cpu, vae.condition_dtype)
+    return Encoder(spec, _CoreEncoder(vae), cpu, torch.float32)
 
 
 @contextmanager
@@ -226,7 +224,7 @@ def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:
 
     pixels = torch.from_numpy(render(random_scene(0), 5, 64, 96, 12).rgb)
     # The second latent frame stands for four frames, as all do but the first.
-    latent = vae.encode(pixels)[0, :, 1].float().cpu() * vae.first_stage_model.vae.config.scaling_factor
+    latent = vae.encode(pixels)[0, :, 1].float().cpu() * vae.spec.scaling_factor
     cell = pixels.shape[1] // latent.shape[1]
     colors = torch.nn.functional.avg_pool2d(pixels[1:].mean(dim=0).permute(2, 0, 1) * 2 - 1, cell)
     known = torch.cat([latent.flatten(1).T, torch.ones(latent[0].numel(), 1)], dim=1)
@@ -234,10 +232,32 @@ def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:
     return solution[:-1].tolist(), solution[-1].tolist()
 
 
-class _CoreEncoder:
-    """Core's CogVideoX VAE where diffusers' is expected. Its posterior has no width: a sample is the mean."""
+class _CoreConfig(NamedTuple):
+    """CogVideoX's autoencoder, which has one form only, in the words of diffusers' config."""
 
-    config = _AETHER_VAE
+    block_out_channels: tuple[int, ...] = (128, 256, 256, 512)
+    sample_height: int = 480
+    sample_width: int = 720
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """An encoder's output as diffusers gives it, of a posterior without width: a sample is the mean."""
+
+    mean: torch.Tensor
+
+    @property
+    def latent_dist(self) -> _Mean:
+        return self
+
+    def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
+        return self.mean
+
+
+class _CoreEncoder:
+    """Core's CogVideoX VAE with the methods of diffusers' that encoding calls."""
+
+    config = _CoreConfig()
     use_tiling = False
     _tile: tuple[int, int] | None = None
 
@@ -249,14 +269,12 @@ class _CoreEncoder:
         """Encode in tiles of so many pixels from now on."""
         self._tile = height, width
 
-    def encode(self, pixels: torch.Tensor) -> SimpleNamespace:
+    def encode(self, pixels: torch.Tensor) -> _Mean:
         if self._tile is None:
-            mean = self._vae.first_stage_model.encode(pixels)
-        else:
-            # Core takes pixels from 0 to 1, and calls a tile's height x.
-            height, width = self._tile
-            mean = self._vae.encode_tiled_3d(pixels / 2 + 0.5, tile_x=height, tile_y=width)
-        return SimpleNamespace(latent_dist=SimpleNamespace(sample=lambda generator: mean))
+            return _Mean(self._vae.first_stage_model.encode(pixels))
+        # Core takes pixels from 0 to 1, and calls a tile's height x.
+        height, width = self._tile
+        return _Mean(self._vae.encode_tiled_3d(pixels / 2 + 0.5, tile_x=height, tile_y=width))
 
 
 def _is_core_cogvideox(vae: comfy.sd.VAE) -> bool:

@@ -27,7 +27,7 @@ def scales(monkeypatch):
         def scale(_, timestep, steps):
             return values[round((999 - timestep) * steps / 1000)]
 
-        monkeypatch.setattr(sampling_module, "_dynamic_scale", scale)
+        monkeypatch.setattr(sampling_module, "dynamic_guidance", scale)
 
     return set_scales
 

@@ -11,12 +11,12 @@ from aether.geometry.raymap import pack
 
 def latent(model, frames=5):
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, frames, model.out_channels, 4, 6, generator=generator)
+    return torch.randn(1, frames, model.spec.out_channels, 4, 6, generator=generator)
 
 
 def test_split_gives_views_of_16_16_and_24_channels(model):
     whole = latent(model)
-    streams = split(model, whole)
+    streams = split(model.spec, whole)
     assert [stream.shape[2] for stream in streams] == [16, 16, 24]
     assert torch.equal(torch.cat(streams, dim=2), whole)
     assert streams.disparity.data_ptr() == whole[:, :, 16:].data_ptr()

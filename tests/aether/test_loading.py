@@ -66,8 +66,12 @@ def test_a_pipeline_folder_gives_the_model_that_was_saved(model, saved):
     assert not loaded.transformer.training and not any(
         p.requires_grad for p in loaded.transformer.parameters()
     )
-    assert (loaded.default_size, loaded.default_frames, loaded.size_multiple) == ((32, 48), 17, 16)
-    assert (loaded.latent_channels, loaded.spatial_scale, loaded.temporal_scale) == (16, 8, 4)
+    assert (loaded.spec.default_size, loaded.spec.default_frames, loaded.spec.size_multiple) == (
+        (32, 48),
+        17,
+        16,
+    )
+    assert (loaded.spec.latent_channels, loaded.spec.spatial_scale, loaded.spec.temporal_scale) == (16, 8, 4)
 
 
 def test_a_loaded_model_samples_what_the_original_does(model, saved, tiny):
@@ -112,7 +116,7 @@ def test_a_single_file_is_read_off_its_shapes(model, saved, tmp_path, prefix):
     assert {key: config[key] for key in read if key != "sample_frames"} == {
         key: original[key] for key in read if key != "sample_frames"
     }
-    assert (loaded.default_size, loaded.default_frames) == ((480, 720), 41)
+    assert (loaded.spec.default_size, loaded.spec.default_frames) == ((480, 720), 41)
 
 
 @pytest.mark.parametrize("patch, heads, head_dim, layers", [(1, 5, 32, 2), (2, 3, 16, 4)])

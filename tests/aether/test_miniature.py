@@ -21,15 +21,15 @@ def test_it_has_aethers_form(model):
     assert (config.in_channels, config.out_channels, config.patch_size) == (96, 56, 1)
     assert len(model.transformer.transformer_blocks) == 12
     assert config.use_rotary_positional_embeddings and not config.use_learned_positional_embeddings
-    assert (model.latent_channels, model.spatial_scale, model.temporal_scale) == (16, 8, 4)
+    assert (model.spec.latent_channels, model.spec.spatial_scale, model.spec.temporal_scale) == (16, 8, 4)
     assert model.vae.config.invert_scale_latents and model.vae.config.scaling_factor == 0.7
-    assert model.default_size == (64, 96) and model.default_frames == 17
+    assert model.spec.default_size == (64, 96) and model.spec.default_frames == 17
     assert model.name == "miniature" and not model.trained
     assert build().trained and build().transformer.config == config
 
 
 def test_the_token_grid_takes_heros_patches(model):
-    frames, (height, width) = model.default_frames, model.default_size
+    frames, (height, width) = model.spec.default_frames, model.spec.default_size
     grid = ((frames - 1) // 4 + 1, height // 8, width // 8)
     assert grid == (5, 8, 12)
     assert grid[1] % 2 == 0 and grid[2] % 3 == 0

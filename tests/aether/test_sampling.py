@@ -168,22 +168,22 @@ def test_half_precision_latents_stay_in_the_embeddings_dtype(tiny):
 
 
 def test_at_base_fps_and_size_rotary_positions_are_diffusers_own(model):
-    ours = rotary_embeddings(model, 5, 4, 6, fps=12)
+    ours = rotary_embeddings(model.spec, 5, 4, 6, fps=12)
     theirs = get_3d_rotary_pos_embed(16, ((0, 0), (2, 3)), (2, 3), 5)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_fps_stretches_time_alone(model):
-    cosines, sines = rotary_embeddings(model, 5, 4, 6, fps=8)
+    cosines, sines = rotary_embeddings(model.spec, 5, 4, 6, fps=8)
     angles = torch.atan2(sines, cosines).view(5, 2, 3, 16)
     assert angles[1, 0, 0, 0] == pytest.approx(1.5)  # a frame later: 12 / 8 positions
-    slow, _ = rotary_embeddings(model, 5, 4, 6, fps=12)
+    slow, _ = rotary_embeddings(model.spec, 5, 4, 6, fps=12)
     assert torch.equal(cosines[:, 4:], slow[:, 4:]) and not torch.equal(cosines[:, :4], slow[:, :4])
 
 
 def test_a_model_without_rotary_positions_gets_none(tiny):
     plain = tiny.model(use_rotary_positional_embeddings=False)
-    assert rotary_embeddings(plain, 5, 4, 6, fps=12) is None
+    assert rotary_embeddings(plain.spec, 5, 4, 6, fps=12) is None
     assert torch.isfinite(run(plain, tiny, steps=2)).all()
 
 

@@ -136,9 +136,9 @@ def test_bad_input_is_named(model, task, changes, field, message):
 
 def test_learned_positions_fix_the_size(tiny):
     fixed = tiny.model(use_learned_positional_embeddings=True)
-    check_size(fixed, 32, 48)
+    check_size(fixed.spec, 32, 48)
     with pytest.raises(InputError, match="learned positional embeddings, which fix the size at 48 x 32"):
-        check_size(fixed, 48, 48)
+        check_size(fixed.spec, 48, 48)
 
 
 def test_rates_and_lengths():

@@ -161,7 +161,7 @@ class OffBy(torch.nn.Module):
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def forward(self, given, text, timesteps, image_rotary_emb) -> SimpleNamespace:
-        noisy = given[:, :, : self.model.out_channels]
+        noisy = given[:, :, : self.model.spec.out_channels]
         self.seen.append((timesteps, noisy))
         signal, noise = denoiser._levels(self.model, timesteps)
         return SimpleNamespace(sample=(signal * noisy - (self.clean + self.mistake)) / noise + self.bias)
@@ -247,7 +247,7 @@ def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
     given = Conditions("reconstruction", cond, None, 17, 64, 96)
     latent = sample(model, given, steps=2, generator=generator)
     shown = model.vae.decode(torch.from_numpy(disparities[3:]).float().transpose(1, 2)).sample
-    wanted = decode_disparity(model, split(model, latent).disparity)
+    wanted = decode_disparity(model, split(model.spec, latent).disparity)
     assert np.allclose((shown[0].mean(0) / 2 + 0.5).square().numpy(), wanted, atol=0.01)
 
     monkeypatch.setattr(reconstructions, "sample", lambda *_, **__: pytest.fail("sampled again"))

@@ -66,7 +66,7 @@ def test_the_same_model_from_a_folder_and_from_files(nodes, files, ksampler, pre
     model, vae = nodes.AetherLoader(**choice, dtype="fp32").args
     assert same_weights(model, files.model)
     # A file does not tell the size that its positions are relative to: it is taken to be Aether's.
-    assert model.model.parts.default_size == ((64, 96) if choice is FOLDER else (480, 720))
+    assert model.model.parts.spec.default_size == ((64, 96) if choice is FOLDER else (480, 720))
     assert torch.isfinite(ksampler(model, predicted, steps=2)).all()
 
 

@@ -235,7 +235,7 @@ def test_aether_sampler_leaves_the_unconditional_half_out(nodes, part, miniature
     scales = {5: 1.0, 3: 1.04}
     monkeypatch.setattr(
         part("aether.generation.sampling"),
-        "_dynamic_scale",
+        "dynamic_guidance",
         lambda scale, t, n: scales.get(round(t * n / 1000) - 1, 3.0),
     )
     calls = record_calls(miniature.model, monkeypatch)
@@ -294,10 +294,7 @@ def test_preview_colors_are_fitted(part, clip):
         frame = (torch.einsum("cd,dhw->chw", mixing, cells) + 0.3) / 0.7
         return torch.stack([torch.zeros_like(frame), frame], dim=1)[None]
 
-    config = SimpleNamespace(scaling_factor=0.7)
-    vae = SimpleNamespace(
-        encode=encode, first_stage_model=SimpleNamespace(vae=SimpleNamespace(config=config))
-    )
+    vae = SimpleNamespace(encode=encode, spec=part("aether.spec").AETHER_V1)
     factors, bias = part("nodes.bridge.vae").fit_preview(vae)
     latent = encode(clip[:5])[0, :, 1] * 0.7
     drawn = torch.einsum("chw,cd->dhw", latent, torch.tensor(factors)) + torch.tensor(bias)[:, None, None]
