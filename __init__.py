@@ -10,6 +10,6 @@ if __package__:  # not where pytest, or another tool, imports this file on its o
 
     async def comfy_entrypoint() -> Any:
         """What ComfyUI calls to learn of our nodes."""
-        from nodes.extension import make_extension
+        from .nodes.extension import make_extension
 
         return make_extension()
