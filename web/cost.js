@@ -1,67 +1,6 @@
 // FLOPs, memory and speed-up bound of HERO settings, before anything runs: the formula of hero_engine/cost/prediction.py.
-// tests/web/test_cost_js.py holds the two together. No DOM and no ComfyUI in here.
-
-/** Dimensions of a transformer in one call; grid is (frames, rows, columns) of video tokens. */
-const AETHER = Object.freeze({
-  blocks: 42,
-  width: 3072,
-  timeWidth: 512,
-  textTokens: 226,
-  textWidth: 4096,
-  inChannels: 96,
-  outChannels: 56,
-  patchSize: 2,
-});
-const MINIATURE = Object.freeze({
-  blocks: 12,
-  width: 160,
-  timeWidth: 64,
-  textTokens: 8,
-  textWidth: 64,
-  inChannels: 96,
-  outChannels: 56,
-  patchSize: 1,
-});
-
-/** The models an artist can connect: shape, the clip they were made for, and bytes of one cached number. */
-export const MODELS = Object.freeze({
-  aether: { shape: AETHER, height: 480, width: 720, frames: 41, bytes: 2 },
-  miniature: { shape: MINIATURE, height: 64, width: 96, frames: 17, bytes: 4 },
-});
-
-const PAPER = {
-  tau: 0.5,
-  interval: 2,
-  ratio: 0.17,
-  threshold: 0,
-  warmup: "4",
-  cooldown: "0",
-  patch_frames: 1,
-  patch_rows: 2,
-  patch_columns: 3,
-  context: "selected",
-  forecast: "linear",
-  text: "omit",
-  shallow: "reuse",
-  feedback: 0,
-};
-const OWN = {
-  ...PAPER,
-  tau: 0.25,
-  warmup: "5%",
-  cooldown: "10%",
-  shallow: "forecast",
-  feedback: 1,
-};
-
-/** hero_engine.hero.config.PRESETS in the words of the node's widgets. */
-export const PRESETS = Object.freeze({
-  paper: PAPER,
-  "paper-fast": { ...PAPER, interval: 3, warmup: "20%" },
-  quality: { ...OWN, warmup: "8%", cooldown: "20%" },
-  balanced: OWN,
-  fast: { ...OWN, interval: 4, warmup: "6%" },
-});
+// tests/web/test_cost_js.py holds the two together. A shape is the dimensions of a transformer in one call; its grid is
+// (frames, rows, columns) of video tokens. No DOM and no ComfyUI in here.
 
 /** A setting that cannot be; `field` names it. */
 export class SettingError extends Error {
@@ -73,7 +12,7 @@ export class SettingError extends Error {
 
 /**
  * The shape of a call for a clip.
- * @param {object} model dimensions without a grid, such as MODELS.aether.shape
+ * @param {object} model dimensions without a grid, such as MODELS.aether.shape in constants.js
  * @param {number} height @param {number} width of the clip in pixels @param {number} frames of the clip
  */
 export function clipShape(model, height, width, frames) {

@@ -6,7 +6,7 @@ const BYPASSED = 4;
 const SUBGRAPH_INPUT = -10; // "nodes" at a subgraph's borders; ids may be numbers or strings
 const SUBGRAPH_OUTPUT = -20;
 
-/** Loader node -> key of cost.js MODELS. */
+/** Loader node -> key of constants.js MODELS. */
 const LOADERS = { AetherLoader: "aether", AetherMiniature: "miniature" };
 /** Task node -> steps and guidance that Aether Sampler's 0 stands for. */
 const TASKS = {
@@ -226,7 +226,7 @@ function framesOf(task, most) {
 /**
  * The run that a HERO Patch node is part of.
  * @param {object} hero the LiteGraph node
- * @param {object} models cost.js MODELS
+ * @param {object} models constants.js MODELS
  * @returns {object} model (key of `models`), steps, batch, height, width, frames, bytes, and `assumed`: the names
  *   of what the graph does not say: "model", "otherModel", "steps", "wiredSteps", "guidance", "task", "frames"
  */

@@ -3,11 +3,13 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { MODELS, PRESETS, clipShape, configOf, predict } from "./cost.js";
+import { ASSUMED, MODELS, PRESETS } from "./constants.js";
+import { clipShape, configOf, predict } from "./cost.js";
 import { findRun, sourceNamed, valueInto } from "./graph.js";
-import { addPanel, currentWords, describeError, describeRun, nodeById, openWorkflow, update } from "./panel.js";
+import { addPanel, describeError, describeRun, nodeById, openWorkflow, update } from "./panel.js";
 import { LastValues } from "./runs.js";
-import { ASSUMED, SETTINGS, settingsOf } from "./settings.js";
+import { SETTINGS, settingsOf } from "./settings.js";
+import { currentWords } from "./text.js";
 
 const NODE = "HeroPatch";
 

@@ -1,10 +1,12 @@
 // Cache Method's live prediction.
 
 import { app } from "../../scripts/app.js";
-import { MODELS, clipShape } from "./cost.js";
+import { DEFAULTS, MODELS } from "./constants.js";
+import { clipShape } from "./cost.js";
 import { findRun, isLinked, valueOf } from "./graph.js";
-import { DEFAULTS, predictMethod } from "./methods.js";
-import { addPanel, currentWords, describeError, describeRun } from "./panel.js";
+import { predictMethod } from "./methods.js";
+import { addPanel, describeError, describeRun } from "./panel.js";
+import { currentWords } from "./text.js";
 
 const NODE = "HeroMethod";
 

@@ -31,18 +31,9 @@ const METHODS = {
   },
 };
 
-/** By method, the settings that a prediction needs, as the engine has them by default. */
-export const DEFAULTS = Object.freeze({
-  fora: { interval: 2, warmup: "4", cooldown: "0" },
-  taylorseer: { interval: 2, warmup: "4", cooldown: "0", order: 1 },
-  toca: { interval: 2, warmup: "4", cooldown: "0", ratio: 0.1, taper: 0 },
-  duca: { interval: 3, warmup: "4", cooldown: "0", ratio: 0.1, taper: 0, first: "toca" },
-  worldcache: { interval: 3, warmup: "10", cooldown: "1" },
-});
-
 /**
  * Predict a run; where an estimated error decides (worldcache), the fastest it can be.
- * @param {string} name a key of DEFAULTS @param {object} settings all of its settings there
+ * @param {string} name a key of DEFAULTS in constants.js @param {object} settings all of its settings there
  * @param {object} shape see `clipShape` in cost.js
  * @param {number} steps @param {number} batch forwards a step (2 with guidance) @param {number} elementBytes
  * @throws {SettingError}

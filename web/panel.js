@@ -3,8 +3,9 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import "./advanced.js"; // first, so that its button comes above the panel
 import { LastValues, remember } from "./runs.js";
-import { sizeText, words } from "./text.js";
+import { sizeText } from "./text.js";
 
 const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
 const WIDTH = 340;
@@ -18,10 +19,12 @@ const STYLE = `
 .dark-theme .aether-hero { --good: #7fd6a4; --warning: #f0b454; --error: #ff8278; }
 .aether-hero * { margin: 0; }
 .aether-hero-bound { font-size: 15px; font-weight: 600; color: var(--good); white-space: nowrap; }
-.aether-hero-steps, .aether-hero-memory { color: var(--descrip-text, #aaa); flex: none; }
-.aether-hero-steps { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.aether-hero-steps, .aether-hero-memory, .aether-hero-last { color: var(--descrip-text, #aaa); flex: none; }
+.aether-hero-steps, .aether-hero-last { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .aether-hero-strip { display: block; width: 100%; height: 9px; flex: none; color: var(--good); }
 .aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
+.aether-hero-last:empty { display: none; }
+.aether-hero-last:not(:empty) + .aether-hero-note { -webkit-line-clamp: 2; }
 .aether-hero[data-mood="warning"] .aether-hero-note, .aether-hero[data-mood="warning"] .aether-hero-bound
   { color: var(--warning); }
 .aether-hero[data-mood="error"] .aether-hero-note, .aether-hero[data-mood="error"] .aether-hero-bound
@@ -42,7 +45,7 @@ function makePanel(describe) {
   const root = document.createElement("div");
   root.className = "aether-hero";
   const parts = { bound: element("bound"), strip: element("strip", "canvas") };
-  for (const name of ["steps", "memory", "note"]) parts[name] = element(name);
+  for (const name of ["steps", "memory", "last", "note"]) parts[name] = element(name);
   root.append(...Object.values(parts));
   return { root, parts, describe, shown: "" };
 }
@@ -62,11 +65,6 @@ function drawStrip(canvas, steps) {
   });
 }
 
-/** The words of the language that ComfyUI shows. */
-export function currentWords() {
-  return words(app.extensionManager?.setting?.get("Comfy.Locale"));
-}
-
 /** Why no step would be reused, or undefined where some are. */
 function emptyReason(text, interval, prediction) {
   if (prediction.cachedSteps > 0) return undefined;
@@ -80,13 +78,14 @@ function reportText(text, report) {
   return text.lastRun({ full: report.full, cached: report.cached, speedup, size: sizeText(report.bytes) });
 }
 
-/** What a panel says where the settings cannot run: {mood, bound, steps, memory, note, strip}. */
+/** What a panel says where the settings cannot run: {mood, bound, steps, memory, last, note, strip}. */
 export function describeError(text, reason) {
-  return { mood: "error", bound: text.none(), steps: "", memory: "", note: text.invalid({ reason }), strip: [] };
+  const empty = { steps: "", memory: "", last: "", strip: [] };
+  return { ...empty, mood: "error", bound: text.none(), note: text.invalid({ reason }) };
 }
 
 /**
- * A panel's content for a prediction: {mood, bound, steps, memory, note, strip}.
+ * A panel's content for a prediction: {mood, bound, steps, memory, last, note, strip}.
  * @param {object} text see `currentWords` @param {object} run see `findRun`
  * @param {object} prediction see `predict` @param {number} interval of the settings
  * @param {object} report of the last run, null where there was none
@@ -96,7 +95,6 @@ export function describeError(text, reason) {
 export function describeRun(text, run, prediction, interval, report, extra) {
   const empty = emptyReason(text, interval, prediction);
   const notes = [
-    report && reportText(text, report),
     empty || (report?.cached === 0 && text.reusedNothingAdvice()),
     ...extra.notes,
     !empty && extra.decides,
@@ -108,6 +106,7 @@ export function describeRun(text, run, prediction, interval, report, extra) {
     bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: prediction.speedupBound.toFixed(2) }),
     steps: text.steps({ full: prediction.fullSteps, cached: prediction.cachedSteps, steps: prediction.steps }),
     memory: text.memory({ ...run, size: sizeText(prediction.cachedBytes), model: text.models[run.model] }),
+    last: report ? reportText(text, report) : "",
     note: notes.join(" "),
     strip: prediction.strip,
   };
@@ -129,7 +128,7 @@ function refresh(node) {
   if (key === panel.shown) return;
   panel.shown = key;
   panel.root.dataset.mood = content.mood;
-  for (const name of ["bound", "steps", "memory", "note"]) {
+  for (const name of ["bound", "steps", "memory", "last", "note"]) {
     panel.parts[name].textContent = content[name];
     panel.parts[name].title = content[name];
   }

@@ -1,13 +1,10 @@
 // The settings that a HERO Patch node will run with. No DOM and no ComfyUI in here.
 
-import { PRESETS } from "./cost.js";
+import { ASSUMED, PRESETS } from "./constants.js";
 import { isLinked, valueOf } from "./graph.js";
 
 /** What the presets set. */
 export const SETTINGS = Object.keys(PRESETS.paper);
-
-/** What is assumed of settings that nobody knows. */
-export const ASSUMED = Object.freeze({ preset: "balanced", ...PRESETS.balanced, storage: "model" });
 
 const known = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 

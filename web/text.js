@@ -1,7 +1,10 @@
-// The words of the live predictions, in English and Chinese.
+// The words of the live predictions and of the button for further settings, in English and Chinese.
+
+import { app } from "../../scripts/app.js";
 
 const ENGLISH = {
   models: { aether: "Aether", miniature: "Aether Miniature" },
+  settings: (open) => (open ? "Fewer settings" : "More settings"),
   bound: ({ x }) => `up to ${x}× faster`,
   none: () => "no speed-up",
   bypassed: () => "HERO is off",
@@ -37,6 +40,7 @@ const ENGLISH = {
 
 const CHINESE = {
   models: { aether: "Aether", miniature: "Aether 微型模型" },
+  settings: (open) => (open ? "收起设置" : "更多设置"),
   bound: ({ x }) => `最多加速 ${x}×`,
   none: () => "没有加速",
   bypassed: () => "HERO 已关闭",
@@ -69,8 +73,9 @@ const CHINESE = {
   unknownMethod: ({ method }) => `方法“${method}”比本页面新：请刷新浏览器。`,
 };
 
-/** The words for a locale such as "en" or "zh-TW". */
-export function words(locale) {
+/** The words of the language that ComfyUI shows, such as "en" or "zh-TW". */
+export function currentWords() {
+  const locale = app.extensionManager?.setting?.get("Comfy.Locale");
   return String(locale ?? "").startsWith("zh") ? CHINESE : ENGLISH;
 }
 

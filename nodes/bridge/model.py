@@ -21,6 +21,7 @@ import comfy.patcher_extension
 import comfy.supported_models_base
 import torch
 
+from ...aether.defaults import BASE_FPS
 from ...aether.errors import InputError
 from ...aether.generation.tasks import check_size
 from ...aether.model.memory import step_bytes
@@ -78,7 +79,7 @@ class AetherTransformer(torch.nn.Module):
         timesteps: torch.Tensor,
         context: torch.Tensor | None,
         transformer_options: dict[str, Any],
-        fps: float = 12,
+        fps: float = BASE_FPS,
         **kwargs: Any,
     ) -> torch.Tensor:
         """Other arguments of core's (text, control) do not apply."""

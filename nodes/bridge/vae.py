@@ -222,7 +222,7 @@ def fit_preview(vae: AetherVAE) -> tuple[list[list[float]], list[float]]:
 
     from ...aether.miniature import random_scene, render
 
-    pixels = torch.from_numpy(render(random_scene(0), 5, 64, 96, 12).rgb)
+    pixels = torch.from_numpy(render(random_scene(0), 5, 64, 96).rgb)
     # The second latent frame stands for four frames, as all do but the first.
     latent = vae.encode(pixels)[0, :, 1].float().cpu() * vae.spec.scaling_factor
     cell = pixels.shape[1] // latent.shape[1]

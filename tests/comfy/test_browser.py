@@ -124,6 +124,57 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
     assert page.widget("HeroPatch", "preset") == "custom"
 
 
+MORE = "() => app.graph.nodes.find(n => n.type === 'HeroPatch').widgets.find(w => w.name === 'more_settings')"
+ROWS = """() => {
+    const node = app.graph.nodes.find(found => found.type === "HeroPatch");
+    return node.getLayoutWidgets().map(widget => widget.name).filter(name => !name.startsWith("hero_"));
+}"""
+"""Rows of HERO Patch that have room on the classic canvas, but its text."""
+FEW = ["preset", "tau", "interval", "ratio", "threshold", "more_settings"]
+
+
+@in_browser
+def test_hero_patch_is_a_preset_and_four_sliders(page: Page, renderer: Any):
+    """In the classic canvas: Nodes 2.0 does that itself. The rest opens, keeps its values, is saved so."""
+    renderer(False)
+    page.open_template(FIRST)
+    page.look_at("HeroPatch")
+    size = "() => [...app.graph.nodes.find(found => found.type === 'HeroPatch').size]"
+    before = page.js(size)
+    assert page.js(ROWS) == FEW
+    assert page.js(f"() => ({MORE})().label") == "More settings"
+    page.shot("few_settings_classic")
+    page.js(f"() => ({MORE})().callback()")
+    page.tab.wait_for_timeout(500)
+    assert page.js(ROWS) == [*FEW[:-1], *NODES["HeroPatch"]["widgets"][5:], FEW[-1]]
+    assert page.js(f"() => ({MORE})().label") == "Fewer settings"
+    assert page.js(size)[1] > before[1] + 200
+    page.set_widget("HeroPatch", "warmup", "20%")
+    page.shot("more_settings_classic")
+    page.drop(page.js("() => app.graph.serialize()"))
+    assert len(page.js(ROWS)) > len(FEW) and page.js(f"() => ({MORE})().label") == "Fewer settings"
+    page.js(f"() => ({MORE})().callback()")
+    assert page.js(ROWS) == FEW and page.js(size) == before
+    assert page.widget("HeroPatch", "warmup") == "20%"
+    row = NODES["HeroPatch"]["widgets"].index("warmup")
+    kept = next(n for n in page.js("() => app.graph.serialize()")["nodes"] if n["type"] == "HeroPatch")
+    assert kept["widgets_values"][row] == "20%" and len(kept["widgets_values"]) == 17
+    assert page.errors == []
+
+
+@in_browser
+def test_a_wired_setting_stays_in_view(page: Page, renderer: Any):
+    renderer(False)
+    page.open_template(FIRST)
+    page.js("""() => {
+        const node = app.graph.nodes.find(found => found.type === "HeroPatch");
+        const number = LiteGraph.createNode("PrimitiveInt");
+        app.graph.add(number);
+        number.connect(0, node, node.inputs.findIndex(input => input.name === "patch_rows"));
+    }""")
+    assert page.js(ROWS) == [*FEW[:-1], "patch_rows", FEW[-1]]
+
+
 @in_browser
 @both_renderers
 def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
@@ -222,7 +273,7 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("of 10 steps")
 
 
-PANEL_CUT = """() => ["steps", "memory", "note"].filter(name => {
+PANEL_CUT = """() => ["steps", "memory", "last", "note"].filter(name => {
     const line = document.querySelector(`.aether-hero-${name}`), panel = line.parentElement;
     const inside = line.getBoundingClientRect().bottom <= panel.getBoundingClientRect().bottom + 1;
     return !inside || line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;

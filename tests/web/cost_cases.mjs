@@ -2,8 +2,9 @@
 // writes the answers as JSON.
 import { pathToFileURL } from "node:url";
 
-const { MODELS, PRESETS, amountOf, clipShape, configOf, predict } = await import(pathToFileURL(process.argv[2]));
-const { DEFAULTS, predictMethod } = await import(new URL("methods.js", pathToFileURL(process.argv[2])));
+const { amountOf, clipShape, configOf, predict } = await import(pathToFileURL(process.argv[2]));
+const { predictMethod } = await import(new URL("methods.js", pathToFileURL(process.argv[2])));
+const { DEFAULTS, MODELS, PRESETS } = await import(new URL("constants.js", pathToFileURL(process.argv[2])));
 const chunks = [];
 for await (const chunk of process.stdin) chunks.push(chunk);
 const { cases, clips, amounts } = JSON.parse(Buffer.concat(chunks).toString());

@@ -4,7 +4,8 @@ import { pathToFileURL } from "node:url";
 
 const [graphFile, costFile] = process.argv.slice(2);
 const { findRun, valueOf } = await import(pathToFileURL(graphFile));
-const { MODELS, PRESETS, clipShape, configOf, predict } = await import(pathToFileURL(costFile));
+const { clipShape, configOf, predict } = await import(pathToFileURL(costFile));
+const { MODELS, PRESETS } = await import(new URL("constants.js", pathToFileURL(costFile)));
 
 /** Names of a node's widgets: ours are listed; core's are its inputs with a widget, seeds with their control. */
 function widgetNames(node, known) {

@@ -3,7 +3,7 @@ import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
 const [{ valueOf, findRun }, { settingsOf }, { MODELS, PRESETS }, { LastValues, remember }] = await Promise.all(
-  ["graph", "settings", "cost", "runs"].map(load),
+  ["graph", "settings", "constants", "runs"].map(load),
 );
 
 /** A graph of nodes {id, type, values, links: {input: [origin, slot]}, ...}; links within it, -10 being its border. */
