@@ -179,7 +179,9 @@ def surprises_in(log: str, jobs: list[Job]) -> list[str]:
     """Lines that warn or tell of an error, beyond what the wrong prompts and the interrupts make core write,
     and those of which there are too few or too many."""
     log = re.sub(r"\x1b\[\d+m", "", log)
-    log, tracebacks = re.subn(r"\[ERROR\] Traceback .*?\n\n", "", log, flags=re.DOTALL)
+    # With those of the errors that it came from.
+    chained = r"(?:(?:The above|During) [^\n]*:\n\nTraceback .*?\n\n)*"
+    log, tracebacks = re.subn(rf"\[ERROR\] Traceback .*?\n\n{chained}", "", log, flags=re.DOTALL)
     lines = [line for line in log.splitlines() if _ALARM.search(line)]
     kinds = Counter(job.kind for job in jobs)
     wanted = {
