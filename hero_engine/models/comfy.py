@@ -1,5 +1,5 @@
-"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports nothing
-of ComfyUI."""
+"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports
+nothing of ComfyUI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ComfyAdapter(ModelAdapter):
         self._signature = inspect.signature(type(self.model)._forward)
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a forward by name, those in a ``**kwargs`` included; the timestep as "timestep"."""
+        """The arguments of a forward by name, with those in a ``**kwargs``; the timestep as "timestep"."""
         bound = self._signature.bind(self.model, *args, **kwargs).arguments
         rest = bound.pop("kwargs", {})
         named = {**bound, **rest}
@@ -51,7 +51,13 @@ class ComfyAdapter(ModelAdapter):
             shape=self.shape_of_call(asked),
             batch=latent.shape[0],
             device=latent.device,
-            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self.variant(asked)),
+            signature=(
+                tuple(latent.shape),
+                latent.dtype,
+                latent.device,
+                tuple(text.shape),
+                self.variant(asked),
+            ),
         )
 
     def shape_of_call(self, asked: dict[str, Any]) -> Any:
@@ -101,14 +107,14 @@ class ComfyAdapter(ModelAdapter):
 
 
 class OneStream:
-    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention: mixed into
-    an adapter.
+    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention: mixed
+    into an adapter.
 
     Attributes:
         parameters: names of the block's arguments in order, for those given by position.
         stream: the name of the video tokens'.
-        token_dims: the arguments that belong to single tokens, and their dimension of tokens. An argument with
-            one place there holds for all.
+        token_dims: the arguments that belong to single tokens, and their dimension of tokens. An argument
+            with one place there holds for all.
     """
 
     parameters: tuple[str, ...]
@@ -136,6 +142,4 @@ class OneStream:
 
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return {
-            name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()
-        }
+        return {name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()}

@@ -1,5 +1,5 @@
-"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep for
-each frame."""
+"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep
+for each frame."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class WanAdapter(OneStream, ComfyAdapter):
         """Tokens of a reference picture in front, and of context latents behind the grid's."""
         model, before = self.model, 0
         if model.ref_conv is not None and (reference := asked.get("reference_latent")) is not None:
-            before = math.prod(s // p for s, p in zip(reference.shape[-2:], model.patch_size[1:], strict=True))
+            before = math.prod(
+                s // p for s, p in zip(reference.shape[-2:], model.patch_size[1:], strict=True)
+            )
         behind = sum(
             math.prod(-(-s // p) for s, p in zip(latent.shape[2:], model.patch_size, strict=True))
             for latent in asked.get("context_latents") or ()

@@ -86,8 +86,7 @@ def adapter_for(transformer: Any) -> ModelAdapter:
         if reason := family.refused.get(kind.__name__):
             raise ConfigError("transformer", f"{kind.__name__} is not supported: {reason}. Bypass HERO")
         file, name = family.adapter
-        adapter = getattr(importlib.import_module(f".{file}", __package__), name)(transformer)
-        assert isinstance(adapter, ModelAdapter)
+        adapter: ModelAdapter = getattr(importlib.import_module(f".{file}", __package__), name)(transformer)
         return adapter
     raise ConfigError("transformer", f"{type(transformer).__name__} is not supported; {supported()}")
 

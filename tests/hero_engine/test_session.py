@@ -12,7 +12,9 @@ from .models import GRID, denoise, inputs, relative, scheduler, tiny_transformer
 
 STEPS = 12
 EVERY_OPTION = [
-    HeroConfig(shallow=shallow, text=text) for shallow in ("reuse", "forecast") for text in ("refresh", "omit")
+    HeroConfig(shallow=shallow, text=text)
+    for shallow in ("reuse", "forecast")
+    for text in ("refresh", "omit")
 ]
 
 
