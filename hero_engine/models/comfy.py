@@ -51,7 +51,13 @@ class ComfyAdapter(ModelAdapter):
             shape=self.shape_of_call(asked),
             batch=latent.shape[0],
             device=latent.device,
-            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), self.variant(asked)),
+            signature=(
+                tuple(latent.shape),
+                latent.dtype,
+                latent.device,
+                tuple(text.shape),
+                self.variant(asked),
+            ),
         )
 
     def shape_of_call(self, asked: dict[str, Any]) -> Any:
@@ -136,6 +142,4 @@ class OneStream:
 
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return {
-            name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()
-        }
+        return {name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()}
