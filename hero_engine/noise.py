@@ -19,8 +19,8 @@ Factors = tuple[float, float]
 class NoiseSchedule(ABC):
     """The noise of a model, as its sampler takes it away.
 
-    A noisy latent is x = a x_0 + s n, with signal a, noise s and clean latent x_0. What models predict (v, the
-    velocity of a flow, noise) is linear in both, so that x_0 is too in x and the prediction.
+    A noisy latent is x = a x_0 + s n, with signal a, noise s and clean latent x_0. What models predict (v, or
+    the velocity of a flow) is linear in x_0 and n, and x_0 is linear in x and the prediction.
 
     Attributes:
         stochastic: whether the sampler puts fresh noise in at every step.
@@ -35,7 +35,7 @@ class NoiseSchedule(ABC):
         """That of a diffusers scheduler.
 
         Args:
-            scheduler: one that predicts v by a table ``alphas_cumprod`` (CogVideoXDDIMScheduler,
+            scheduler: one that predicts v by a table ``alphas_cumprod`` (CogVideoXDDIMScheduler, or
                 CogVideoXDPMScheduler with fresh noise at every step), or one of flow matching
                 (FlowMatchEulerDiscreteScheduler, UniPC and DPM-Solver with flow sigmas). Those with a
                 ``solver_order`` above 1 are taken as multistep.
@@ -158,8 +158,7 @@ class StepNoise(NoiseSchedule):
 
     Args:
         timesteps: of the run's steps, falling.
-        sigmas: noise over signal at each, as samplers count it up to a constant of the signal: for a flow, which
-            mixes (1 - sigma) x_0 + sigma n, its sigma.
+        sigmas: noise over signal at each; for a flow, which mixes (1 - sigma) x_0 + sigma n, its sigma.
         steps: of the latent and of the prediction in the clean latent, at each.
         stochastic, multistep: see :class:`NoiseSchedule`.
 

@@ -62,8 +62,8 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
 
 
 def _factors(sampling: Any, sigma: torch.Tensor) -> tuple[float, float]:
-    """Of what the model is given and of its answer in the clean latent: linear in every ModelSampling of core,
-    and read off it."""
+    """Of what the model is given and of its answer in the clean latent: linear in every ModelSampling of
+    core, and read off it."""
     one, none = sigma.new_ones(1, 1), sigma.new_zeros(1, 1)
     sigma = sigma[None]
     scale = float(sampling.calculate_input(sigma, one))
