@@ -1,4 +1,4 @@
-"""Small models of families that core loads itself: weights from a seed, as a file that core's loader recognises."""
+"""Small models of families that core loads itself: weights from a seed, in files that its loader knows."""
 
 from __future__ import annotations
 
