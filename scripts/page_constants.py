@@ -24,6 +24,7 @@ from aether.miniature.model import TRANSFORMER  # noqa: E402 (the repository's, 
 from hero_engine import METHODS, PRESETS, HeroConfig, MethodConfig  # noqa: E402
 from hero_engine.amounts import fraction  # noqa: E402
 from hero_engine.cost import AETHER  # noqa: E402
+from hero_engine.cost.prediction import AETHER_SIZE  # noqa: E402
 
 FILE = ROOT / "web/constants.js"
 _HEAD = "// Written by scripts/page_constants.py from Python: change it there, run that.\n"
@@ -66,8 +67,6 @@ def widgets_of(config: HeroConfig) -> dict[str, Any]:
         "warmup": str(config.warmup),
         "cooldown": str(config.cooldown),
         **{f"patch_{axis}": side for axis, side in sides.items()},
-        "context": config.context,
-        "forecast": config.forecast,
         "shallow": config.shallow,
         "feedback": config.feedback,
         "text": config.text,
@@ -87,17 +86,17 @@ def _defaults(method: type[MethodConfig]) -> dict[str, Any]:
 
 def _aether() -> dict[str, Any]:
     shape = {
-        "blocks": AETHER.blocks,
-        "width": AETHER.width,
-        "timeWidth": AETHER.time_width,
+        "blocks": AETHER_SIZE.blocks,
+        "width": AETHER_SIZE.width,
+        "timeWidth": AETHER_SIZE.time_width,
         "textTokens": AETHER.text_tokens,
-        "textWidth": AETHER.text_width,
-        "inChannels": AETHER.in_channels,
-        "outChannels": AETHER.out_channels,
-        "patchSize": AETHER.patch_size,
+        "textWidth": AETHER_SIZE.text_width,
+        "inChannels": AETHER_SIZE.in_channels,
+        "outChannels": AETHER_SIZE.out_channels,
+        "patchSize": AETHER_SIZE.patch_size,
     }
     frames, rows, columns = AETHER.grid
-    side = _PIXELS * AETHER.patch_size
+    side = _PIXELS * AETHER_SIZE.patch_size
     clip = {"height": side * rows, "width": side * columns, "frames": _FRAMES * (frames - 1) + 1}
     return {"shape": shape, **clip, "bytes": 2}
 

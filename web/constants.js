@@ -46,8 +46,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit"
@@ -62,8 +60,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit"
@@ -78,8 +74,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"
@@ -94,8 +88,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"
@@ -110,8 +102,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"
@@ -129,8 +119,6 @@ export const ASSUMED = Object.freeze({
   "patch_frames": 1,
   "patch_rows": 2,
   "patch_columns": 3,
-  "context": "selected",
-  "forecast": "linear",
   "shallow": "forecast",
   "feedback": 1.0,
   "text": "omit",
