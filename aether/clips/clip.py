@@ -19,7 +19,7 @@ from ..spec import FRAMES
 from .animations import animation_frames, is_animation
 from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
-from .pictures import Pictures, check_pixels, crop_notes, existing_path, fit_frames
+from .pictures import Pictures, check_pixels, existing_path
 from .sources import Animation, PictureFolder, check_count
 
 _RESERVE = 64  # frames
@@ -62,7 +62,7 @@ def read_clip(
         frames: 17, 25, 33 or 41, reached by repeating the last frame where the source is shorter. Default:
             the most that the source fills.
         max_frames: bound of that default.
-        size: (height, width) to crop and resize to, see :func:`fit_frames`. Default: the source's; large
+        size: (height, width) to crop and resize to, see `pictures.fit_frames`. Default: the source's; large
             videos then take 12 bytes a pixel and frame.
         name: the field that errors name.
 
@@ -96,12 +96,6 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
     return np.stack(frames)
-
-
-def fit(clip: Clip, height: int, width: int) -> Clip:
-    """The clip at height x width, see :func:`fit_frames`; what is cut is reported in its notes."""
-    note = crop_notes(*clip.frames.shape[1:3], height, width)
-    return replace(clip, frames=fit_frames(clip.frames, height, width), notes=[*clip.notes, *note])
 
 
 def _read_pictures(

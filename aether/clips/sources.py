@@ -20,7 +20,6 @@ from .decoding import Decoded, decode_video, frame_picture, index_video, lost_no
 from .picture_folder import picture_files
 from .pictures import Pictures
 
-"""Frames a second of pictures that have no rate."""
 MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
 

@@ -32,7 +32,6 @@ from .weights import check_keys, read_header, read_json, read_tensors
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-AETHER_REPO = "AetherWorldModel/AetherV1"
 BASE_REPO = "THUDM/CogVideoX-5b-I2V"
 """What Aether was tuned from: its VAE, scheduler and text encoder are Aether's."""
 
@@ -86,7 +85,6 @@ def load(
     float8: bool = False,
     offload: bool = False,
     tiling: bool | None = None,
-    slicing: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> AetherModel:
@@ -109,7 +107,6 @@ def load(
             slower, and results change slightly. By default tiles are of its own size (480 x 720): up to there
             nothing changes, and beyond memory does not grow with the picture; they get smaller where memory
             runs out (see :func:`aether.generation.latents.decode_pixels`). The reference's demo has it on.
-        slicing: let the VAE work clip by clip.
         cache_dir: for downloads and the computed embedding; by default Hugging Face's cache and
             ~/.cache/aether-hero.
         progress: called with a line of text when a part is begun.
@@ -136,7 +133,11 @@ def load(
     vae_root = resolve(vae_source, "vae", cache, _VAE_PATTERNS, say)
     say("vae")
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
-    _set_tiles(autoencoder, tiling, slicing)
+    if tiling:
+        enable_small_tiles(autoencoder)
+    elif tiling is None:
+        own = autoencoder.config
+        autoencoder.enable_tiling(own.sample_height, own.sample_width)
     return AetherModel(
         transformer=transformer,
         vae=autoencoder,
@@ -154,17 +155,6 @@ def _vae_source(vae: str | Path | None, source: str | Path, root: Path, base: st
             "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
         )
     return found
-
-
-def _set_tiles(vae: AutoencoderKLCogVideoX, tiling: bool | None, slicing: bool) -> None:
-    """See :func:`load`."""
-    if tiling:
-        enable_small_tiles(vae)
-    elif tiling is None:
-        own = vae.config
-        vae.enable_tiling(tile_sample_min_height=own.sample_height, tile_sample_min_width=own.sample_width)
-    if slicing:
-        vae.enable_slicing()
 
 
 def load_transformer(

@@ -176,11 +176,8 @@ def best_csv(rows: Sequence[Row], targets: Sequence[float]) -> str:
     )
 
 
-def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, dpi: int = 110) -> bytes:
+def frontier_png(rows: Sequence[Row]) -> bytes:
     """Speed against fidelity, one panel a sampler; empty bytes where nothing worked.
-
-    Args:
-        width, height: inches.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -197,7 +194,7 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
         return b""
     labels = sorted({row.label for row in rows}, key=lambda label: (label != HERO, label))
     looks = {label: _look(number, label) for number, label in enumerate(labels)}
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    figure = Figure(figsize=(13, 6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(samplers), squeeze=False)[0]
     lines = {}

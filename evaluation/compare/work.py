@@ -188,8 +188,6 @@ def estimated_seconds(
     tasks: Sequence[Task],
     costs: dict[str, dict[str, float]],
     speedup: Callable[[Contender, int], float],
-    *,
-    brief: bool = False,
 ) -> float:
     """Of one process.
 
@@ -200,7 +198,6 @@ def estimated_seconds(
     total = 0.0
     for group, contenders in tasks:
         cost = costs[group.task]
-        beside, after = (0.0, 0.0) if brief else (1 / EVERY, cost["decode"])
-        steps = [1.0] + [1 / speedup(contender, group.steps) + beside for contender in contenders]
-        total += sum(group.steps * share * cost["forward"] + after for share in steps)
+        steps = [1.0] + [1 / speedup(contender, group.steps) + 1 / EVERY for contender in contenders]
+        total += sum(group.steps * share * cost["forward"] + cost["decode"] for share in steps)
     return total
