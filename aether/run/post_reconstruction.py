@@ -46,7 +46,7 @@ def post_reconstruct(
     """
     if inputs.task == "reconstruction":
         raise InputError("task", "reconstruction cannot be reconstructed again: it kept no colors of its own")
-    steps = check_steps(model, steps, "post_reconstruction")
+    steps = check_steps(model.scheduler, steps, "post_reconstruction")
     again = job.run(
         model,
         replace(inputs, task="reconstruction", pictures={"video": result.decoded.rgb}, raymap=None),
