@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aether.defaults import steps_text
-from aether.errors import InputError
+from aether.errors import InputError, about
 from aether.geometry.metrics import ALIGNMENTS
 from aether.memory_errors import is_out_of_memory
 from aether.synthetic import SYNTHETIC
@@ -21,7 +21,7 @@ from . import sintel
 from .compare.command import add_compare
 from .depth import VIEWS, DepthProtocol, average_depth, score_depth, shows_middle
 from .layers import add_layers_arguments
-from .sources import ArrayFile, Match, Prediction, SyntheticScene, about, match, open_predictions
+from .sources import ArrayFile, Match, Prediction, SyntheticScene, match, open_predictions
 from .table import Column, Table, check_out, print_rows
 
 _FAILED, _REFUSED, _INTERRUPTED = 1, 2, 130

@@ -64,15 +64,11 @@ def plan_frames(
         raise InputError("video", f"has {len(times)} frame; at least 2 are needed")
     source_fps = frame_rate(times)
     needed = frames or FRAMES[0]
-    if fps is None:
-        fps, gap = choose_rate(times, needed)
-    else:
-        gap = frame_gap(fps, times) or 1 / fps
+    fps, gap = choose_rate(times, needed, fps)
     available = count_frames(times, gap)
     length = frames or max((n for n in FRAMES if n <= min(available, max_frames)), default=FRAMES[0])
     real = min(length, available)
-    wanted = times[0] + gap * np.arange(real)
-    indices = [int(i) for i in np.abs(np.asarray(times)[None] - wanted[:, None]).argmin(axis=1)]
+    indices = nearest_frames(np.asarray(times), gap, real)
     notes = [
         *rate_notes(fps, gap, source_fps, indices),
         *length_notes(real, length, gap, available, duration),
@@ -107,8 +103,10 @@ def frame_gap(rate: int, times: Sequence[float]) -> float | None:
     return stride / source_fps if abs(source_fps / (stride * rate) - 1) <= RATE_TOLERANCE else None
 
 
-def choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
-    """The rate and the seconds between frames, see :func:`plan_frames`."""
+def choose_rate(times: Sequence[float], needed: int, fps: int | None = None) -> tuple[int, float]:
+    """The rate, ``fps`` where it is given, and the seconds between frames; see :func:`plan_frames`."""
+    if fps is not None:
+        return fps, frame_gap(fps, times) or 1 / fps
     source_fps = frame_rate(times)
     gaps = {rate: frame_gap(rate, times) for rate in sorted(FPS, reverse=True)}
     even = [(rate, gap) for rate, gap in gaps.items() if gap]
@@ -118,6 +116,13 @@ def choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
     choices = even + uneven or [(min(FPS), 1 / source_fps)]
     enough = [choice for choice in choices if count_frames(times, choice[1]) >= needed]
     return enough[0] if enough else max(choices, key=lambda choice: count_frames(times, choice[1]))
+
+
+def nearest_frames(times: np.ndarray, gap: float, count: int) -> list[int]:
+    """Indices of the frames nearest to every ``gap`` seconds from the first; the earlier of two as near."""
+    wanted = times[0] + gap * np.arange(count)
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    return (after - (wanted - times[after - 1] <= times[after] - wanted)).tolist()
 
 
 def count_frames(times: Sequence[float], gap: float) -> int:

@@ -169,10 +169,14 @@ def _least_absolute_scale(depth: np.ndarray, truth: np.ndarray) -> float:
     """The median of truth / depth, each pixel weighing as much as its depth: where the slope changes sign."""
     _quotient(truth.mean(), depth.mean(), "mean")
     fits = depth != 0
-    weights, ratios = np.abs(depth[fits]), truth[fits] / depth[fits]
-    order = np.argsort(ratios)
+    return weighted_median(truth[fits] / depth[fits], np.abs(depth[fits]))
+
+
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value that half of the weight is at or below."""
+    order = np.argsort(values)
     reached = np.cumsum(weights[order])
-    return float(ratios[order[np.searchsorted(reached, reached[-1] / 2)]])
+    return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
 def _reweighted_scale(depth: np.ndarray, truth: np.ndarray) -> float:

@@ -14,9 +14,9 @@ from ..clips.frame_plan import (
     check_choice,
     choose_rate,
     count_frames,
-    frame_gap,
     frame_rate,
     length_notes,
+    nearest_frames,
     rate_notes,
 )
 from ..clips.pictures import (
@@ -191,14 +191,10 @@ def _plan(
     check_pixels(size)
     check_choice("frames", length, FRAMES)
     times = np.asarray(source.times)
-    if fps is None and source.rate is None:
-        rate, gap = choose_rate(times, length or FRAMES[0])
-    else:
-        rate = fps or source.rate
-        gap = frame_gap(rate, times) or 1 / rate
+    rate, gap = choose_rate(times, length or FRAMES[0], fps or source.rate)
     real = count_frames(times, gap)
     length = length or max((n for n in FRAMES if n <= min(real, max_length)), default=FRAMES[0])
-    indices = _nearest(times, times[0] + gap * np.arange(real))
+    indices = nearest_frames(times, gap, real)
     frames = max(real, length)
     starts = window_starts(frames, length, stride)
     first, found = source.first()
@@ -213,13 +209,6 @@ def _plan(
     ]
     padded = (*indices, *[indices[-1]] * (frames - real))
     return LongClip(rate, whole, padded, length, starts, tuple(notes), tiles, source)
-
-
-def _nearest(times: np.ndarray, wanted: np.ndarray) -> list[int]:
-    """Index of the time nearest to each that is wanted; the earlier of two as near."""
-    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
-    earlier = wanted - times[after - 1] <= times[after] - wanted
-    return (after - earlier).tolist()
 
 
 class _Array:

@@ -114,7 +114,9 @@ def load(
     Raises:
         InputError: a part is missing, damaged, or not of Aether's form; its field is the part's argument.
     """
-    device, dtype = check_device(device), _check_dtype(dtype)
+    device = check_device(device)
+    if dtype not in DTYPES:
+        raise InputError("dtype", f"{dtype!r} cannot be used; give one of {', '.join(map(str, DTYPES))}")
     say = progress or (lambda text: None)
     cache = Path(cache_dir).expanduser() if cache_dir else None
     root = resolve(source, "source", cache, _SOURCE_PATTERNS, say)
@@ -123,7 +125,11 @@ def load(
 
     say("transformer")
     transformer = load_transformer(root, device="cpu" if offload else device, dtype=dtype)
-    vae_source = _vae_source(vae, source, root, base)
+    vae_source = vae or (root / "vae" if (root / "vae").is_dir() else base)
+    if vae_source is None:
+        raise InputError(
+            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
+        )
     # Before offloading, which fills the host's memory.
     embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, say)
     if float8:
@@ -147,16 +153,6 @@ def load(
     )
 
 
-def _vae_source(vae: str | Path | None, source: str | Path, root: Path, base: str | None) -> str | Path:
-    """Where the VAE is: given, the source's own, or the base repository's."""
-    found = vae or (root / "vae" if (root / "vae").is_dir() else base)
-    if found is None:
-        raise InputError(
-            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
-        )
-    return found
-
-
 def load_transformer(
     path: str | Path,
     *,
@@ -175,22 +171,10 @@ def load_transformer(
     """
     from diffusers import CogVideoXTransformer3DModel
 
-    field = "transformer"
-    path = existing(path, field)
-    if path.is_dir():
-        folder = path / "transformer" if (path / "transformer").is_dir() else path
-        settings = _read_config(folder / "config.json", "CogVideoXTransformer3DModel", field)
-        files = weight_files(folder, field)
-        names = {file: {key: key for key in read_header(file, field)} for file in files}
-    else:
-        refuse_shard(path, field)
-        shapes = read_header(path, field)
-        names = {path: _plain_names(shapes)}
-        settings = infer_config({new: shapes[old] for old, new in names[path].items()}, path)
-        beside = path.with_name("config.json")
-        if beside.is_file():
-            settings |= _read_config(beside, "CogVideoXTransformer3DModel", field)
-    return _build(CogVideoXTransformer3DModel, settings | (config or {}), names, field, path, device, dtype)
+    def settings(beside: dict[str, Any] | None, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        return infer_config(shapes, path) | (beside or {})
+
+    return _load_part(CogVideoXTransformer3DModel, "transformer", path, settings, config, device, dtype)
 
 
 def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file") -> dict[str, Any]:
@@ -271,21 +255,13 @@ def load_vae(
 
     from .lean_vae import make_lean
 
-    field = "vae"
-    path = existing(path, field)
-    if path.is_dir():
-        folder = path / "vae" if (path / "vae").is_dir() else path
-        settings = _read_config(folder / "config.json", "AutoencoderKLCogVideoX", field)
-        files = weight_files(folder, field)
-    else:
-        refuse_shard(path, field)
-        beside, files = path.with_name("config.json"), [path]
-        settings = _read_config(beside, "AutoencoderKLCogVideoX", field) if beside.is_file() else VAE_CONFIG
-    names = {file: {key: key for key in read_header(file, field)} for file in files}
-    vae = _build(AutoencoderKLCogVideoX, settings | (config or {}), names, field, path, device, dtype)
+    def settings(beside: dict[str, Any] | None, _: object) -> dict[str, Any]:
+        return VAE_CONFIG if beside is None else beside
+
+    vae = _load_part(AutoencoderKLCogVideoX, "vae", path, settings, config, device, dtype)
     scale = vae.config.scaling_factor
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale < math.inf:
-        raise InputError(field, f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
+        raise InputError("vae", f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
     if lean:
         make_lean(vae)
     return vae
@@ -346,12 +322,6 @@ def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.d
     return device
 
 
-def _check_dtype(dtype: torch.dtype) -> torch.dtype:
-    if dtype not in DTYPES:
-        raise InputError("dtype", f"{dtype!r} cannot be used; give one of {', '.join(map(str, DTYPES))}")
-    return dtype
-
-
 def _read_config(file: Path, class_name: str, field: str) -> dict[str, Any]:
     config = read_json(file, field)
     if config.get("_class_name") != class_name:
@@ -361,19 +331,33 @@ def _read_config(file: Path, class_name: str, field: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-def _plain_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """The name in the file to diffusers' name: the prefix, if any, left off."""
-    prefix = next((prefix for prefix in _PREFIXES if prefix + _PATCH_WEIGHT in shapes), "")
-    return {key: key.removeprefix(prefix) for key in shapes}
+def _load_part(cls, field, path, settings, config, device, dtype):
+    """An instance of ``cls`` from a diffusers folder, its own or a pipeline's, or a single file.
+
+    Args:
+        settings: a file's, from those of the config.json beside it, or None, and its tensors' shapes.
+        config: goes before what is read.
+    """
+    path = existing(path, field)
+    if path.is_dir():
+        folder = path / field if (path / field).is_dir() else path
+        read, files = _read_config(folder / "config.json", cls.__name__, field), weight_files(folder, field)
+    else:
+        refuse_shard(path, field)
+        files, beside = [path], path.with_name("config.json")
+        read = _read_config(beside, cls.__name__, field) if beside.is_file() else None
+    names, found = {}, {}  # of every file its names to diffusers', which have no prefix; and all shapes
+    for file in files:
+        shapes = read_header(file, field)
+        prefix = next((prefix for prefix in _PREFIXES if prefix + _PATCH_WEIGHT in shapes), "")
+        names[file] = {key: key.removeprefix(prefix) for key in shapes}
+        found |= {names[file][key]: shape for key, shape in shapes.items()}
+    own = read if path.is_dir() else settings(read, found)
+    return _build(cls, own | (config or {}), names, found, field, path, device, dtype)
 
 
-def _build(cls, config, names, field, where, device, dtype):
+def _build(cls, config, names, found, field, where, device, dtype):
     """An instance of ``cls`` with the weights of the files in ``names`` (file to names to new names)."""
-    found = {
-        new: shape
-        for file, renamed in names.items()
-        for new, shape in ((renamed[old], shape) for old, shape in read_header(file, field).items())
-    }
     with reading(field, f"the config of {where} cannot be used"):
         for key in _LAYER_COUNTS & config.keys():
             if config[key] > len(found):
