@@ -153,16 +153,12 @@ def _titles(columns: Sequence[Column]) -> list[str]:
 
 
 def _cells(columns: Sequence[Column], row: dict[str, Any]) -> list[str]:
-    return [row["name"], *(_shown(column, row) for column in columns)]
+    values = ((row.get(column.key), column.format) for column in columns)
+    return [row["name"], *("-" if value is None else format(value, form) for value, form in values)]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
-
-
-def _shown(column: Column, row: dict[str, Any]) -> str:
-    value = row.get(column.key)
-    return "-" if value is None else format(value, column.format)
 
 
 def _plain(value: Any) -> Any:

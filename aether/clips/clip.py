@@ -72,11 +72,14 @@ def read_clip(
     """
     path = existing_path(path, name)
     check_pixels(size)
-    if path.is_dir():
-        return _read_pictures(PictureFolder(path, fps, name), fps, frames, max_frames, Pictures(size, name))
-    if is_animation(path):
-        return _read_pictures(Animation(path, name), fps, frames, max_frames, Pictures(size, name))
-    return _read_video(path, fps, frames, max_frames, Pictures(size, name))
+    pictures = Pictures(size, name)
+    if not path.is_dir() and not is_animation(path):
+        return _read_video(path, fps, frames, max_frames, pictures)
+    source = PictureFolder(path, fps, name) if path.is_dir() else Animation(path, name)
+    plan = plan_frames(source.times, fps or source.rate, frames=frames, max_frames=max_frames)
+    pixels = dict(source.read(sorted(set(plan.indices)), pictures))
+    source_fps = 0.0 if source.rate else frame_rate(source.times)
+    return _assemble(plan, pixels, pictures, source.notes, source_fps)
 
 
 def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
@@ -96,19 +99,6 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     if not frames:
         raise InputError(name, f"{path} holds no picture that can be decoded")
     return np.stack(frames)
-
-
-def _read_pictures(
-    source: PictureFolder | Animation,
-    fps: int | None,
-    frames: int | None,
-    max_frames: int,
-    pictures: Pictures,
-) -> Clip:
-    plan = plan_frames(source.times, fps or source.rate, frames=frames, max_frames=max_frames)
-    pixels = dict(source.read(sorted(set(plan.indices)), pictures))
-    source_fps = 0.0 if source.rate else frame_rate(source.times)
-    return _assemble(plan, pixels, pictures, source.notes, source_fps)
 
 
 def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int, pictures: Pictures) -> Clip:

@@ -71,7 +71,16 @@ class Decoded:
     aspect: float
 
     def notes(self) -> list[str]:
-        return frame_notes(self.frame)
+        """What is reported of it."""
+        notes = turn_notes(display_matrix(self.frame))
+        if getattr(self.frame, "color_trc", None) in _HDR:  # PyAV before 15 does not have it
+            notes.append(
+                "its colors are HDR (HLG/PQ), taken without tone mapping: convert the clip to SDR first if "
+                "they look flat"
+            )
+        if self.frame.interlaced_frame:
+            notes.append("it is interlaced and taken as it is: deinterlace it first if edges look like combs")
+        return notes
 
 
 def index_video(path: Path, name: str, beginning: Beginning | None = None) -> VideoIndex:
@@ -242,7 +251,11 @@ def _opened(path: Path, name: str) -> Iterator[Any]:
     """
     import av
 
-    with _file(path, name) as file:
+    try:
+        opened = _File(path)
+    except OSError as error:
+        raise InputError(name, f"{path} cannot be opened ({error.strerror})") from error
+    with opened as file:
         file.name = f"clip{path.suffix}"  # FFmpeg also looks at the ending
         try:
             # Titles in another encoding than UTF-8 are of no use here.
@@ -264,13 +277,6 @@ class _File(FileIO):
             return super().seek(offset, whence)
         except OSError as error:
             return -(error.errno or EINVAL)
-
-
-def _file(path: Path, name: str) -> _File:
-    try:
-        return _File(path)
-    except OSError as error:
-        raise InputError(name, f"{path} cannot be opened ({error.strerror})") from error
 
 
 def frame_picture(decoded: Decoded, path: Path, name: str) -> Image:
@@ -296,16 +302,3 @@ def frame_picture(decoded: Decoded, path: Path, name: str) -> Image:
         wide, high = picture.size
         picture = picture.resize((max(1, round(wide * decoded.aspect)), high), Image.Resampling.LANCZOS)
     return turned(picture, display_matrix(frame))
-
-
-def frame_notes(frame: Any) -> list[str]:
-    """What is reported of a decoded frame."""
-    notes = turn_notes(display_matrix(frame))
-    if getattr(frame, "color_trc", None) in _HDR:  # PyAV before 15 does not have it
-        notes.append(
-            "its colors are HDR (HLG/PQ), taken without tone mapping: convert the clip to SDR first if they "
-            "look flat"
-        )
-    if frame.interlaced_frame:
-        notes.append("it is interlaced and taken as it is: deinterlace it first if edges look like combs")
-    return notes

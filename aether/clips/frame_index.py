@@ -255,18 +255,12 @@ def _close_jumps(times: list[float], rate: float) -> tuple[list[float], list[str
     pauses = (gaps > max(_PAUSE, 5 * usual)) & ~jumps
     closed = np.cumsum([0.0, *np.where(jumps, usual, gaps)])
     stalls = np.flatnonzero(gaps < _STALL * usual)
-    notes = [
-        *_stall_notes(len(stalls), closed[stalls]),
-        *_gap_notes("jump", "taken out", gaps[jumps], closed[:-1][jumps]),
-        *_gap_notes("pause", "kept", gaps[pauses], closed[:-1][pauses]),
-    ]
-    return closed.tolist(), notes
-
-
-def _stall_notes(frames: int, places: np.ndarray) -> list[str]:
-    if not frames:
-        return []
-    return [f"time stamps stand still for {frames} frames, first at {places[0]:.1f} s: few of them are used"]
+    notes = []
+    if len(stalls):
+        where = f"{len(stalls)} frames, first at {closed[stalls[0]]:.1f} s"
+        notes.append(f"time stamps stand still for {where}: few of them are used")
+    notes += _gap_notes("jump", "taken out", gaps[jumps], closed[:-1][jumps])
+    return closed.tolist(), notes + _gap_notes("pause", "kept", gaps[pauses], closed[:-1][pauses])
 
 
 def _gap_notes(kind: str, outcome: str, gaps: np.ndarray, places: np.ndarray) -> list[str]:

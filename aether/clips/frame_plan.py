@@ -79,25 +79,21 @@ def plan_frames(
 def frame_rate(times: Sequence[float]) -> float:
     """Frames per second of increasing time stamps; holes, where frames are missing, do not count."""
     gaps = np.diff(times)
-    counted = _alike(gaps) if _is_steady(times) else gaps < 1.5 * np.median(gaps)
-    return float(1 / gaps[counted].mean())
+    alike, steady = _alike(gaps)
+    return float(1 / gaps[alike if steady else gaps < 1.5 * np.median(gaps)].mean())
 
 
-def _is_steady(times: Sequence[float]) -> bool:
-    """Whether nine in ten gaps are alike."""
-    return float(np.mean(_alike(np.diff(times)))) >= 0.9
-
-
-def _alike(gaps: np.ndarray) -> np.ndarray:
-    """Which gaps are the usual one, up to time stamps rounded to milliseconds."""
+def _alike(gaps: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Which gaps are the usual one, up to time stamps rounded to milliseconds; whether nine in ten are."""
     usual = np.median(gaps)
-    return np.abs(gaps - usual) <= max(0.1 * usual, 0.0015)
+    alike = np.abs(gaps - usual) <= max(0.1 * usual, 0.0015)
+    return alike, float(alike.mean()) >= 0.9
 
 
 def frame_gap(rate: int, times: Sequence[float]) -> float | None:
     """Seconds between frames taken, a whole number of source frames; None if too far from the rate."""
     source_fps = frame_rate(times)
-    if not _is_steady(times):
+    if not _alike(np.diff(times))[1]:
         return None
     stride = max(1, round(source_fps / rate))
     return stride / source_fps if abs(source_fps / (stride * rate) - 1) <= RATE_TOLERANCE else None
@@ -137,7 +133,8 @@ def rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> l
     if abs(gap * source_fps - stride) > 1e-6:
         text = f"{source_fps:.4g} frames a second were taken as {fps} by the nearest in time"
         return [f"{text}, {repeats} of them twice or more" if repeats else f"{text}, so gaps are uneven"]
-    notes = [] if stride == 1 else [f"every {_ordinal(stride)} of {source_fps:.4g} frames a second was taken"]
+    ordinal = f"{stride}{ {2: 'nd', 3: 'rd'}.get(stride, 'th') }"
+    notes = [] if stride == 1 else [f"every {ordinal} of {source_fps:.4g} frames a second was taken"]
     if repeats:
         notes.append(f"the source lacks frames: {repeats} are repeats of their neighbor")
     speed = gap * fps
@@ -160,10 +157,6 @@ def length_notes(real: int, length: int, gap: float, available: int, duration: f
         return []
     what = f"{rest:.1f} s after them" if math.isfinite(rest) else "all frames after them"
     return [f"the first {length * gap:.1f} s ({length} frames) are used, {what} {LEFT_OUT}"]
-
-
-def _ordinal(number: int) -> str:
-    return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def check_choice(field_name: str, value: Any, choices: tuple[int, ...]) -> None:

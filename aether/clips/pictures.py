@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,8 +149,11 @@ class Pictures:
         return self.add(picture, str(path), notes)
 
     def notes(self) -> list[str]:
-        alpha = ["transparent parts were put on black"] if self.had_alpha else []
-        return alpha + _few(self.found) + (crop_notes(*self.first, *self.size) if self.size else [])
+        notes = ["transparent parts were put on black"] if self.had_alpha else []
+        notes += list(self.found)[:_NOTES_SHOWN]
+        if (more := len(self.found) - _NOTES_SHOWN) > 0:
+            notes.append(f"and {more} more notes of this kind")
+        return notes + (crop_notes(*self.first, *self.size) if self.size else [])
 
     def _opaque(self, picture: Image) -> Image:
         from PIL import Image
@@ -162,12 +165,6 @@ class Pictures:
         self.had_alpha = True
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, picture).convert("RGB")
-
-
-def _few(notes: Collection[str]) -> list[str]:
-    """The first few, and how many more there are."""
-    more = len(notes) - _NOTES_SHOWN
-    return [*list(notes)[:_NOTES_SHOWN], *([f"and {more} more notes of this kind"] if more > 0 else [])]
 
 
 def _fill(picture: Image, height: int, width: int) -> Image:

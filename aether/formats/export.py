@@ -99,9 +99,9 @@ def write_run(
         write_npz(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
         write_scene(folder / "scene.ply", rgb.map(_as_floats), depth, cameras, max_points)
-        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": _ray_colors(raymap)}
-        if source is not None:
-            rows = {"input": source, **rows}
+        rows = {} if source is None else {"input": source}
+        rows |= {"rgb": rgb, "depth (near red, far blue)": colored}
+        rows["ray directions"] = raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
         (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
         write_depth_pictures(folder, depth, fps, depth_format)
         for name, content in documents.items():
@@ -233,7 +233,7 @@ def _checked(decoded: Streams, cameras: Cameras) -> tuple[Frames, Frames, Frames
             f"{len(cameras)} cameras of {cameras.width} x {cameras.height} pictures do not fit "
             f"{len(rgb)} frames of {rgb.shape[2]} x {rgb.shape[1]}",
         )
-    return rgb, disparity.map(_as_float32), raymap
+    return rgb, disparity.map(lambda picture: picture.astype(np.float32, copy=False)), raymap
 
 
 def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
@@ -247,16 +247,8 @@ def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
     return Frames(found, lambda frame: finite_array(value[frame], field, found[1:]))
 
 
-def _as_float32(picture: np.ndarray) -> np.ndarray:
-    return picture.astype(np.float32, copy=False)
-
-
 def _as_floats(picture: np.ndarray) -> np.ndarray:
     return picture.astype(np.float32) / np.float32(255) if picture.dtype == np.uint8 else picture
-
-
-def _ray_colors(raymap: Frames) -> Frames:
-    return raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
 
 
 def _documents(
@@ -264,13 +256,13 @@ def _documents(
 ) -> dict[str, bytes]:
     """File name to content of what is only copied; anything that cannot be JSON raises here, in time."""
     contents = {"report.json": report, "report.png": report_png, **(extras or {})}
-    documents = {}
-    for name, content in contents.items():
+    for name in contents:
         if not name or Path(name).name != name or name in _RUN_FILES:
             raise InputError(
                 "extras", f"{name!r} is not a plain file name, or one that the run itself writes"
             )
-        if content is not None:
-            is_bytes = isinstance(content, bytes)
-            documents[name] = content if is_bytes else json.dumps(content, indent=1).encode()
-    return documents
+    return {
+        name: content if isinstance(content, bytes) else json.dumps(content, indent=1).encode()
+        for name, content in contents.items()
+        if content is not None
+    }

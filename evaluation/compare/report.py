@@ -63,13 +63,9 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Of the project's own code that results hang on."""
     root = Path(__file__).parents[2]
-    files = [
-        *root.glob("hero_engine/**/*.py"),
-        *root.glob("aether/**/*.py"),
-        *root.glob("evaluation/**/*.py"),
-    ]
+    folders = ("hero_engine", "aether", "evaluation")
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in sorted(file for folder in folders for file in root.glob(f"{folder}/**/*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -94,15 +90,19 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
     parts.append("\n".join([f"**{claim(found)}**", "", *(f"- {verdict.line()}" for verdict in found)]))
     for sampler in dict.fromkeys(row.sampler for row in rows):
         parts.append(f"### {sampler} sampler\n\n{_lowest_errors(found, sampler)}")
-    failed = [f"- {row.label}, {row.sampler} sampler: {_escaped(row.failed)}" for row in rows if row.failed]
+    failed = [f"- {row.label}, {row.sampler} sampler: {row.failed}" for row in rows if row.failed]
     if failed:
-        parts.append("\n".join(["### Failed", "", *dict.fromkeys(failed)]))
+        lines = (" ".join(line.replace("|", "/").split()) for line in dict.fromkeys(failed))
+        parts.append("\n".join(["### Failed", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
 def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
     """A line for each method, a column for each speed; HERO first, then by the error at the first speeds."""
-    columns = {verdict.target: _errors(verdict) for verdict in found if verdict.sampler == sampler}
+    columns: dict[float, dict[str, float]] = {}  # by speed; NaN where no setting is fast enough, or none ran
+    for verdict in (verdict for verdict in found if verdict.sampler == sampler):
+        errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
+        columns[verdict.target] = errors | {row.label: row.error for row in verdict.best}
     labels = dict.fromkeys(label for errors in columns.values() for label in errors)
 
     def order(label: str) -> tuple:
@@ -117,19 +117,9 @@ def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
     return "\n".join(lines)
 
 
-def _errors(verdict: Verdict) -> dict[str, float]:
-    """The error of each method's best setting; NaN where none is fast enough or none ran."""
-    errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
-    return errors | {row.label: row.error for row in verdict.best}
-
-
 def format_error(value: float) -> str:
     """Four decimals; a dash where it is not known."""
     return "-" if math.isnan(value) else f"{value:.4f}"
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
 
 
 def numbers(row: Row) -> dict[str, float]:

@@ -128,7 +128,11 @@ def search(
     """
     until = time.monotonic() + 60 * budget.minutes
     ladder = rungs(scenes, tasks, budget.seconds)
-    chosen = _affordable_settings(always, more, affordable(budget, ladder, len(samplers)), say)
+    room = affordable(budget, ladder, len(samplers))
+    if room < len(always):
+        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
+    chosen = [*always, *more[: max(0, room - len(always))]]
+    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
 
     def run(work: Sequence[Task]) -> None:
         work_off(work, journal, loader, workers=budget.workers, brief=True, until=until, progress=progress)
@@ -149,16 +153,6 @@ def search(
         left = ", ".join(f"{len(alive)} ({sampler})" for sampler, alive in state.alive.items())
         say(f"rung {number} of {len(ladder)} is through; left: {left}")
     return state.survivors(None)
-
-
-def _affordable_settings(
-    always: Sequence[Contender], more: Sequence[Contender], room: int, say: Callable[[str], None]
-) -> list[Contender]:
-    if room < len(always):
-        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
-    chosen = [*always, *more[: max(0, room - len(always))]]
-    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
-    return chosen
 
 
 @dataclass
@@ -206,26 +200,16 @@ class _Search:
         return {sampler: survivors(self._rows(sampler), self.targets, share) for sampler in self.alive}
 
     def _rows(self, sampler: str) -> list[Row]:
-        return _rows(self.journal.records, sampler, self.done, self.tasks, self.alive[sampler])
-
-
-def _rows(
-    records: Sequence[Record],
-    sampler: str,
-    done: Sequence[Run],
-    tasks: dict[str, int],
-    alive: Sequence[Contender],
-) -> list[Row]:
-    keys = {contender.key for contender in alive}
-    wanted = [
-        record
-        for record in records
-        if record["sampler"] == sampler
-        and (record["scene"], record["task"]) in done
-        and record["steps"] == tasks[record["task"]]
-        and Contender(record["method"], record["settings"]).key in keys
-    ]
-    return rows_of(wanted, runs=len(done))
+        keys = {contender.key for contender in self.alive[sampler]}
+        wanted = [
+            record
+            for record in self.journal.records
+            if record["sampler"] == sampler
+            and (record["scene"], record["task"]) in self.done
+            and record["steps"] == self.tasks[record["task"]]
+            and Contender(record["method"], record["settings"]).key in keys
+        ]
+        return rows_of(wanted, runs=len(self.done))
 
 
 def between(rows: Sequence[Row], targets: Sequence[float]) -> list[Contender]:
