@@ -93,9 +93,14 @@ class AetherSpec:
         return self.latent_channels + self.raymap_channels
 
     @property
+    def stream_channels(self) -> tuple[int, int, int]:
+        """Channels of RGB, disparity and raymap (16, 16, 24), in the order of the unified latent."""
+        return self.latent_channels, self.latent_channels, self.raymap_channels
+
+    @property
     def out_channels(self) -> int:
-        """Channels of the unified latent (56): RGB, disparity, raymap."""
-        return 2 * self.latent_channels + self.raymap_channels
+        """Channels of the unified latent (56)."""
+        return sum(self.stream_channels)
 
     @property
     def in_channels(self) -> int:

@@ -13,6 +13,7 @@ import torch
 from ..aether.defaults import BASE_FPS
 from ..aether.errors import InputError
 from ..aether.geometry.raymap import SPATIAL_SCALE
+from ..aether.spec import AETHER_V1
 from .inputs import AUTO
 from .types import FPS_KEY
 
@@ -20,9 +21,9 @@ STREAM_KEY = "aether_stream"
 """In a LATENT of Aether Split: the name of its stream."""
 
 RGB, DISPARITY, RAYMAP = "rgb", "disparity", "raymap"
-_SIZES = {RGB: 16, DISPARITY: 16, RAYMAP: 24}
+_SIZES = dict(zip((RGB, DISPARITY, RAYMAP), AETHER_V1.stream_channels, strict=True))
 """Channels of each stream, in the order of the whole latent."""
-_WHOLE = sum(_SIZES.values())
+_WHOLE = AETHER_V1.out_channels
 
 
 def streams_of(samples: torch.Tensor) -> dict[str, torch.Tensor]:

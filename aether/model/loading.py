@@ -205,6 +205,10 @@ def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file")
     outputs, _ = shape("proj_out.weight", 2)
     table = "patch_embed.pos_embedding"
     blocks = {key.split(".")[1] for key in shapes if key.startswith("transformer_blocks.")}
+    frames = FRAMES[-1]
+    if table in shapes:  # (1, tokens, width), of them 226 of the text, for 480 x 720 pixels
+        cells = (60 // patch) * (90 // patch)
+        frames = (max(shapes[table][1] - 226, cells) // cells - 1) * 4 + 1
     return {
         "num_layers": len(blocks),
         "num_attention_heads": width // head_dim,
@@ -219,14 +223,8 @@ def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file")
         "norm_elementwise_affine": "norm_final.weight" in shapes,
         "use_rotary_positional_embeddings": True,
         "use_learned_positional_embeddings": table in shapes,
-        "sample_frames": _table_frames(shapes[table], patch) if table in shapes else FRAMES[-1],
+        "sample_frames": frames,
     }
-
-
-def _table_frames(shape: tuple[int, ...], patch: int) -> int:
-    """Frames that learned positions (1, tokens, width) are for, with 226 text tokens and 480 x 720 pixels."""
-    cells = (60 // patch) * (90 // patch)
-    return (max(shape[1] - 226, cells) // cells - 1) * 4 + 1
 
 
 def load_vae(
