@@ -83,7 +83,8 @@ def read(path: Path, lens: Lens) -> CameraFile:
     """
     camera, notes = _moving_camera(open_gltf(path))
     times, time_notes = camera.even_times()
-    poses, pose_notes = camera.poses_at(times)
+    worlds, pose_notes = _rigid(camera.worlds(times))
+    poses = to_gltf(worlds)
     notes += pose_notes + camera.animations.notes(camera.tracks)
     # Where :func:`encode` wrote the file: width, height, fps and intrinsics (F, 3, 3).
     ours = camera.entry.get("extras", {}).get("aether", {})
@@ -155,13 +156,7 @@ class _Camera:
     def moves(self) -> bool:
         times, _ = self.even_times()
         zooms = self.is_perspective and np.ptp(self.fov_at(times)) > _STILL
-        return bool(zooms or np.ptp(self._worlds(times), axis=0).max() > _STILL)
-
-    def poses_at(self, times: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Poses (N, 4, 4), camera to world, OpenCV axes; before the first key and after the last it stands
-        still. And what to report."""
-        worlds, notes = _rigid(self._worlds(times))
-        return to_gltf(worlds), notes
+        return bool(zooms or np.ptp(self.worlds(times), axis=0).max() > _STILL)
 
     def fov_at(self, times: np.ndarray) -> np.ndarray:
         """(N,) full vertical angle of view in radians."""
@@ -175,7 +170,8 @@ class _Camera:
             raise InputError("yfov", f"{wrong[0]:g} must be between 0 and pi")
         return angles
 
-    def _worlds(self, times: np.ndarray) -> np.ndarray:
+    def worlds(self, times: np.ndarray) -> np.ndarray:
+        """(N, 4, 4), glTF's axes; before the first key and after the last it stands still."""
         world = np.tile(np.eye(4), (len(times), 1, 1))
         for number in reversed(self.line):
             node = self.gltf.document["nodes"][number]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_floats
 from ..clips.frame_plan import (
     check_choice,
     choose_rate,
@@ -26,7 +27,6 @@ from ..clips.pictures import (
     crop_notes,
     existing_path,
     fit_frames,
-    to_float,
 )
 from ..clips.sources import Animation, PictureFolder, Video, open_source
 from ..defaults import BASE_FPS
@@ -83,8 +83,7 @@ class LongClip:
             while len(held) < self.length:
                 frame, pixels = next(pictures)
                 held[frame] = pixels
-            pixels = np.stack([held[frame] for frame in frames])
-            yield window, to_float(pixels) if pixels.dtype == np.uint8 else pixels
+            yield window, to_floats(np.stack([held[frame] for frame in frames]))
 
     def stand_ins(self, window: int) -> int:
         """How many frames of a window that was read did not decode, so that a neighbour stands in."""

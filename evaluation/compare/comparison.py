@@ -21,7 +21,7 @@ from aether.model.weights import weights_digest
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
 from .journal import Journal
-from .report import best_csv, code_digest, command_line, csv_text, frontier_png, machine, markdown, versions
+from .report import best_csv, code_digest, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
 from .summary import rows_of
@@ -198,7 +198,7 @@ def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
     height, width = model.spec.default_size
     scenes = ", ".join(map(str, plan.scenes))
     return {
-        "command": f"`{command_line()}`",
+        "command": f"`python -m evaluation {' '.join(sys.argv[1:])}`",
         "weights": setup["weights"],
         "machine": f"{setup['machine']}, {plan.workers} processes of one thread",
         "versions": ", ".join(f"{name} {version}" for name, version in setup["versions"].items()),

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,11 +69,6 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def command_line() -> str:
-    """What was typed."""
-    return " ".join(["python -m evaluation", *sys.argv[1:]])
-
-
 def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[float]) -> str:
     """The page: what was run, where HERO stands, and the lowest error of each method at each speed.
 
@@ -112,14 +106,10 @@ def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
     lines = [f"| lowest error at | {' | '.join(f'{target:g}x' for target in columns)} |"]
     lines.append("|---|" + "---|" * len(columns))
     for label in sorted(labels, key=order):
-        cells = (format_error(column.get(label, math.nan)) for column in columns.values())
+        errors = (column.get(label, math.nan) for column in columns.values())
+        cells = ("-" if math.isnan(error) else f"{error:.4f}" for error in errors)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def format_error(value: float) -> str:
-    """Four decimals; a dash where it is not known."""
-    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def numbers(row: Row) -> dict[str, float]:

@@ -140,13 +140,14 @@ def search(
     state = _Search(journal, tasks, targets, run, dict.fromkeys(samplers, chosen))
     for number, rung in enumerate(ladder, 1):
         state.climb(rung)
-        if not state.complete():
+        if not all(len(state.rows(sampler)) >= len(alive) for sampler, alive in state.alive.items()):
             if number == 1:
                 raise InputError(
                     "minutes", "were over before every setting had one run; give more, and it goes on"
                 )
             say(f"the time was up before rung {number} of {len(ladder)} was through")
-            state.drop(rung)
+            # What only some have run cannot be compared.
+            state.done = state.done[: -len(rung)]
             break
         if number < len(ladder):
             state.alive = state.survivors(KEPT)
@@ -173,7 +174,7 @@ class _Search:
         self.done += rung
         if first:
             self.alive = {
-                sampler: unique([*alive, *between(self._rows(sampler), self.targets)])
+                sampler: unique([*alive, *between(self.rows(sampler), self.targets)])
                 for sampler, alive in self.alive.items()
             }
             self._run(rung)
@@ -187,19 +188,12 @@ class _Search:
             ]
         )
 
-    def complete(self) -> bool:
-        """Whether everyone who is left has every run."""
-        return all(len(self._rows(sampler)) >= len(alive) for sampler, alive in self.alive.items())
-
-    def drop(self, rung: Sequence[Run]) -> None:
-        """Forget the last rung: what only some have run cannot be compared."""
-        self.done = self.done[: -len(rung)]
-
     def survivors(self, share: int | None) -> dict[str, list[Contender]]:
         """By sampler, see :func:`survivors`."""
-        return {sampler: survivors(self._rows(sampler), self.targets, share) for sampler in self.alive}
+        return {sampler: survivors(self.rows(sampler), self.targets, share) for sampler in self.alive}
 
-    def _rows(self, sampler: str) -> list[Row]:
+    def rows(self, sampler: str) -> list[Row]:
+        """Of those who are left, with every run so far."""
         keys = {contender.key for contender in self.alive[sampler]}
         wanted = [
             record

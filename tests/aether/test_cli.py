@@ -422,7 +422,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
     if moment == "denoising":
         monkeypatch.setattr(Console, "steps", lambda self, name: interrupt)
     else:
-        monkeypatch.setattr("aether.formats.export.write_scene", interrupt)
+        monkeypatch.setattr("aether.formats.export.write_ply", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
