@@ -79,7 +79,14 @@ class AetherSpec:
             text_tokens=transformer.max_text_seq_length,
             text_width=transformer.text_embed_dim,
         )
-        spec._check_channels(transformer.in_channels, transformer.out_channels)
+        takes, returns = transformer.in_channels, transformer.out_channels
+        if (takes, returns) != (spec.in_channels, spec.out_channels):
+            raise InputError(
+                "transformer",
+                f"takes {takes} and returns {returns} channels; Aether's takes {spec.in_channels} and "
+                f"returns {spec.out_channels}. Use the transformer of AetherV1, not the CogVideoX model that "
+                "it was tuned from",
+            )
         return spec
 
     @property
@@ -143,15 +150,6 @@ class AetherSpec:
                 "prompt",
                 f"the embedding has {shape[1]} tokens, the transformer's positional embeddings count "
                 f"{self.text_tokens}",
-            )
-
-    def _check_channels(self, takes: int, returns: int) -> None:
-        if (takes, returns) != (self.in_channels, self.out_channels):
-            raise InputError(
-                "transformer",
-                f"takes {takes} and returns {returns} channels; Aether's takes {self.in_channels} and "
-                f"returns {self.out_channels}. Use the transformer of AetherV1, not the CogVideoX model that "
-                "it was tuned from",
             )
 
 

@@ -116,7 +116,10 @@ class AetherLongClip(io.ComfyNode):
         cls, width: int, height: int, frames: str, stride: int, vae: Any = None, **others: Any
     ) -> list[str]:
         check_size(width, height)
-        _check_stride(frames, stride)
+        if frames != AUTO and stride >= int(frames):
+            raise InputError(
+                "stride", f"{stride} leaves no overlap between windows of {frames} frames; give less, or 0"
+            )
         return waiting({"vae": vae})
 
     @classmethod
@@ -160,17 +163,6 @@ class AetherLongClip(io.ComfyNode):
         outputs = _outputs(result)
         store.remove()
         return io.NodeOutput(*outputs)
-
-
-def _check_stride(frames: str, stride: int) -> None:
-    """
-    Raises:
-        InputError: windows that do not overlap.
-    """
-    if frames != AUTO and stride >= int(frames):
-        raise InputError(
-            "stride", f"{stride} leaves no overlap between windows of {frames} frames; give less, or 0"
-        )
 
 
 def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:

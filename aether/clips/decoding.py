@@ -195,7 +195,10 @@ def choose_stream(path: Path, name: str) -> tuple[int, list[str]]:
             if len(pictures) < len(usable):
                 unread |= pictures
         chosen = max((stream for stream in usable if stream.index not in unread), key=_preference)
-        return chosen.index, _stream_notes(streams, chosen, unread)
+        others = [stream for stream in streams if stream.index != chosen.index]
+        listed = ", ".join(f"{other.index} ({unread.get(other.index) or _size(other)})" for other in others)
+        note = f"video stream {chosen.index} ({_size(chosen)}) of the file is read, not stream {listed}"
+        return chosen.index, [note] if others else []
 
 
 def _why_not(stream: Any) -> str | None:
@@ -228,14 +231,6 @@ def _preference(stream: Any) -> tuple[bool, int, int]:
 
     default = bool(Disposition(stream.disposition) & Disposition.default)
     return default, stream.codec_context.width * stream.codec_context.height, -stream.index
-
-
-def _stream_notes(streams: Any, chosen: Any, unread: dict[int, str]) -> list[str]:
-    if len(streams) == 1:
-        return []
-    others = [stream for stream in streams if stream.index != chosen.index]
-    listed = ", ".join(f"{stream.index} ({unread.get(stream.index) or _size(stream)})" for stream in others)
-    return [f"video stream {chosen.index} ({_size(chosen)}) of the file is read, not stream {listed}"]
 
 
 def _size(stream: Any) -> str:

@@ -26,10 +26,8 @@ def picture_files(path: Path, name: str) -> tuple[list[Path], list[str]]:
     """
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     entries = [entry for entry in entries if entry.name.lower() not in _SYSTEM_FILES]
-    kinds = {entry: "folder" if entry.is_dir() else entry.suffix.lower() for entry in entries}
-    files = [entry for entry in entries if kinds[entry] in PICTURE_SUFFIXES]
-    others = Counter(kind or "no ending" for kind in kinds.values() if kind not in PICTURE_SUFFIXES)
-    unread = "not read: " + ", ".join(f"{n} x {kind}" for kind, n in others.items()) if others else ""
+    files = [entry for entry in entries if entry.suffix.lower() in PICTURE_SUFFIXES and not entry.is_dir()]
+    unread = _unread([entry for entry in entries if entry not in set(files)])
     if len(files) < 2:
         raise InputError(
             name,
@@ -42,12 +40,15 @@ def picture_files(path: Path, name: str) -> tuple[list[Path], list[str]]:
     alike: dict[Key, list[Path]] = {}
     for file in files:
         alike.setdefault(_kind(keys[file]), []).append(file)
-    notes = _kind_notes(alike)
-    if negative := [file for file in files if any(number < 0 for _, number, _ in keys[file])]:
-        notes.append(f"{negative[0].name} and others are taken as negative numbers, before 0")
+    notes = [*_kind_notes(alike), *_negative_notes(files, keys)]
     for kind in alike.values():
         notes += _gap_notes([keys[file] for file in kind])
     return files, notes + ([unread] if unread else [])
+
+
+def _unread(entries: Sequence[Path]) -> str:
+    kinds = Counter("folder" if entry.is_dir() else entry.suffix.lower() or "no ending" for entry in entries)
+    return "not read: " + ", ".join(f"{count} x {kind}" for kind, count in kinds.items()) if kinds else ""
 
 
 def _keys(files: Sequence[Path]) -> dict[Path, Key]:
@@ -91,6 +92,11 @@ def _kind_notes(kinds: dict[Key, list[Path]]) -> list[str]:
     ]
 
 
+def _negative_notes(files: Sequence[Path], keys: dict[Path, Key]) -> list[str]:
+    negative = [file for file in files if any(number < 0 for _, number, _ in keys[file])]
+    return [f"{negative[0].name} and others are taken as negative numbers, before 0"] if negative else []
+
+
 def _gap_notes(keys: Sequence[Key]) -> list[str]:
     """What is missing in names that differ in one number only."""
     columns = [sorted({part[1] for part in column}) for column in zip(*keys, strict=True)]
@@ -103,8 +109,10 @@ def _gap_notes(keys: Sequence[Key]) -> list[str]:
     if min(steps) < usual or often < len(steps) / 2:
         return [f"the numbers {', '.join(map(str, numbers[:_SHOWN]))}, ... are uneven: taken as even"]
     gaps = [(before + usual, after - usual) for before, after in pairwise(numbers) if after - before > usual]
-    if not gaps:
-        return []
+    return _missing_notes(gaps) if gaps else []
+
+
+def _missing_notes(gaps: Sequence[tuple[int, int]]) -> list[str]:
     ranges = [str(first) if first >= last else f"{first} to {last}" for first, last in gaps[:_SHOWN]]
     more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
     return [f"numbers are missing ({', '.join(ranges)}{more}): what is there follows without a gap"]

@@ -248,14 +248,20 @@ def _denoised(
     generator: torch.Generator | None,
 ) -> Iterator[StepInfo]:
     """The state after each step."""
-    model, predicted, before = passes.model, None, None
+    from diffusers import CogVideoXDPMScheduler
+
+    model, scheduler, predicted, before = passes.model, passes.scheduler, None, None
     for index, (step, timestep) in enumerate(zip(plan, timesteps, strict=True)):
         output = passes.output(latent, timestep, step)
         # Places as numbers: to look them up in its tables, a scheduler would wait for the device.
         with SentAhead(model.device):
-            latent, predicted = _scheduler_step(
-                passes.scheduler, output, predicted, step.place, before, latent, generator
-            )
+            if isinstance(scheduler, CogVideoXDPMScheduler):  # it also wants the step before
+                latent, predicted = scheduler.step(
+                    output, predicted, step.place, before, latent, generator=generator, return_dict=False
+                )
+            else:
+                result = scheduler.step(output, step.place, latent, generator=generator)
+                latent, predicted = result.prev_sample, result.pred_original_sample
         latent, before = latent.to(model.dtype), step.place
         yield StepInfo(index, len(plan), step.place, latent, predicted)
 
@@ -304,18 +310,6 @@ def skipped_steps(
     recipe, scheduler = check_task(task), copy.copy(model.scheduler)
     plan, _ = _plan(scheduler, recipe, steps, guidance, dynamic_guidance, guidance_skip, True)
     return [index for index, step in enumerate(plan) if step.spared] if is_guided(task, guidance) else []
-
-
-def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | None, latent, generator):
-    """(latent, predicted clean latent). CogVideoX's DPM scheduler also wants the step before."""
-    from diffusers import CogVideoXDPMScheduler
-
-    if isinstance(scheduler, CogVideoXDPMScheduler):
-        return scheduler.step(
-            output, predicted, timestep, before, latent, generator=generator, return_dict=False
-        )
-    result = scheduler.step(output, timestep, latent, generator=generator)
-    return result.prev_sample, result.pred_original_sample
 
 
 def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions, task: str | None) -> Task:

@@ -184,7 +184,10 @@ def reconstruct_windows(
             if accelerator:
                 did = accelerator.total(runs_of(report))["summary"].partition("\n")[0]
                 say(f"window {window.number + 1} of {count}: {did}")
-    merge = _join(store, clip)
+    disparities = [store.array(window, "disparity") for window in range(count)]
+    raymaps = (store.array(window, "raymap")[:] for window in range(count))
+    cameras = [to_cameras(raymap, *clip.size, square_pixels=True) for raymap in raymaps]
+    merge = align_windows(clip.starts, disparities, cameras)
     reports = [store.report(window) for window in range(count)]
     report, picture = _report(clip, merge, reports), None
     if accelerator:
@@ -236,15 +239,6 @@ def fingerprint(transformer: torch.nn.Module, vae: torch.nn.Module, prompt: torc
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + few.numpy().tobytes())
     digest.update(prompt.detach().to("cpu", torch.float32).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _join(store: WindowStore, clip: LongClip) -> Merge:
-    windows = range(len(clip.starts))
-    disparities = [store.array(window, "disparity") for window in windows]
-    cameras = [
-        to_cameras(store.array(window, "raymap")[:], *clip.size, square_pixels=True) for window in windows
-    ]
-    return align_windows(clip.starts, disparities, cameras)
 
 
 def _report(clip: LongClip, merge: Merge, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

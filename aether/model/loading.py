@@ -114,9 +114,7 @@ def load(
     Raises:
         InputError: a part is missing, damaged, or not of Aether's form; its field is the part's argument.
     """
-    device = check_device(device)
-    if dtype not in DTYPES:
-        raise InputError("dtype", f"{dtype!r} cannot be used; give one of {', '.join(map(str, DTYPES))}")
+    device, dtype = check_device(device), _check_dtype(dtype)
     say = progress or (lambda text: None)
     cache = Path(cache_dir).expanduser() if cache_dir else None
     root = resolve(source, "source", cache, _SOURCE_PATTERNS, say)
@@ -320,6 +318,12 @@ def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.d
     return device
 
 
+def _check_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in DTYPES:
+        raise InputError("dtype", f"{dtype!r} cannot be used; give one of {', '.join(map(str, DTYPES))}")
+    return dtype
+
+
 def _read_config(file: Path, class_name: str, field: str) -> dict[str, Any]:
     config = read_json(file, field)
     if config.get("_class_name") != class_name:
@@ -393,7 +397,12 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
             "is missing: give the empty prompt's embedding as a .safetensors file, or text_encoder=, a "
             f"folder with the T5 encoder ({BASE_REPO} has it), from which it is computed once",
         )
-    kept = _kept_prompt(encoder, config, cache)
+    path = Path(encoder).expanduser()
+    key = (
+        f"{path.resolve() if path.exists() else encoder}|{config.max_text_seq_length}|{config.text_embed_dim}"
+    )
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    kept = (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"
     if kept.is_file():
         return load_prompt_embeds(kept)
     folder = resolve(encoder, "text_encoder", cache, _TEXT_PATTERNS, say)
@@ -401,12 +410,3 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
     embeds = encode_null_prompt(folder, config.max_text_seq_length)
     save_prompt_embeds(kept, embeds)
     return load_prompt_embeds(kept)
-
-
-def _kept_prompt(encoder: str | Path, config, cache: Path | None) -> Path:
-    """Where the embedding by this encoder at this length is kept."""
-    path = Path(encoder).expanduser()
-    name = path.resolve() if path.exists() else encoder
-    key = f"{name}|{config.max_text_seq_length}|{config.text_embed_dim}"
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"

@@ -110,10 +110,7 @@ def _absent(folder: Path, files: list[str]) -> tuple[str, ...]:
 
 def _lack(folder: Path, names: list[str], versions: list[_Version]) -> str:
     """Why there are no whole weights, and what to do."""
-    # Files of a download that broke off.
-    waiting = [folder / _HUB_DOWNLOADS, folder.parent / _HUB_DOWNLOADS / folder.name]
-    unfinished = [name for name in names if name.lower().endswith(UNFINISHED)]
-    unfinished += [file.name for place in waiting for file in sorted(place.glob("*.incomplete"))]
+    unfinished = _unfinished(folder, names)
     again = "download it again"
     if unfinished:
         again = f"its download was interrupted ({unfinished[0]}): start it again"
@@ -128,6 +125,13 @@ def _lack(folder: Path, names: list[str], versions: list[_Version]) -> str:
     if any(name.lower().endswith(PICKLES) for name in names):
         return f"holds pickled weights only; {PICKLE_ADVICE}"
     return "holds no .safetensors file; download it again"
+
+
+def _unfinished(folder: Path, names: list[str]) -> list[str]:
+    """Files of a download that broke off."""
+    waiting = [folder / _HUB_DOWNLOADS, folder.parent / _HUB_DOWNLOADS / folder.name]
+    kept = [file.name for place in waiting for file in sorted(place.glob("*.incomplete"))]
+    return [name for name in names if name.lower().endswith(UNFINISHED)] + kept
 
 
 def _warn(folder: Path, taken: _Version, incomplete: list[_Version]) -> None:

@@ -41,16 +41,11 @@ below."""
 
 def machine() -> str:
     """Processor, cores and system."""
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
-
-
-def _processor() -> str:
-    names = Path("/proc/cpuinfo")
-    if names.exists():
-        for line in names.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    text = listed.read_text(encoding="utf-8", errors="replace") if listed.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    processor = next(iter(names), "") or platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def versions() -> dict[str, str]:
@@ -93,10 +88,7 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
 
 def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
     """A line for each method, a column for each speed; HERO first, then by the error at the first speeds."""
-    columns: dict[float, dict[str, float]] = {}  # by speed; NaN where no setting is fast enough, or none ran
-    for verdict in (verdict for verdict in found if verdict.sampler == sampler):
-        errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
-        columns[verdict.target] = errors | {row.label: row.error for row in verdict.best}
+    columns = {verdict.target: _errors(verdict) for verdict in found if verdict.sampler == sampler}
     labels = dict.fromkeys(label for errors in columns.values() for label in errors)
 
     def order(label: str) -> tuple:
@@ -110,6 +102,12 @@ def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
         cells = ("-" if math.isnan(error) else f"{error:.4f}" for error in errors)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _errors(verdict: Verdict) -> dict[str, float]:
+    """The error of each method's best setting; NaN where none is fast enough or none ran."""
+    errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
+    return errors | {row.label: row.error for row in verdict.best}
 
 
 def numbers(row: Row) -> dict[str, float]:
