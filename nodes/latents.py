@@ -68,8 +68,8 @@ def stream(latent: dict[str, Any], name: str) -> tuple[torch.Tensor, list[str]]:
         raise InputError(
             name,
             f"has shape {tuple(samples.shape)}; it must be (1, {_SIZES[name]}, time, height / "
-            f"{SPATIAL_SCALE}, width / {SPATIAL_SCALE}): connect the {name} of Aether Split, or what a sampler "
-            "made with an Aether MODEL",
+            f"{SPATIAL_SCALE}, width / {SPATIAL_SCALE}): connect the {name} of Aether Split, or what a "
+            "sampler made with an Aether MODEL",
         )
     notes = []
     if found is None:
