@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from aether.defaults import TASKS
 from aether.generation.latents import Decoded, decode, decode_rgb, encode
 from aether.generation.sampling import sample
-from aether.generation.tasks import TASKS, Conditions, condition
+from aether.generation.tasks import Conditions, condition
 from aether.geometry.depth import disparity_to_depth
 from aether.geometry.metrics import depth_errors, psnr
 from aether.geometry.raymap import from_cameras, to_cameras

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..aether.defaults import TASKS
 from ..aether.errors import InputError
 from ..aether.generation.latents import Decoded
 from ..aether.generation.sampling import Callback
-from ..aether.generation.tasks import FRAMES, TASKS
 from ..aether.geometry.depth import disparity_to_depth
 from ..aether.long.executor import Outcome, Progress, Serial
 from ..aether.long.reader import LongClip, array_clip, open_clip
 from ..aether.long.reconstruct import TASK, LongResult, reconstruct_windows
 from ..aether.long.store import WindowStore
 from ..aether.run import job
+from ..aether.spec import FRAMES
 from . import outputs
 from .bridge.hero_reports import box_of
 from .bridge.messages import show_text

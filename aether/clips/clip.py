@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..defaults import FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 from .animations import animation_frames, is_animation
 from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes

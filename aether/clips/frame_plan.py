@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 
 RATE_TOLERANCE = 0.07

@@ -11,17 +11,12 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from ..defaults import BASE_FPS, FPS, TASKS, Task
+from ..defaults import FPS, TASKS, Task
 from ..errors import InputError
 from ..geometry import raymap as raymaps
 from ..model.parts import AetherModel, Encoder
 from ..spec import FRAMES, RAYMAP_VALUES, AetherSpec
 from .latents import encode
-
-__all__ = [
-    "BASE_FPS", "FPS", "FRAMES", "TASKS", "Conditions", "Task", "check_fps", "check_frames", "check_size",
-    "check_task", "condition",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)

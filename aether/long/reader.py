@@ -29,9 +29,8 @@ from ..clips.pictures import (
     fit_frames,
 )
 from ..clips.sources import Animation, PictureFolder, Video, open_source
-from ..defaults import BASE_FPS
+from ..defaults import BASE_FPS, FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 from .joining import window_starts
 from .tiles import Tiles, plan_tiles

@@ -107,7 +107,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample; None takes the task's default (see `aether.generation.tasks.TASKS`)."""
+    """How to sample; None takes the task's default (see `aether.defaults.TASKS`)."""
 
     steps: int | None = None
     guidance: float | None = None

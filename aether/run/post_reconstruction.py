@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import torch
 
+from ..defaults import TASKS
 from ..errors import InputError
 from ..generation.latents import Decoded
 from ..generation.sampling import Callback, check_steps
-from ..generation.tasks import TASKS
 from ..model.parts import AetherModel
 from . import job
 
