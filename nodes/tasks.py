@@ -75,48 +75,7 @@ _VAE_SEED = seed_input(
 _FIRST_FRAME = "The first frame. Of several pictures, the first is used."
 
 
-class _Task(io.ComfyNode):
-    """Refuses a size before the VAE is loaded."""
-
-    @classmethod
-    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
-        check_size(width, height)
-        return waiting({"vae": vae})
-
-
-class _Imagined(_Task):
-    """A task that is given pictures.
-
-    Attributes:
-        TASK: its name in `aether`.
-        INPUTS: from the name of a picture there to that of the node's input.
-    """
-
-    TASK: str
-    INPUTS: dict[str, str]
-
-    @classmethod
-    def execute(
-        cls,
-        vae: Any,
-        width: int,
-        height: int,
-        frames: str,
-        fps: str,
-        seed: int,
-        camera: Camera | None = None,
-        **given: torch.Tensor,
-    ) -> io.NodeOutput:
-        size, pictures = size_of(vae, width, height), {}
-        for name, field in cls.INPUTS.items():
-            with renamed("video", field):
-                pictures[name] = fit_frames(read_colors(given[field][:1], field), *size)[0]
-        own = BASE_FPS if camera is None else camera["fps"]
-        rate = own if fps == AUTO else int(fps)
-        return encode(vae, cls.TASK, pictures, camera, int(frames), size, rate, seed)
-
-
-class AetherReconstruct(_Task):
+class AetherReconstruct(io.ComfyNode):
     """A clip as conditioning."""
 
     @classmethod
@@ -148,6 +107,11 @@ class AetherReconstruct(_Task):
         )
 
     @classmethod
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
+
+    @classmethod
     def execute(
         cls,
         vae: Any,
@@ -170,10 +134,8 @@ class AetherReconstruct(_Task):
         return encode(vae, "reconstruction", {"video": clip.frames}, camera, length, size, clip.fps, seed)
 
 
-class AetherPredict(_Imagined):
+class AetherPredict(io.ComfyNode):
     """One picture as conditioning."""
-
-    TASK, INPUTS = "prediction", {"image": "image"}
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -196,11 +158,31 @@ class AetherPredict(_Imagined):
             outputs=_OUTPUTS,
         )
 
+    @classmethod
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
 
-class AetherPlan(_Imagined):
+    @classmethod
+    def execute(
+        cls,
+        vae: Any,
+        image: torch.Tensor,
+        width: int,
+        height: int,
+        frames: str,
+        fps: str,
+        seed: int,
+        camera: Camera | None = None,
+    ) -> io.NodeOutput:
+        size = size_of(vae, width, height)
+        pictures = {"image": _picture(image, "image", size)}
+        rate = _rate(fps, camera)
+        return encode(vae, "prediction", pictures, camera, int(frames), size, rate, seed)
+
+
+class AetherPlan(io.ComfyNode):
     """Two pictures as conditioning."""
-
-    TASK, INPUTS = "planning", {"image": "start", "goal": "goal"}
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -223,6 +205,40 @@ class AetherPlan(_Imagined):
             ],
             outputs=_OUTPUTS,
         )
+
+    @classmethod
+    def check_lazy_status(cls, width: int, height: int, vae: Any = None, **others: Any) -> list[str]:
+        check_size(width, height)
+        return waiting({"vae": vae})
+
+    @classmethod
+    def execute(
+        cls,
+        vae: Any,
+        start: torch.Tensor,
+        goal: torch.Tensor,
+        width: int,
+        height: int,
+        frames: str,
+        fps: str,
+        seed: int,
+        camera: Camera | None = None,
+    ) -> io.NodeOutput:
+        size = size_of(vae, width, height)
+        pictures = {"image": _picture(start, "start", size), "goal": _picture(goal, "goal", size)}
+        rate = _rate(fps, camera)
+        return encode(vae, "planning", pictures, camera, int(frames), size, rate, seed)
+
+
+def _picture(image: torch.Tensor, field: str, size: tuple[int, int]) -> np.ndarray:
+    with renamed("video", field):
+        return fit_frames(read_colors(image[:1], field), *size)[0]
+
+
+def _rate(fps: str, camera: Camera | None) -> int:
+    if fps != AUTO:
+        return int(fps)
+    return BASE_FPS if camera is None else camera["fps"]
 
 
 def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tuple[int, int]) -> Clip:

@@ -17,7 +17,7 @@ from ..defaults import FPS
 from ..errors import InputError
 from ..spec import FRAMES
 from .animations import animation_frames, is_animation
-from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
+from .decoding import VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
 from .pictures import Pictures, check_pixels, existing_path
 from .sources import Animation, PictureFolder, check_count
@@ -103,7 +103,7 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
 
 def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int, pictures: Pictures) -> Clip:
     most = max(frames or 0, max_frames)
-    beginning = Beginning(most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1)
+    beginning = most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1
     video = index_video(path, pictures.name, beginning)
     times, duration = dict(enumerate(video.frames.times)), video.duration
     notes = [*video.notes, *lost_notes(video, 0)]

@@ -31,14 +31,6 @@ _FALLBACK_RATE = 25.0
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """How much of a video is to be indexed: this many frames, and at least as many seconds."""
-
-    frames: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class VideoIndex:
     """A video's chosen stream, the frames in it, and what is to be reported of both.
 
@@ -83,12 +75,16 @@ class Decoded:
         return notes
 
 
-def index_video(path: Path, name: str, beginning: Beginning | None = None) -> VideoIndex:
+def index_video(path: Path, name: str, beginning: tuple[int, float] | None = None) -> VideoIndex:
     """Read the packets' time stamps, without decoding.
+
+    Args:
+        beginning: how many frames to read, and at least how many seconds; by default all.
 
     Raises:
         InputError: field ``name``: the file cannot be read, or has no video.
     """
+    frames, seconds = beginning or (math.inf, math.inf)
     number, notes = choose_stream(path, name)
     duration, end = None, 0
     with _opened(path, name) as container:
@@ -99,7 +95,7 @@ def index_video(path: Path, name: str, beginning: Beginning | None = None) -> Vi
             reader.add(Stamp(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
             reached.append(reader.seconds)
             end = (packet.pos or 0) + packet.size
-            if beginning and len(reader) > beginning.frames + DEEPEST and reached[0] > beginning.seconds:
+            if len(reader) > frames + DEEPEST and reached[0] > seconds:
                 duration = _length(container, stream)
                 break
         if duration is None:

@@ -239,7 +239,7 @@ def test_a_rehearsal_takes_every_kind_of_step(monkeypatch):
     """Full and cached ones, and those without the unconditional half, whatever the schedule says."""
     model, hero = build(), Hero(HeroConfig.preset("balanced", warmup="90%", cooldown="50%", threshold=0.5))
     kinds = []
-    monkeypatch.setattr(Hero, "_remember", observed(Hero._remember, kinds))
+    monkeypatch.setattr(Hero, "session", observed(Hero.session, kinds))
     inputs = job.gather(model, "prediction", {"image": "synthetic:3"}, size=(32, 48))
     job.rehearse(model, inputs, job.Settings(steps=50, guidance_skip=0.05), hero)
     assert [[full for full, _ in run] for run in kinds] == [[True, False, True, False]] * 2
