@@ -62,28 +62,30 @@ class ComfyCogVideoXAdapter:
         latent, text = asked["x"], asked["context"]
         return ModelCall(
             timestep=self._timesteps.read(asked["timestep"]),
-            shape=self._shape(latent, text),
+            shape=self.shape(tuple(latent.shape), text.shape[1]),
             batch=latent.shape[0],
             device=latent.device,
             signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape)),
         )
 
-    def _shape(self, latent: Tensor, text: Tensor) -> ModelShape:
+    def shape(self, latent_shape: tuple[int, ...], text_tokens: int) -> ModelShape:
+        """Dimensions of a call with a latent (batch, channels, frames, rows, columns) of this shape. Its weights
+        may be on the meta device."""
         model = self.model
         frames_per_patch = model.patch_size_t or 1
         # Latents are padded up to whole patches.
         frames, rows, columns = (
             -(-length // patch)
             for length, patch in zip(
-                latent.shape[-3:], (frames_per_patch, model.patch_size, model.patch_size), strict=True
+                latent_shape[-3:], (frames_per_patch, model.patch_size, model.patch_size), strict=True
             )
         )
         return ModelShape(
             blocks=len(self.blocks),
             width=model.dim,
             time_width=model.time_embedding_linear_2.weight.shape[0],
-            text_tokens=text.shape[1],
-            text_width=text.shape[2],
+            text_tokens=text_tokens,
+            text_width=model.patch_embed.text_proj.weight.shape[1],
             grid=(frames, rows, columns),
             in_channels=model.in_channels * frames_per_patch,
             out_channels=model.out_channels * frames_per_patch,
