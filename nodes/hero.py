@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
-from ..hero_engine.hero.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
+from ..hero_engine.hero.config import SHALLOWS, STORAGES, TEXTS
 from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
@@ -87,24 +87,6 @@ class HeroPatch(io.ComfyNode):
                         "Cached steps recompute the share ratio of each patch, chosen at random.",
                     )
                     for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
-                ),
-                io.Combo.Input(
-                    "context",
-                    options=list(CONTEXTS),
-                    default="selected",
-                    advanced=True,
-                    tooltip="What recomputed tokens attend to. selected: only each other. cached_kv: the "
-                    "whole picture, which is more accurate and needs far more memory.",
-                ),
-                io.Combo.Input(
-                    "forecast",
-                    options=list(FORECASTS),
-                    default="linear",
-                    advanced=True,
-                    tooltip="How reused features are extrapolated in time. linear: as published. quadratic: "
-                    "along a curve, more accurate with samplers that add no noise (ddim, euler). fitted: "
-                    "fitted to its own last errors, useful without a cool-down. The latter two need more "
-                    "memory.",
                 ),
                 io.Combo.Input(
                     "shallow",

@@ -50,8 +50,6 @@ def widgets_of(config: HeroConfig) -> dict[str, Any]:
         "warmup": str(config.warmup),
         "cooldown": str(config.cooldown),
         **{f"patch_{axis}": side for axis, side in sides.items()},
-        "context": config.context,
-        "forecast": config.forecast,
         "shallow": config.shallow,
         "feedback": config.feedback,
         "text": config.text,

@@ -11,8 +11,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit"
@@ -27,8 +25,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit"
@@ -43,8 +39,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"
@@ -59,8 +53,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"
@@ -75,8 +67,6 @@ export const PRESETS = Object.freeze({
     "patch_frames": 1,
     "patch_rows": 2,
     "patch_columns": 3,
-    "context": "selected",
-    "forecast": "linear",
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit"

@@ -129,7 +129,7 @@ def say_memory(
     Args:
         clip: frames, height and width that the model is given at once.
     """
-    from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+    from hero_engine.models.families import adapter_for
 
     from ..generation.sampling import is_guided
     from ..model.memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
@@ -138,11 +138,9 @@ def say_memory(
     place = " (blocks in the computer's memory)" if offload else ""
     parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
     frames, height, width = clip
-    shape = CogVideoXAdapter(model.transformer).shape(
-        model.spec.latent_frames(frames),
-        *model.spec.cells(height, width),
-        model.prompt_embeds.shape[1],
-    )
+    spec = model.spec
+    latent = (1, spec.latent_frames(frames), spec.in_channels, *spec.cells(height, width))
+    shape = adapter_for(model.transformer).shape(latent, model.prompt_embeds.shape[1])
     element_bytes = model.prompt_embeds.element_size()
     batch = 2 if is_guided(task, settings.guidance) else 1
     if hero:

@@ -215,11 +215,12 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
 
 def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
-    from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+    from hero_engine.models.families import adapter_for
 
     spec = model.spec
     frames, text_tokens = spec.latent_frames(spec.default_frames), model.prompt_embeds.shape[1]
-    return CogVideoXAdapter(model.transformer).shape(frames, *spec.cells(*spec.default_size), text_tokens)
+    latent = (1, frames, spec.in_channels, *spec.cells(*spec.default_size))
+    return adapter_for(model.transformer).shape(latent, text_tokens)
 
 
 def default_contenders(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
 import folder_paths
-import torch
 
 from ...aether.miniature.model import TRANSFORMER
-from ...hero_engine.cost import AETHER, ModelShape, aether_shape
-from ...hero_engine.models.comfy_cogvideox import ComfyCogVideoXAdapter
+from ...aether.spec import FRAMES
+from ...hero_engine.cost import ModelShape, aether_shape
+from ...hero_engine.models.cogvideox_shape import CogVideoXSize
+from ...hero_engine.models.families import adapter_for
+from ..inputs import AETHER_SIZE
 from .hero_run import transformer_of
 from .model import kind_of
 from .model_file import core_model
@@ -21,8 +23,12 @@ from .model_file import core_model
 _PIXELS, _FRAMES = 8, 4
 """Of Aether's latents: a side of a latent cell, and what a latent frame after the first stands for."""
 _FOLDERS = {"unet": "diffusion_models", "checkpoint": "checkpoints"}
-_TEXT_TOKENS = 512
-"""Assumed of a model that does not say how long its prompts are."""
+_CHANNELS = ("in_dim", "in_channels")
+"""What core's configurations call the channels that enter a model."""
+_LENGTHS = ("max_text_seq_length", "text_len")
+"""What core's models call the length of a prompt."""
+_TEXT_TOKENS = 256
+"""Assumed of a model that does not say it."""
 _MEASURED = ("CogVideoX",)
 """Beginnings of core's names of the kinds of models on which HERO's results were measured."""
 
@@ -55,29 +61,24 @@ class ModelBefore:
     measured: bool = True
 
 
-def _clip_of(grid: tuple[int, int, int], patch_size: int) -> Clip:
-    frames, rows, columns = grid
-    side = _PIXELS * patch_size
-    return Clip(side * rows, side * columns, _FRAMES * (frames - 1) + 1)
-
-
 def _miniature_shape(clip: Clip) -> ModelShape:
     numbers, side = TRANSFORMER, _PIXELS * TRANSFORMER["patch_size"]
-    return replace(
-        AETHER,
+    size = CogVideoXSize(
         blocks=numbers["num_layers"],
         width=numbers["num_attention_heads"] * numbers["attention_head_dim"],
         time_width=numbers["time_embed_dim"],
-        text_tokens=numbers["max_text_seq_length"],
         text_width=numbers["text_embed_dim"],
+        in_channels=numbers["in_channels"],
+        out_channels=numbers["out_channels"],
         patch_size=numbers["patch_size"],
-        grid=((clip.frames - 1) // _FRAMES + 1, clip.height // side, clip.width // side),
     )
+    grid = ((clip.frames - 1) // _FRAMES + 1, clip.height // side, clip.width // side)
+    return size.shape(grid, numbers["max_text_seq_length"])
 
 
 ASSUMED = ModelBefore(
     name="aether",
-    clip=_clip_of(AETHER.grid, AETHER.patch_size),
+    clip=Clip(**AETHER_SIZE, frames=FRAMES[-1]),
     element_bytes=2,
     shape=lambda clip: aether_shape(clip.height, clip.width, clip.frames),
 )
@@ -128,12 +129,14 @@ def _path_of(file: Any, kind: Any) -> str | None:
 
 def _of_core(base: Any) -> ModelBefore:
     model = SimpleNamespace(model=base)  # a MODEL without its patcher
-    transformer, latents = transformer_of(model), base.latent_format
+    adapter, latents = adapter_for(transformer_of(model)), base.latent_format
+    channels = _input_channels(base)
+    text_tokens = _text_tokens(adapter.model)
 
     def shape(clip: Clip) -> ModelShape:
         frames = (clip.frames - 1) // latents.temporal_downscale_ratio + 1
         sides = (side // latents.spacial_downscale_ratio for side in (clip.height, clip.width))
-        return shape_of(transformer, (1, latents.latent_channels, frames, *sides))
+        return adapter.shape((1, channels, frames, *sides), text_tokens)
 
     return ModelBefore(
         name=kind_of(model),
@@ -144,7 +147,12 @@ def _of_core(base: Any) -> ModelBefore:
     )
 
 
-def shape_of(transformer: torch.nn.Module, latent_shape: tuple[int, ...]) -> ModelShape:
-    """Dimensions of core's transformer in a call with a latent (B, C, T, h, w) of this shape."""
-    text_tokens = getattr(transformer, "max_text_seq_length", _TEXT_TOKENS)
-    return ComfyCogVideoXAdapter(transformer).shape(latent_shape, text_tokens)
+def _input_channels(base: Any) -> int:
+    """Of what core's model is given: the latent, and conditions beside it."""
+    config = base.model_config.unet_config
+    return next((config[name] for name in _CHANNELS if name in config), base.latent_format.latent_channels)
+
+
+def _text_tokens(transformer: Any) -> int:
+    """Length of a prompt, which core pads to it or cuts there."""
+    return next((getattr(transformer, name) for name in _LENGTHS if hasattr(transformer, name)), _TEXT_TOKENS)
