@@ -1,5 +1,5 @@
-"""What the page says under the settings of HERO Patch and Cache Method, computed from what the page knows of the
-graph. Nothing is loaded and nothing runs."""
+"""What the page says under the settings of HERO Patch and Cache Method, computed from what the page knows of
+the graph. Nothing is loaded and nothing runs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def answer(request: Any) -> dict[str, Any]:
             widgets: its settings by name, None for those that nobody knows before the run. Cache Method's are
             "method" and the settings that come with it.
             model: see :func:`~.bridge.model_before.model_before`; None where none is connected.
-            run: "steps"; and, where the graph says them, "batch" (forwards a step, 2 with guidance), "height",
-            "width", "frames", "clip" (frames of a clip that is read, of which a model may take fewer) and
-            "bytes" of a number.
+            run: "steps"; and, where the graph says them, "batch" (forwards a step, 2 with guidance),
+            "height", "width", "frames", "clip" (frames of a clip that is read, of which a model may take
+            fewer) and "bytes" of a number.
 
     Returns:
         by name,
@@ -125,10 +125,12 @@ def _hero_defaults() -> dict[str, Any]:
 
 
 def _method(widgets: Mapping[str, Any]) -> _Settings:
-    if "method" not in widgets:
-        raise ConfigError("method", "is missing; choose a method")
+    if widgets.get("method") is None:
+        raise ConfigError("method", "is not known; choose a method")
     config = make_method(dict(widgets))
-    assumed = {name: getattr(config, name) for name, value in widgets.items() if value is None}
+    assumed = {
+        name: value for name, value in config.to_dict().items() if name in widgets and widgets[name] is None
+    }
     return _Settings(config, assumed)
 
 

@@ -58,9 +58,7 @@ def _read_header(path: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         tensors = {
-            name: torch.empty(
-                part.get_shape(), dtype=_DTYPES.get(part.get_dtype(), _PACKED), device="meta"
-            )
+            name: torch.empty(part.get_shape(), dtype=_DTYPES.get(part.get_dtype(), _PACKED), device="meta")
             for name, part in slices.items()
         }
         return tensors, file.metadata() or {}

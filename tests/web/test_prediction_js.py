@@ -83,7 +83,10 @@ def test_what_is_said_of_a_prediction(found: dict[str, Any]):
 
 def test_what_is_said_where_nothing_is_reused_or_nothing_can_run(found: dict[str, Any]):
     said = found["en"]
-    for name, start in (("noInterval", "Nothing to reuse: with interval 1"), ("allWarmup", "Nothing to reuse: ")):
+    for name, start in (
+        ("noInterval", "Nothing to reuse: with interval 1"),
+        ("allWarmup", "Nothing to reuse: "),
+    ):
         assert (said[name]["mood"], said[name]["bound"]) == ("warning", "no speed-up")
         assert said[name]["note"].startswith(start)
     assert "take all 4 steps" in said["allWarmup"]["note"]
@@ -92,7 +95,10 @@ def test_what_is_said_where_nothing_is_reused_or_nothing_can_run(found: dict[str
     assert (said["silent"]["mood"], said["silent"]["bound"]) == ("warning", "no prediction")
     assert "does not answer" in said["silent"]["note"]
     assert said["reported"]["last"] == "Last run: 6 full / 4 cached, 1.50×, 3.0 MB"
-    assert (said["reusedNothing"]["mood"], said["reusedNothing"]["last"]) == ("warning", "Last run reused nothing.")
+    assert (said["reusedNothing"]["mood"], said["reusedNothing"]["last"]) == (
+        "warning",
+        "Last run reused nothing.",
+    )
 
 
 def test_chinese_says_as_much(found: dict[str, Any]):
