@@ -1,4 +1,4 @@
-"""The predictions that the page asks for: equal to hero_engine.cost, for the model in front, never a crash."""
+"""The predictions that the page asks for: equal to hero_engine.cost, for the model in front, without a crash."""
 
 from __future__ import annotations
 
