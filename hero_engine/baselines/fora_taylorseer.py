@@ -12,7 +12,15 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..method import ConfigT, Method, Moment, Step
-from ..models.adapter import MODULES, BlockCall, Forward, ModelAdapter, ModelCall, ModuleAdapter, OutputCallback
+from ..models.adapter import (
+    MODULES,
+    BlockCall,
+    Forward,
+    ModelAdapter,
+    ModelCall,
+    ModuleAdapter,
+    OutputCallback,
+)
 from .config import ModulesConfig
 from .taylor_feature import TaylorFeature
 
