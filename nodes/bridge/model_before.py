@@ -16,7 +16,7 @@ from ...hero_engine.cost import ModelShape, aether_shape
 from ...hero_engine.models.cogvideox_shape import CogVideoXSize
 from ...hero_engine.models.families import adapter_for
 from ..inputs import AETHER_SIZE
-from .hero_run import transformer_of
+from .hero_run import is_measured, transformer_of
 from .model import kind_of
 from .model_file import core_model
 
@@ -29,8 +29,6 @@ _LENGTHS = ("max_text_seq_length", "text_len")
 """What core's models call the length of a prompt."""
 _TEXT_TOKENS = 256
 """Assumed of a model that does not say it."""
-_MEASURED = ("CogVideoX",)
-"""Beginnings of core's names of the kinds of models on which HERO's results were measured."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def _of_core(base: Any) -> ModelBefore:
         clip=ASSUMED.clip,
         element_bytes=comfy.model_management.dtype_size(base.get_dtype_inference()),
         shape=shape,
-        measured=kind_of(model).startswith(_MEASURED),
+        measured=is_measured(model),
     )
 
 
