@@ -227,7 +227,10 @@ def default_contenders(
     """A selection that needs no search: HERO's presets, and of every method for every target the smallest
     interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down; of HERO with
     error feedback, whose errors grow little with the interval, the three smallest."""
-    found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
+    usual, found = vars(HeroConfig()), []
+    for preset in PRESETS.values():
+        changed = {name: value for name, value in vars(preset).items() if value != usual[name]}
+        found.append(Contender("hero", {"interval": preset.interval, "warmup": preset.warmup, **changed}))
     families = [*(("hero", settings) for settings in HERO_FAMILIES), *FAMILIES]
     families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
     for method, settings in families:
@@ -239,12 +242,6 @@ def default_contenders(
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]
     return unique(found)
-
-
-def _differing(config: HeroConfig) -> dict[str, Any]:
-    usual = vars(HeroConfig())
-    changed = {name: value for name, value in vars(config).items() if value != usual[name]}
-    return {"interval": config.interval, "warmup": config.warmup, **changed}
 
 
 def unique(contenders: Sequence[Contender]) -> list[Contender]:

@@ -44,6 +44,7 @@ class Prediction:
 
     Attributes:
         steps, full_steps: denoising steps and how many run in full.
+        strip: for each step, whether it runs in full.
         cached_share: c, FLOPs of a cached step (on average) over those of a full one, attention included.
         linear_flops, unaccelerated_linear_flops: of the whole run, as the paper counts them.
         flops, unaccelerated_flops: of the whole run, attention included.
@@ -54,6 +55,7 @@ class Prediction:
 
     steps: int
     full_steps: int
+    strip: tuple[bool, ...]
     cached_share: float
     linear_flops: float
     unaccelerated_linear_flops: float
@@ -106,6 +108,7 @@ def predict(
     return Prediction(
         steps=steps,
         full_steps=ages.count(0),
+        strip=tuple(age == 0 for age in ages),
         cached_share=_cached_flops(ages, work) / whole.total,
         linear_flops=sum(count * work[age].linear for count, age in zip(forwards, ages, strict=True)),
         unaccelerated_linear_flops=batch * steps * whole.linear,

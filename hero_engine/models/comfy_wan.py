@@ -39,12 +39,14 @@ class WanAdapter(OneStream, ComfyAdapter):
         text_tokens: int,
         extra: tuple[int, int] = (0, 0),
         picture_tokens: int | None = None,
+        timesteps: int = 1,
     ) -> ModelShape:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
             extra: tokens of a reference picture in front, and of context latents behind.
             picture_tokens: of CLIP vision; None for those of one picture, where the model takes any.
+            timesteps: how many, one for all or one a frame.
         """
         model, width = self.model, self.model.dim
         patch = math.prod(model.patch_size)
@@ -61,11 +63,14 @@ class WanAdapter(OneStream, ComfyAdapter):
             attention=width,
             context=text_tokens + pictures,
         )
-        video = math.prod(grid) + sum(extra)
+        tokens = math.prod(grid)
+        reference = 0 if model.ref_conv is None else extra[0] * width * model.ref_conv.weight[0].numel()
         outside = (
-            video * width * patch * (latent[1] + model.out_dim)
+            (tokens + extra[1]) * width * patch * latent[1]
+            + reference
+            + (tokens + sum(extra)) * width * patch * model.out_dim
             + text_tokens * (model.text_dim + width) * width
-            + (model.freq_dim + 7 * width) * width
+            + timesteps * (model.freq_dim + 7 * width) * width
             + pictures * (1280 * 1280 + 1280 * width)
         )
         return ModelShape((block,), width, grid, 0, outside, model.out_dim * patch, extra)
@@ -75,7 +80,9 @@ class WanAdapter(OneStream, ComfyAdapter):
         latent = list(asked["x"].shape)
         if (appended := asked.get("time_dim_concat")) is not None:
             latent[2] += appended.shape[2]
-        return self.shape(tuple(latent), asked["context"].shape[1], *self.variant(asked))
+        timestep = asked["timestep"]
+        timesteps = timestep.shape[1] if timestep.ndim > 1 else 1
+        return self.shape(tuple(latent), asked["context"].shape[1], *self.variant(asked), timesteps)
 
     def variant(self, asked: dict[str, Any]) -> tuple[Any, ...]:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""

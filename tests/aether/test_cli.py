@@ -237,7 +237,7 @@ def test_a_rehearsal_takes_every_kind_of_step(monkeypatch):
     """Full and cached ones, and those without the unconditional half, whatever the schedule says."""
     model, hero = build(), Hero(HeroConfig.preset("balanced", warmup="90%", cooldown="50%", threshold=0.5))
     kinds = []
-    monkeypatch.setattr(Hero, "_remember", observed(Hero._remember, kinds))
+    monkeypatch.setattr(Hero, "session", observed(Hero.session, kinds))
     inputs = job.gather(model, "prediction", {"image": "synthetic:3"}, size=(32, 48))
     job.rehearse(model, inputs, job.Settings(steps=50, guidance_skip=0.05), hero)
     assert [[full for full, _ in run] for run in kinds] == [[True, False, True, False]] * 2
@@ -420,7 +420,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
     if moment == "denoising":
         monkeypatch.setattr(Console, "steps", lambda self, name: interrupt)
     else:
-        monkeypatch.setattr("aether.formats.export.write_scene", interrupt)
+        monkeypatch.setattr("aether.formats.export.write_ply", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

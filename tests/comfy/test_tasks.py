@@ -263,7 +263,7 @@ def stable_diffusion() -> SimpleNamespace:
 def test_other_models_are_refused_by_name(nodes, miniature, predicted, clip, ksampler):
     other = stable_diffusion()
     sampler = {"positive": predicted.positive, "negative": predicted.negative, "latent": predicted.latent}
-    with pytest.raises(ValueError, match=r"^model: is SD15; HERO takes the MODEL of Aether Loader"):
+    with pytest.raises(ValueError, match=r"^model: is SD15: .* is not supported; HERO takes"):
         nodes.HeroPatch(model=other.model)
     with pytest.raises(ValueError, match=r"^model: is SD15, which is not an Aether model"):
         nodes.AetherSampler(model=other.model, **sampler)
