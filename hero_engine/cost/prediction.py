@@ -14,11 +14,11 @@ from ..schedule import step_ages
 from ..settings import Counts, MethodConfig
 
 # Aether at 480 x 720 x 41 (arXiv 2503.18945 and its published configuration).
-_AETHER = CogVideoXSize(
+AETHER_SIZE = CogVideoXSize(
     blocks=42, width=3072, time_width=512, text_width=4096, in_channels=96, out_channels=56, patch_size=2
 )
 _PROMPT = 226
-AETHER: ModelShape = _AETHER.shape((11, 30, 45), _PROMPT)
+AETHER: ModelShape = AETHER_SIZE.shape((11, 30, 45), _PROMPT)
 
 
 def full_step_flops(shape: ModelShape) -> float:
@@ -148,7 +148,7 @@ def aether_shape(height: int, width: int, frames: int) -> ModelShape:
     if frames < 1 or frames % 4 != 1:
         raise ConfigError("size", f"{frames} frames do not fit; use a multiple of 4 plus 1, such as 17 or 41")
     grid = ((frames - 1) // 4 + 1, height // 16, width // 16)
-    return _AETHER.shape(grid, _PROMPT)
+    return AETHER_SIZE.shape(grid, _PROMPT)
 
 
 def format_prediction(prediction: Prediction) -> str:
