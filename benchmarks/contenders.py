@@ -89,8 +89,6 @@ def more_contenders() -> dict[str, Contender]:
     """Those that are measured only where they are named."""
     configs = {
         "HERO, text refreshed": HeroConfig(),
-        "HERO, cached keys": HeroConfig(text="omit", context="cached_kv"),
-        "HERO, fitted forecast": HeroConfig(text="omit", forecast="fitted"),
         "TaylorSeer, order 2": TaylorSeerConfig(order=2),
         "ToCa": TocaConfig(),
         "ToCa, ratio 0.75": TocaConfig(ratio=0.75),

@@ -12,11 +12,12 @@ from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor
 
 from aether.model.loading import make_scheduler
-from hero_engine.cost import AETHER
+from aether.spec import AETHER_V1
 from hero_engine.flops import ModelShape
+from hero_engine.models.cogvideox_shape import CogVideoXSize
 
 PATCH = 2
-IN_CHANNELS, OUT_CHANNELS = AETHER.in_channels, AETHER.out_channels
+IN_CHANNELS, OUT_CHANNELS = AETHER_V1.in_channels, AETHER_V1.out_channels
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,16 @@ class Size:
 
     @property
     def shape(self) -> ModelShape:
-        return ModelShape(
+        size = CogVideoXSize(
             blocks=self.blocks,
             width=self.heads * self.head_width,
             time_width=512,
-            text_tokens=self.text_tokens,
             text_width=self.text_width,
-            grid=self.grid,
             in_channels=IN_CHANNELS,
             out_channels=OUT_CHANNELS,
             patch_size=PATCH,
         )
+        return size.shape(self.grid, self.text_tokens)
 
     @property
     def clip(self) -> tuple[int, int, int]:

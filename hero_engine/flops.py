@@ -3,40 +3,82 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """Dimensions of a CogVideoX transformer in one call.
+class BlockShape:
+    """Equal blocks in a row, by what one of them multiplies at batch 1.
 
     Attributes:
-        blocks, width: number of transformer blocks and their hidden size.
-        time_width: width of the time embedding.
-        text_tokens, text_width: length and width of the prompt embedding.
-        grid: (frames, rows, columns) of video tokens.
-        in_channels, out_channels: latent channels that enter and leave.
-        patch_size: latent rows and columns of one token.
+        count: how many.
+        token: multiplications of the linear layers for each token that runs through a block.
+        feed_forward: those of them that are the feed-forward's.
+        fixed: multiplications whatever runs: modulation by the timestep, keys and values of a prompt that is
+            attended to.
+        attention: width of the attention: heads times head width.
+        context: tokens of a prompt or picture that every token attends to by cross-attention.
     """
 
-    blocks: int
+    count: int
+    token: int
+    feed_forward: int
+    fixed: int
+    attention: int
+    context: int = 0
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Dimensions of a transformer in one call.
+
+    Attributes:
+        stack: its blocks, in order.
+        width: hidden size.
+        grid: (frames, rows, columns) of video tokens.
+        text_tokens: tokens of the prompt that run through the blocks with the video's; 0 where it is attended
+            to by cross-attention.
+        outside: multiplications outside the blocks: embeddings and head.
+        token_numbers: numbers of the model's answer for each token of the grid.
+        extra: tokens (in front of, behind) the grid's in the same stream, say of a reference picture. Every
+            step computes them.
+        keeps_text: whether the blocks cannot run without the prompt's tokens.
+    """
+
+    stack: tuple[BlockShape, ...]
     width: int
-    time_width: int
-    text_tokens: int
-    text_width: int
     grid: tuple[int, int, int]
-    in_channels: int
-    out_channels: int
-    patch_size: int
+    text_tokens: int
+    outside: int
+    token_numbers: int
+    extra: tuple[int, int] = (0, 0)
+    keeps_text: bool = False
+
+    @property
+    def blocks(self) -> int:
+        return sum(part.count for part in self.stack)
+
+    @property
+    def grid_tokens(self) -> int:
+        return math.prod(self.grid)
 
     @property
     def video_tokens(self) -> int:
-        return math.prod(self.grid)
+        """The grid's, and those in front of and behind it."""
+        return self.grid_tokens + sum(self.extra)
 
     @property
     def tokens(self) -> int:
         """Video and text tokens."""
         return self.video_tokens + self.text_tokens
+
+    def first(self, blocks: int) -> Iterator[tuple[int, BlockShape]]:
+        """The first `blocks` blocks: how many of each kind."""
+        for part in self.stack:
+            count = min(blocks, part.count)
+            blocks -= count
+            yield count, part
 
 
 @dataclass(frozen=True)
@@ -62,35 +104,26 @@ def linear_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
     Args:
         shape: the model.
         blocks: blocks that run.
-        tokens: tokens that run through them; with 0, only the blocks' modulation by the timestep runs.
+        tokens: tokens that run through them; with 0, only what does not depend on them runs.
     """
-    width, modulation = shape.width, 2 * 6 * shape.width * shape.time_width
-    per_token = 4 * width * width + 8 * width * width  # query, key, value, output; feed-forward up and down
-    return 2 * (blocks * (per_token * tokens + modulation) + _embedding_multiplications(shape))
-
-
-def _embedding_multiplications(shape: ModelShape) -> int:
-    patch = shape.patch_size**2
-    return (
-        shape.video_tokens * shape.width * patch * (shape.in_channels + shape.out_channels)
-        + shape.text_tokens * shape.text_width * shape.width
-        + shape.time_width * (shape.width + shape.time_width + 2 * shape.width)
-    )
+    inside = sum(count * (part.token * tokens + part.fixed) for count, part in shape.first(blocks))
+    return 2 * (inside + shape.outside)
 
 
 def feed_forward_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
     """FLOPs of the feed-forwards of `blocks` blocks over `tokens` tokens at batch 1."""
-    return 2 * blocks * 8 * shape.width**2 * tokens
+    return 2 * tokens * sum(count * part.feed_forward for count, part in shape.first(blocks))
 
 
-def attention_flops(shape: ModelShape, blocks: int, queries: float, keys: float) -> float:
-    """FLOPs of the attention's two matrix products (scores, weighted values) at batch 1."""
-    return 4 * blocks * queries * keys * shape.width
+def attention_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
+    """FLOPs of the attention's two matrix products (scores, weighted values) at batch 1, of tokens that
+    attend to one another and to the context."""
+    pairs = sum(count * part.attention * (tokens + part.context) for count, part in shape.first(blocks))
+    return 4 * tokens * pairs
 
 
 def full_step(shape: ModelShape) -> Work:
     """One full forward."""
     return Work(
-        linear_flops(shape, shape.blocks, shape.tokens),
-        attention_flops(shape, shape.blocks, shape.tokens, shape.tokens),
+        linear_flops(shape, shape.blocks, shape.tokens), attention_flops(shape, shape.blocks, shape.tokens)
     )

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from .models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, OutputCallback
+from .models.adapter import BlockCall, Forward, ModelAdapter, ModelCall, OutputCallback
 from .settings import MethodConfig
 
 ConfigT = TypeVar("ConfigT", bound=MethodConfig)
@@ -47,13 +47,9 @@ class Step:
         """The whole model."""
         return original(*args, **kwargs)
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
-        """Block `number`: (video tokens, text tokens) behind it."""
-        return self._adapter.call_block(forward, call)
-
-    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values to attend to, where the method routes them."""
-        return keys, values
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
+        """Block `number`: what it returns."""
+        return forward(*call.args, **call.kwargs)
 
     def on_output(self, block: int, kind: str, output: Tensor) -> None:
         """Is shown what a part of a block gave, where the method watches them."""
@@ -95,6 +91,14 @@ class Method(Generic[ConfigT]):
         self.config = config
         self.counts = counts
 
+    @classmethod
+    def check_model(cls, config: MethodConfig, adapter: ModelAdapter) -> None:
+        """Refuse models that the method cannot work on.
+
+        Raises:
+            ConfigError: names the method (field ``"config"``).
+        """
+
     @property
     def inside_blocks(self) -> bool:
         """Whether :meth:`attach` puts anything inside the blocks; compiled ones then run uncompiled."""
@@ -115,11 +119,10 @@ class Method(Generic[ConfigT]):
         """
         raise NotImplementedError
 
-    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
+    def attach(self, on_output: OutputCallback) -> AbstractContextManager[None]:
         """What must be put on the model besides the wrappers of its forward and its blocks'.
 
         Args:
-            attend: stands between projections and attention, if the method routes keys and values.
-            see: is shown what parts of the blocks give, if the method watches them.
+            on_output: is shown what parts of the blocks give, if the method watches them.
         """
         return nullcontext()

@@ -172,7 +172,7 @@ class HeroRun:
 
     def attach(self) -> AbstractContextManager[None]:
         """What the method puts on the model besides the wrappers of :meth:`forward_model` and its like."""
-        return self.method.attach(self._attend, self._see)
+        return self.method.attach(self._see)
 
     @contextmanager
     def branch(
@@ -350,10 +350,6 @@ class HeroRun:
             watch=watch,
         )
         require(current.report).add(record, current.branches.bytes)
-
-    def _attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stands between the projections and the attention of a block."""
-        return (keys, values) if self._current is None else self._current.attend(block, keys, values)
 
     def _see(self, block: int, kind: str, output: Tensor) -> None:
         """Is shown what a part of a block gave."""

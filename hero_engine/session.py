@@ -15,8 +15,7 @@ from .errors import ConfigError
 from .foreign_caches import refuse_caches
 from .hero.config import HeroConfig
 from .models.adapter import Forward, ModelAdapter
-from .models.comfy_cogvideox import ComfyCogVideoXAdapter, is_comfy_cogvideox
-from .models.diffusers_cogvideox import CogVideoXAdapter
+from .models.families import adapter_for
 from .run import HeroRun
 from .sampling import Sampling, is_pipeline
 from .settings import MethodConfig
@@ -75,7 +74,7 @@ def _prepared(
     model: Any, config: MethodConfig | str, steps: int | None, scheduler: Any
 ) -> tuple[ModelAdapter, HeroRun]:
     """What a method needs to be put on a model, all of it checked."""
-    adapter = _adapter_for(_transformer_of(model))
+    adapter = adapter_for(_transformer_of(model))
     refuse_caches(adapter.model)
     pipeline = model if is_pipeline(model) else None
     if pipeline is not None and scheduler is not None:
@@ -101,12 +100,6 @@ def _transformer_of(model: Any) -> Any:
     return model.transformer if is_pipeline(model) else model
 
 
-def _adapter_for(transformer: Any) -> ModelAdapter:
-    if is_comfy_cogvideox(transformer):
-        return ComfyCogVideoXAdapter(transformer)
-    return CogVideoXAdapter(transformer)
-
-
 @contextmanager
 def hero_session(
     model: Any, config: MethodConfig | str, steps: int | None = None, scheduler: Any = None
@@ -117,9 +110,9 @@ def hero_session(
     cached is freed; the run's reports stay readable. Names, parameters and LoRA of the model never change.
 
     Args:
-        model: a diffusers pipeline with a ``CogVideoXTransformer3DModel``, or that transformer itself, or
-            ComfyUI's own class of that name. With a pipeline nothing more is needed: its scheduler, steps and
-            guidance are read at the beginning of each pass.
+        model: a diffusers pipeline, its transformer, or the ``diffusion_model`` of a MODEL of ComfyUI, of one
+            of the families in :mod:`hero_engine.models.families`. With a pipeline nothing more is needed:
+            its scheduler, steps and guidance are read at the beginning of each pass.
         config: the settings: a :class:`~hero_engine.HeroConfig`, the name of one of ``PRESETS``, or the
             settings of another of ``METHODS``.
         steps: for a transformer: number of denoising steps that really run, of video-to-video

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
-from ..hero_engine.hero.config import CONTEXTS, FORECASTS, SHALLOWS, STORAGES, TEXTS
+from ..hero_engine.hero.config import SHALLOWS, STORAGES, TEXTS
 from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
@@ -87,24 +87,6 @@ class HeroPatch(io.ComfyNode):
                         "Cached steps recompute the share ratio of each patch, chosen at random.",
                     )
                     for axis, default in (("frames", 1), ("rows", 2), ("columns", 3))
-                ),
-                io.Combo.Input(
-                    "context",
-                    options=list(CONTEXTS),
-                    default="selected",
-                    advanced=True,
-                    tooltip="What recomputed tokens attend to. selected: only each other. cached_kv: the "
-                    "whole picture, which is more accurate and needs far more memory.",
-                ),
-                io.Combo.Input(
-                    "forecast",
-                    options=list(FORECASTS),
-                    default="linear",
-                    advanced=True,
-                    tooltip="How reused features are extrapolated in time. linear: as published. quadratic: "
-                    "along a curve, more accurate with samplers that add no noise (ddim, euler). fitted: "
-                    "fitted to its own last errors, useful without a cool-down. The latter two need more "
-                    "memory.",
                 ),
                 io.Combo.Input(
                     "shallow",
@@ -236,16 +218,23 @@ class HeroReport(io.ComfyNode):
     def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
         from ..hero_engine import report_png
         from .bridge.hero_reports import box_of, image_of
+        from .bridge.hero_run import is_measured
 
         box = box_of(model)
         report = None if box is None else box.find(latent["samples"])
         if report is not None:
-            text, picture = report.summary(), image_of(report_png(report))
+            text = report.summary() + ("" if is_measured(model) else f"\n{_UNMEASURED}")
+            picture = image_of(report_png(report))
         else:
             text = _why_none(box is None)
             picture = torch.zeros(1, 64, 64, 3)
         shown = {"text": (text,)} | (ui.PreviewImage(picture, cls=cls).as_dict() if report else {})
         return io.NodeOutput(text, picture, ui=shown)
+
+
+_UNMEASURED = (
+    "The quality of HERO's presets was not measured on this kind of model: compare with a run without HERO."
+)
 
 
 def _why_none(unpatched: bool) -> str:

@@ -42,7 +42,7 @@ class Work:
 
     def say_memory(self, frames: int, height: int, width: int) -> None:
         """What a run takes on so much as the model is given at once, before it begins."""
-        from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+        from hero_engine.models.families import adapter_for
 
         from ..generation.sampling import is_guided
         from ..model.memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
@@ -50,8 +50,8 @@ class Work:
         model, spec = self.model, self.model.spec
         place = " (blocks in the computer's memory)" if self.arguments.offload else ""
         parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
-        size = spec.latent_frames(frames), *spec.cells(height, width)
-        shape = CogVideoXAdapter(model.transformer).shape(*size, model.prompt_embeds.shape[1])
+        latent = (1, spec.latent_frames(frames), spec.in_channels, *spec.cells(height, width))
+        shape = adapter_for(model.transformer).shape(latent, model.prompt_embeds.shape[1])
         values = 2 if is_guided(self.task, self.settings.guidance) else 1, model.prompt_embeds.element_size()
         if self.hero:
             cached = self.hero.cached_bytes(shape, self.settings.steps, *values)

@@ -112,18 +112,18 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 """The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
-BEST = {"tau": "25%", "forecast": "linear", "shallow": "forecast", "text": "omit"}
+BEST = {"tau": "25%", "shallow": "forecast", "text": "omit"}
 """HERO's settings with the lowest error in trials with a cool-down."""
 SPARSE = {**BEST, "tau": "10%", "patch": (1, 8, 12), "ratio": 0.01}
 """As little refreshing as can be: one token in 96, of the first tenth of the blocks."""
 HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
-    {**BEST, "forecast": "fitted"},
+    BEST,
     {**BEST, "warmup": SHORT_WARMUP},
     *(
-        {**family, "forecast": forecast, "feedback": feedback, "warmup": SHORT_WARMUP}
+        {**family, "feedback": feedback, "warmup": SHORT_WARMUP}
         for family in (BEST, SPARSE)
-        for forecast, feedback in (("linear", 1.0), ("linear", 0.5), ("quadratic", 1.0))
+        for feedback in (1.0, 0.5)
     ),
 )
 """HERO as in the paper, the best without a cool-down, with one, and with error feedback, all or half."""
@@ -142,8 +142,6 @@ LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
 """Settings of the engine's adaptive methods: how fast they are shows when they run."""
 
 HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "context": ("selected", "cached_kv"),
-    "forecast": ("linear", "quadratic", "fitted"),
     "shallow": ("reuse", "forecast"),
     "text": ("omit", "refresh"),
     "tau": ("10%", "25%", "50%", "75%"),
@@ -215,11 +213,12 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
 
 def shape_of(model: AetherModel) -> ModelShape:
     """The transformer's dimensions at the model's own size."""
-    from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+    from hero_engine.models.families import adapter_for
 
     spec = model.spec
     frames, text_tokens = spec.latent_frames(spec.default_frames), model.prompt_embeds.shape[1]
-    return CogVideoXAdapter(model.transformer).shape(frames, *spec.cells(*spec.default_size), text_tokens)
+    latent = (1, frames, spec.in_channels, *spec.cells(*spec.default_size))
+    return adapter_for(model.transformer).shape(latent, text_tokens)
 
 
 def default_contenders(

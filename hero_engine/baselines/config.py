@@ -274,7 +274,7 @@ class WorldCacheConfig(MethodConfig):
 
     def cached_numbers(self, shape: ModelShape, counts: Counts) -> int:
         """The last output and its last two slopes."""
-        return 3 * shape.video_tokens * shape.patch_size**2 * shape.out_channels
+        return 3 * shape.grid_tokens * shape.token_numbers
 
     def computed(self, shape: ModelShape, counts: Counts) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""

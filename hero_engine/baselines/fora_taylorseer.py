@@ -10,25 +10,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..method import Method, Moment, Step
-from ..models.adapter import MODULES, Attend, BlockCall, Forward, ModelCall, OutputCallback
+from ..errors import ConfigError
+from ..method import ConfigT, Method, Moment, Step
+from ..models.adapter import (
+    MODULES,
+    BlockCall,
+    Forward,
+    ModelAdapter,
+    ModelCall,
+    ModuleAdapter,
+    OutputCallback,
+)
+from ..settings import MethodConfig
 from .config import ModulesConfig
 from .taylor_feature import TaylorFeature
 
 
-class Modules(Method[ModulesConfig]):
-    """FORA or TaylorSeer on one model."""
+class ModuleMethod(Method[ConfigT]):
+    """A method that reaches inside the blocks."""
 
-    def branch(self, call: ModelCall) -> ModulesBranch:
+    adapter: Any
+
+    @classmethod
+    def check_model(cls, config: MethodConfig, adapter: ModelAdapter) -> None:
         """See :class:`~hero_engine.method.Method`."""
-        return ModulesBranch(self, self.config.order)
+        if not isinstance(adapter, ModuleAdapter):
+            raise ConfigError(
+                "config",
+                f"{config.name} reuses what the parts of CogVideoX's blocks give, and does not know those of "
+                f"{type(adapter.model).__name__}; use HERO or WorldCache",
+            )
 
     @property
     def inside_blocks(self) -> bool:
         """See :class:`~hero_engine.method.Method`."""
         return True
 
-    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
+
+class Modules(ModuleMethod[ModulesConfig]):
+    """FORA or TaylorSeer on one model."""
+
+    def branch(self, call: ModelCall) -> ModulesBranch:
+        """See :class:`~hero_engine.method.Method`."""
+        return ModulesBranch(self, self.config.order)
+
+    def attach(self, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
         return self.adapter.watch(MODULES, on_output)
 
@@ -72,10 +98,10 @@ class FullModules(Step):
         self._branch = branch
         self._moment = moment
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
-        video, text = super().block(number, forward, call)
-        self._branch.leave(number, video)
-        return video, text
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
+        result = super().block(number, forward, call)
+        self._branch.leave(number, self._adapter.unpack(call, result)[0])
+        return result
 
     def on_output(self, block: int, kind: str, output: Tensor) -> None:
         with torch.no_grad():
@@ -85,12 +111,14 @@ class FullModules(Step):
 class CachedModules(Step):
     """Neither attention nor feed-forward runs; their forecasts pass through the gates of this timestep."""
 
+    _adapter: Any
+
     def __init__(self, branch: ModulesBranch, refreshed: int, moment: Moment):
         super().__init__(branch.adapter, refreshed)
         self._branch = branch
         self._moment = moment
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
         text = call.text.shape[1]
         for kind in MODULES:
             output = self._output(number, kind, call)
@@ -101,7 +129,7 @@ class CachedModules(Step):
                 text=torch.addcmul(call.text, text_gate, output[:, :text]),
             )
         self._branch.leave(number, call.video)
-        return call.video, call.text
+        return self._adapter.pack(call, call.video, call.text)
 
     def _output(self, number: int, kind: str, call: BlockCall) -> Tensor:
         """What the module gives, before its gate: (batch, text + video tokens, width)."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..method import Method, Moment, Step
+from ..method import Moment, Step
 from ..models.adapter import (
     FEED_FORWARD,
     KEYS,
     MODULES,
     VALUES,
-    Attend,
     BlockCall,
     Forward,
     ModelCall,
@@ -24,29 +24,26 @@ from ..models.adapter import (
 from ..optional import require
 from ..storage import held_bytes
 from .config import DucaConfig, TocaConfig
-from .fora_taylorseer import CachedModules, FullModules, ModulesBranch
+from .fora_taylorseer import CachedModules, FullModules, ModuleMethod, ModulesBranch
 from .token_scores import TokenQueue, key_score, squares, value_score
 
 # What is watched for each kind of score, and what is made of it.
 _SCORED = {"value": (VALUES, value_score), "key": (KEYS, key_score)}
 
 
-class Toca(Method[TocaConfig]):
+class Toca(ModuleMethod[TocaConfig]):
     """ToCa on one model."""
 
     def branch(self, call: ModelCall) -> TocaBranch:
         """See :class:`~hero_engine.method.Method`."""
         return TocaBranch(self, call)
 
-    @property
-    def inside_blocks(self) -> bool:
-        """See :class:`~hero_engine.method.Method`."""
-        return True
-
-    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
+    def attach(self, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
         watched, _ = _SCORED.get(self.config.score, (None, None))
-        return self.adapter.watch(MODULES if watched is None else (watched, *MODULES), on_output)
+        kinds = MODULES if watched is None else (watched, *MODULES)
+        watching: AbstractContextManager[None] = self.adapter.watch(kinds, on_output)
+        return watching
 
 
 class TocaBranch(ModulesBranch):
@@ -162,6 +159,6 @@ class AggressiveStep(Step):
         super().__init__(branch.adapter, 0)
         self._stream = require(branch.stream)
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
         last = number == len(self._adapter.blocks) - 1
-        return self._stream if last else call.video, call.text
+        return self._adapter.pack(call, self._stream, call.text) if last else call.unchanged

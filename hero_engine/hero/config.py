@@ -13,13 +13,9 @@ from ..errors import ConfigError
 from ..flops import ModelShape, Work, attention_flops, linear_flops
 from ..settings import Counts, MethodConfig
 
-Context = Literal["selected", "cached_kv"]
-Forecast = Literal["linear", "quadratic", "fitted"]
 Text = Literal["refresh", "omit"]
 Shallow = Literal["reuse", "forecast"]
 Storage = Literal["model", "float8", "host"]
-CONTEXTS: tuple[Context, ...] = get_args(Context)
-FORECASTS: tuple[Forecast, ...] = get_args(Forecast)
 TEXTS: tuple[Text, ...] = get_args(Text)
 SHALLOWS: tuple[Shallow, ...] = get_args(Shallow)
 STORAGES: tuple[Storage, ...] = get_args(Storage)
@@ -67,24 +63,17 @@ class HeroConfig(MethodConfig):
             most of a run's error: a tenth of the steps here, in place of a longer warm-up, has a several
             times lower error at the same speed (docs/comparison.md).
         seed: of the token sampling, 0 to 2**63 - 1. The global random state is never used.
-        context: what refreshed tokens attend to. ``"selected"``: the refreshed tokens only.
-            ``"cached_kv"``: keys and values of all tokens, kept for the shallow blocks; more accurate, but
-            holds 2 tau more hidden states.
-        forecast: how the deep residual moves between full steps. ``"linear"``: the paper's linear
-            extrapolation. ``"quadratic"``: the parabola through the last three full steps. ``"fitted"``:
-            coefficients on the last two differences, fitted at every full step to the forecast's error.
-            The latter two hold one more hidden state.
         text: whether the text tokens run along on cached steps. ``"refresh"`` runs them through the shallow
             blocks with the selected video tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs
-            count.
+            count. Models whose prompt is attended to by cross-attention have no such tokens; HunyuanVideo
+            cannot run without them and refreshes them.
         storage: how features wait between steps. ``"model"``: on the device, in the model's dtype.
             ``"float8"``: there in half the memory (of bfloat16), numbers rounded to three bits of mantissa,
             with one scale per token. ``"host"``: exact, in the computer's own memory, and on the device only
             while a step reads them.
         shallow: shallow-layer values for tokens that are not recomputed. ``"reuse"``: the last ones, as in
-            the paper. ``"forecast"``: extrapolated by ``forecast``, as the deep residual is; far more
-            accurate with deterministic samplers, and holds as many more hidden states as the deep one's
-            slopes are.
+            the paper. ``"forecast"``: extrapolated, as the deep residual is; far more accurate with
+            deterministic samplers, and holds one more hidden state.
         feedback: how strongly the next full step corrects the error of the cached ones, 0 to 1. 0 as
             published. Costs next to nothing, and lowers the error of long intervals several times
             (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
@@ -104,8 +93,6 @@ class HeroConfig(MethodConfig):
     warmup: Amount = 4
     cooldown: Amount = 0
     seed: int = 0
-    context: Context = "selected"
-    forecast: Forecast = "linear"
     text: Text = "refresh"
     storage: Storage = "model"
     shallow: Shallow = "reuse"
@@ -121,8 +108,6 @@ class HeroConfig(MethodConfig):
             warmup=amount("warmup", self.warmup, "steps"),
             cooldown=amount("cooldown", self.cooldown, "steps", low=0),
             seed=integer("seed", self.seed, 0, 2**63 - 1),
-            context=choice("context", self.context, CONTEXTS),
-            forecast=choice("forecast", self.forecast, FORECASTS),
             text=choice("text", self.text, TEXTS),
             storage=choice("storage", self.storage, STORAGES),
             shallow=choice("shallow", self.shallow, SHALLOWS),
@@ -191,33 +176,26 @@ class HeroConfig(MethodConfig):
 
         frames, rows, columns = (sides(g, p) for g, p in zip(shape.grid, self.patch, strict=True))
         video = sum(min(counts.tokens_per_patch, a * b * c) for a in frames for b in rows for c in columns)
-        return video + (shape.text_tokens if self.text == "refresh" else 0)
+        with_text = self.text == "refresh" or shape.keeps_text
+        return video + sum(shape.extra) + (shape.text_tokens if with_text else 0)
 
     def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         tokens = self._refreshed_tokens(shape, counts)
-        keys = shape.tokens if self.context == "cached_kv" else tokens
-        return Work(linear_flops(shape, counts.tau, tokens), attention_flops(shape, counts.tau, tokens, keys))
+        return Work(linear_flops(shape, counts.tau, tokens), attention_flops(shape, counts.tau, tokens))
 
     def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
-        """The residuals, and keys and values where they are kept.
-
-        Three hidden states (shallow residual, deep residual, its slope); one more where it is no line;
-        the shallow residual's slopes where it is forecast; no deep ones where every block is shallow.
-        """
-        forecast = {"linear": 2, "quadratic": 3, "fitted": 3}[self.forecast]
-        shallow = forecast if self.shallow == "forecast" else 1
-        deep = forecast if counts.tau < shape.blocks else 0
-        tokens = (shallow + deep) * shape.video_tokens
-        if self.context == "cached_kv":
-            tokens += 2 * counts.tau * shape.tokens
-        return tokens * shape.width
+        """The residuals: three hidden states (shallow residual, deep residual, its slope), one more where the
+        shallow one is forecast; no deep ones where every block is shallow."""
+        shallow = 2 if self.shallow == "forecast" else 1
+        deep = 2 if counts.tau < shape.blocks else 0
+        return (shallow + deep) * shape.video_tokens * shape.width
 
     def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
         """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale. Feedback keeps
         a clean latent of each step of an interval, in float32."""
         latents = self.interval if self.feedback and self.interval > 1 else 0
-        clean = 4 * latents * shape.video_tokens * shape.out_channels * shape.patch_size**2
+        clean = 4 * latents * shape.grid_tokens * shape.token_numbers
         if self.storage != "float8":
             return super().cached_bytes(shape, counts, element_bytes) + clean
         tokens = self.cached_numbers(shape, counts) // shape.width

@@ -78,9 +78,8 @@ class LayersBranch:
         self._method = method
         self._motion: LayerMotion | None = None
         self._schedule = replace(hero, threshold=0.0).schedule(counts)
-        self._sampler = PatchSampler(
-            call.shape.grid, hero.patch, counts.tokens_per_patch, hero.seed, call.device
-        )
+        shape, taken = call.shape, counts.tokens_per_patch
+        self._sampler = PatchSampler(shape.grid, hero.patch, taken, hero.seed, call.device, shape.extra)
 
     @property
     def bytes(self) -> int:
@@ -109,12 +108,16 @@ class LayersStep(Step):
         self._timestep = call.timestep
         self._states: list[Tensor] = []
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
-        video, text = super().block(number, forward, call)
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
+        if number == 0:
+            self._look(call.video)
+        result = super().block(number, forward, call)
+        self._look(self._adapter.unpack(call, result)[0])
+        return result
+
+    def _look(self, video: Tensor) -> None:
         with torch.no_grad():
-            for state in (call.video, video) if number == 0 else (video,):
-                self._states.append(state.index_select(1, self._tokens).float())
-        return video, text
+            self._states.append(video.index_select(1, self._tokens).float())
 
     def finish(self) -> None:
         with torch.no_grad():
@@ -128,33 +131,36 @@ class LayersStep(Step):
 class RefreshedStep(LayersStep):
     """All runs unmodified, and beside it what a cached step would run, through all blocks."""
 
-    _video: Tensor
-    _text: Tensor
-    _rotary: tuple[Tensor, Tensor] | None
+    _beside: BlockCall
 
     def __init__(self, method: Layers, motion: LayerMotion, tokens: Tensor, call: ModelCall, drawn: Tensor):
         super().__init__(method, motion, tokens, call)
-        self._drawn = drawn
-        self._seen = torch.isin(drawn, tokens).nonzero().squeeze(1)
-        self._with_text = method.config.hero.text == "refresh"
+        self._drawn = drawn.sort().values if method.adapter.in_order else drawn
+        self._seen = torch.isin(self._drawn, tokens).nonzero().squeeze(1)
+        self._with_text = method.config.hero.text == "refresh" or call.shape.keeps_text
         self._refreshed: list[Tensor] = []
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
         with torch.no_grad():
             if number == 0:
-                self._begin(call)
-            beside = replace(call, video=self._video, text=self._text, rotary=self._rotary)
-            self._video, self._text = self._adapter.call_block(forward, beside)
+                self._beside = self._adapter.select(call, self._drawn, self._with_text)
+                self._keep()
+            else:
+                self._enter(call)
+            video, text = self._adapter.call_block(forward, self._beside)
+            self._beside = replace(self._beside, video=video, text=text)
             self._keep()
         return super().block(number, forward, call)
 
-    def _begin(self, call: BlockCall) -> None:
-        selected = call.select(self._drawn, text=self._with_text)
-        self._video, self._text, self._rotary = selected.video, selected.text, selected.rotary
-        self._keep()
+    def _enter(self, call: BlockCall) -> None:
+        """The next block, with what has left the one before."""
+        positions = self._beside.positions
+        if call.kind != self._beside.kind:
+            positions = self._adapter.gather(call, self._drawn, self._with_text)
+        self._beside = replace(call, video=self._beside.video, text=self._beside.text, positions=positions)
 
     def _keep(self) -> None:
-        self._refreshed.append(self._video.index_select(1, self._seen).float())
+        self._refreshed.append(self._beside.video.index_select(1, self._seen).float())
 
     def _refresh(self) -> tuple[Tensor, Tensor]:
         rows = torch.searchsorted(self._tokens, self._drawn[self._seen])

@@ -7,9 +7,7 @@ Cached step t': the selected tokens run through the tau shallow blocks, S is ref
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Hashable
-from contextlib import AbstractContextManager
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +16,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..method import Method, Moment, Step
-from ..models.adapter import Attend, BlockCall, Forward, ModelAdapter, ModelCall, OutputCallback
+from ..models.adapter import BlockCall, Forward, ModelAdapter, ModelCall
 from ..optional import require
 from ..storage import check_storage
 from .config import HeroConfig
@@ -48,13 +46,12 @@ class Hero(Method[HeroConfig]):
 
     def draws(self, call: ModelCall) -> SharedDraws:
         """The choice of tokens for calls of this size."""
-        key = (call.shape.grid, call.device)
+        shape, config = call.shape, self.config
+        key = (shape.grid, shape.extra, call.device)
         if key not in self._draws:
-            config = self.config
+            taken = self.counts.tokens_per_patch
             self._draws[key] = SharedDraws(
-                PatchSampler(
-                    call.shape.grid, config.patch, self.counts.tokens_per_patch, config.seed, call.device
-                )
+                PatchSampler(shape.grid, config.patch, taken, config.seed, call.device, shape.extra)
             )
         return self._draws[key]
 
@@ -66,17 +63,6 @@ class Hero(Method[HeroConfig]):
     def branch(self, call: ModelCall) -> HeroBranch:
         """See :class:`~hero_engine.method.Method`."""
         return HeroBranch(self, call)
-
-    @property
-    def inside_blocks(self) -> bool:
-        """See :class:`~hero_engine.method.Method`."""
-        return self.config.context == "cached_kv"
-
-    def attach(self, attend: Attend, on_output: OutputCallback) -> AbstractContextManager[None]:
-        """See :class:`~hero_engine.method.Method`."""
-        if self.inside_blocks:
-            return self.adapter.attention(self.counts.tau, attend)
-        return super().attach(attend, on_output)
 
 
 class HeroBranch:
@@ -93,7 +79,7 @@ class HeroBranch:
         config = method.config
         check_storage(config.storage, call.device)
         self.method = method
-        self.cache = BranchCache(config.forecast, config.shallow, config.storage)
+        self.cache = BranchCache(config.shallow, config.storage)
         self.feedback = method.feedback()
         self._draws = method.draws(call)
 
@@ -131,6 +117,10 @@ class HeroStep(Step):
             mended = self._correct(self._feedback, latent, velocity)
         return result if mended is None else self._adapter.make_output(mended, args, kwargs)
 
+    def _kept(self, video: Tensor) -> Tensor:
+        """Video tokens that blocks are given and that are needed later."""
+        return video.clone() if self._adapter.in_place else video
+
     def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
         """Record the model's input and output. Returns the corrected output, None to leave it as it is."""
         raise NotImplementedError
@@ -154,25 +144,26 @@ class FullStep(HeroStep):
         self.gap = gap
         self._before: Tensor | None = None
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
         if number == 0:
-            self._before = call.video
-        video, text = self._adapter.call_block(forward, call)
+            self._before = self._kept(call.video)
+        result = super().block(number, forward, call)
         last = number == len(self._adapter.blocks) - 1
-        with torch.no_grad():
-            if number == self._tau - 1:
-                self.drift = self._cache.shallow.observe(require(self._before), video, self._timestep)
-                self._before = video
-            elif last:
-                self.forecast_error = self._cache.deep.observe(require(self._before), video, self._timestep)
+        if last or number == self._tau - 1:
+            with torch.no_grad():
+                self._observe(number, self._adapter.unpack(call, result)[0])
         if last:
             self._before = None
-        return video, text
+        return result
 
-    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep keys and values for the cached steps to come."""
-        self._cache.keyvalues.replace(block, keys, values)
-        return keys, values
+    def _observe(self, number: int, video: Tensor) -> None:
+        """The stream behind the shallow blocks, or behind the last one."""
+        before = require(self._before)
+        if number == self._tau - 1:
+            self.drift = self._cache.shallow.observe(before, video, self._timestep)
+            self._before = self._kept(video)
+        else:
+            self.forecast_error = self._cache.deep.observe(before, video, self._timestep)
 
     def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
         return feedback.full(latent, velocity, self._context)
@@ -197,34 +188,36 @@ class CachedStep(HeroStep):
 
     def __init__(self, branch: HeroBranch, call: ModelCall, moment: Moment, index: Tensor, age: Tensor):
         super().__init__(branch, call, moment, len(index))
-        self.index = index
+        self.index = index.sort().values if self._adapter.in_order else index
         self.age = age
         self._cache.prefetch()
-        self._refresh_text = branch.method.config.text == "refresh"
+        self._refresh_text = branch.method.config.text == "refresh" or call.shape.keeps_text
+        self._positions: dict[str, Mapping[str, Any]] = {}
 
-    def block(self, number: int, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
+    def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
         if number >= self._tau:
-            return call.video, call.text
+            return call.unchanged
         if number == 0:
             call = self._select(call)
-        video, text = self._adapter.call_block(forward, replace(call, rotary=self._rotary))
-        if number < self._tau - 1:
-            return video, text
-        return self._leave(video), self._text
+        video, text = self._adapter.call_block(forward, self._placed(call))
+        if number == self._tau - 1:
+            video, text = self._leave(video), self._text
+        return self._adapter.pack(call, video, text)
 
     def _select(self, call: BlockCall) -> BlockCall:
         self._stream, self._text = call.video, call.text
         with torch.no_grad():
-            selected = call.select(self.index, text=self._refresh_text)
-        self._selected, self._rotary = selected.video, selected.rotary
+            selected = self._adapter.select(call, self.index, self._refresh_text)
+        self._selected = self._kept(selected.video)
+        self._positions[call.kind] = selected.positions
         return selected
 
-    @functools.cached_property
-    def _rows(self) -> Tensor:
-        """Where the tokens that run stand among text and video tokens; asked for with cached keys only."""
-        count = self._text.shape[1]
-        text = torch.arange(count if self._refresh_text else 0, device=self.index.device)
-        return torch.cat([text, self.index + count])
+    def _placed(self, call: BlockCall) -> BlockCall:
+        """The call with the positions of the selected tokens, gathered once for each kind of block."""
+        if call.kind not in self._positions:
+            with torch.no_grad():
+                self._positions[call.kind] = self._adapter.gather(call, self.index, self._refresh_text)
+        return replace(call, positions=self._positions[call.kind])
 
     def _leave(self, refreshed: Tensor) -> Tensor:
         """The stream behind the last block."""
@@ -236,10 +229,6 @@ class CachedStep(HeroStep):
                 self._cache.deep.add_to(stream, time, in_place=True)
         del self._stream, self._selected
         return stream
-
-    def attend(self, block: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the fresh keys and values among the cached ones and attend to all."""
-        return self._cache.keyvalues.refresh(block, self._rows, keys, values)
 
     def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:
         feedback.cached(latent, velocity, self._context)

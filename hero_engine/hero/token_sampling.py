@@ -47,6 +47,7 @@ class PatchSampler:
         tokens_per_patch: tokens drawn from each patch (all of a patch that has fewer).
         seed: seed of the sampler's own generator.
         device: where indices are drawn and returned.
+        extra: tokens (in front of, behind) the grid's in the stream, which every draw has besides.
 
     Attributes:
         tokens: tokens drawn at a time.
@@ -63,17 +64,21 @@ class PatchSampler:
         tokens_per_patch: int,
         seed: int,
         device: torch.device | str = "cpu",
+        extra: tuple[int, int] = (0, 0),
     ):
         members = patch_members(grid, patch)
         take = min(tokens_per_patch, members.shape[1])
         present = members >= 0
         # Smaller patches give what they have: a fixed pattern, so the count never depends on the draw.
         given = torch.arange(take) < present.sum(1, keepdim=True)
-        self.tokens = int(given.sum())
+        self.tokens = int(given.sum()) + sum(extra)
         self.steps_since_reset = 0
         self._take = take
         self._present = int(present.sum())
-        self._members = members.to(device)
+        before, behind = extra
+        end = before + math.prod(grid)
+        self._members = members.add(before).to(device)  # absent ones are never drawn
+        self._extra = torch.cat([torch.arange(before), torch.arange(end, end + behind)]).to(device)
         self._absent = (~present).to(device)
         self._given = given.flatten().nonzero().squeeze(1).to(device)
         self._age = torch.zeros(members.shape, device=device)
@@ -102,7 +107,8 @@ class PatchSampler:
         slots = arrival.masked_fill_(self._absent, torch.inf).topk(self._take, dim=1, largest=False).indices
         mean_age = self._age.gather(1, slots).flatten()[self._given].mean()
         self._age.scatter_(1, slots, 0.0)
-        return self._members.gather(1, slots).flatten()[self._given], mean_age
+        drawn = self._members.gather(1, slots).flatten()[self._given]
+        return torch.cat([drawn, self._extra]) if len(self._extra) else drawn, mean_age
 
 
 class SharedDraws:

@@ -1,25 +1,20 @@
-"""What a run needs to know of a model class.
-
-:mod:`hero_engine.models.diffusers_cogvideox` knows diffusers' CogVideoX,
-:mod:`hero_engine.models.comfy_cogvideox` ComfyUI's own.
-"""
+"""What a run needs to know of a model class. :mod:`hero_engine.models.families` lists the classes known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..flops import ModelShape
+from ..host import TimestepReader
 from ..noise import NoiseSchedule
 
-# (block number, keys, values of the tokens at hand) -> the keys and values to attend to;
-# each (batch, text + video tokens, ...)
-Attend = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 Forward = Callable[..., Any]
 # (block number, kind of part, what it gave: (batch, text + video tokens, ...))
 OutputCallback = Callable[[int, str, Tensor], None]
@@ -56,58 +51,123 @@ class BlockCall:
     """One forward of a block.
 
     Attributes:
+        args, kwargs: what it is called with.
+        unchanged: what it would return if it added nothing.
         video: (batch, video tokens, width).
-        text: (batch, text tokens, width).
-        rotary: (cos, sin), each (video tokens, head width), or None.
-        rest: the block's other arguments, by name.
+        text: (batch, text tokens, width); no tokens where the prompt is attended to by cross-attention.
+        positions: arguments that belong to single tokens, by name: rotary tables, modulation by frame.
+        rest: the other arguments, by name.
+        kind: of block; those of one kind take the same positions.
     """
 
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    unchanged: Any
     video: Tensor
     text: Tensor
-    rotary: tuple[Tensor, Tensor] | None
-    rest: dict[str, Any]
-
-    def select(self, tokens: Tensor, *, text: bool) -> BlockCall:
-        """The same forward of some video tokens (their numbers), with all text tokens or with none."""
-        rotary = self.rotary
-        if rotary is not None:
-            cos, sin = (table.to(tokens.device)[tokens] for table in rotary)
-            rotary = cos, sin
-        video = self.video.index_select(1, tokens)
-        return replace(self, video=video, text=self.text if text else self.text[:, :0], rotary=rotary)
+    positions: Mapping[str, Any] = field(default_factory=dict)
+    rest: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
 
 
-class ModelAdapter(Protocol):
+class ModelAdapter(ABC):
     """Knows the names of one model class.
+
+    Args:
+        transformer: the model, also where ``torch.compile`` has wrapped it.
 
     Attributes:
         model, blocks: the model, and its blocks in order.
         given: the model, or what ``torch.compile`` has made of it.
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
+        in_place: whether blocks write to the tensors that they are given.
+        in_order: whether selected tokens must come in the order of the stream.
         noise: the noise schedule that it is sampled with, if known.
     """
 
-    model: nn.Module
-    blocks: list[nn.Module]
-    given: nn.Module
     entry: str
-    noise: NoiseSchedule | None
+    in_place = False
+    in_order = False
 
+    def __init__(self, transformer: Any):
+        self.given: nn.Module = transformer
+        self.model: Any = getattr(transformer, "_orig_mod", transformer)  # Any: its names are the host's
+        self.blocks: list[Any] = self.find_blocks()
+        self.noise: NoiseSchedule | None = None
+        self._timesteps = TimestepReader()
+
+    @abstractmethod
+    def find_blocks(self) -> list[Any]:
+        """The model's blocks, in order."""
+
+    @abstractmethod
+    def shape(self, latent: tuple[int, ...], text_tokens: int) -> ModelShape:
+        """Dimensions of a call.
+
+        Args:
+            latent: shape of what the model is given, batch first.
+            text_tokens: length of the prompt's embedding.
+        """
+
+    @abstractmethod
     def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
-        """What one forward of the whole model is asked for."""
+        """What one forward of the whole model is called with.
 
+        Raises:
+            ConfigError: something in it that cached steps cannot follow.
+        """
+
+    @abstractmethod
     def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """The arguments of the forward of block `number`."""
 
+    @abstractmethod
+    def arguments(self, call: BlockCall) -> dict[str, Any]:
+        """A block's arguments for other streams or positions than those it was called with."""
+
+    @abstractmethod
+    def unpack(self, call: BlockCall, result: Any) -> tuple[Tensor, Tensor]:
+        """The video tokens and the text tokens in what a block returned."""
+
+    @abstractmethod
+    def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> Any:
+        """What the block returns for these video and text tokens."""
+
+    @abstractmethod
+    def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> Mapping[str, Any]:
+        """The positions of some video tokens (their numbers), and of the text tokens or not."""
+
     def call_block(self, forward: Forward, call: BlockCall) -> tuple[Tensor, Tensor]:
-        """Run a block's own forward: (video tokens, text tokens)."""
+        """Run a block's own forward with changed streams or positions: (video tokens, text tokens)."""
+        return self.unpack(call, forward(**self.arguments(call)))
 
-    def attention(self, blocks: int, attend: Attend) -> AbstractContextManager[None]:
-        """Route keys and values of the first `blocks` blocks through `attend` for the time of the context.
+    def select(self, call: BlockCall, tokens: Tensor, text: bool) -> BlockCall:
+        """The same forward of some video tokens (their numbers), with all text tokens or with none, on
+        tensors of its own."""
+        kept = call.text.clone() if text and self.in_place else call.text
+        return replace(
+            call,
+            video=call.video.index_select(1, tokens),
+            text=kept if text else call.text[:, :0],
+            positions=self.gather(call, tokens, text),
+        )
 
-        Raises:
-            ConfigError: the model's attention cannot be routed (field ``"context"``).
-        """
+    @abstractmethod
+    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """The noisy latent that the model was given, without conditions, in the shape of its answer."""
+
+    @abstractmethod
+    def read_output(self, result: Any) -> Tensor:
+        """The latent in what the model returned: (batch, frames, channels, rows, columns)."""
+
+    @abstractmethod
+    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the model returns for such a latent, where it was called with these arguments."""
+
+
+@runtime_checkable
+class ModuleAdapter(Protocol):
+    """What methods that reach inside the blocks need of an adapter besides."""
 
     def watch(self, kinds: Collection[str], on_output: OutputCallback) -> AbstractContextManager[None]:
         """Call `on_output` with what the named parts of every block give, for the time of the context."""
@@ -125,12 +185,3 @@ class ModelAdapter(Protocol):
         Returns:
             (batch, text + video tokens, width), before the gate.
         """
-
-    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """The noisy latent that the model was given, without conditions, in the shape of its output."""
-
-    def read_output(self, result: Any) -> Tensor:
-        """The latent in what the model returned: (batch, frames, channels, rows, columns)."""
-
-    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the model returns for such a latent, where it was called with these arguments."""

@@ -5,16 +5,11 @@ The processor that diffusers ships calls torch's own attention, whatever ``set_a
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-# (keys, values), each (batch, text + video tokens, heads, head width) -> those to attend to
-Route = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class JointAttention:
@@ -34,19 +29,6 @@ class JointAttention:
 
     def __init__(self, backend: str | None = None):
         self._attention_backend = backend
-        self._route: Route | None = None
-
-    def routed(self, route: Route) -> JointAttention:
-        """The same, with its keys and values sent through `route`."""
-        other = copy.copy(self)
-        other._route = route
-        return other
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> JointAttention:
-        """A copy of the model has its attention without a route, which belongs to one model's run."""
-        other = copy.copy(self)
-        other._route = None
-        return other
 
     def __call__(
         self,
@@ -59,8 +41,6 @@ class JointAttention:
         text = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1) if text else hidden_states
         query, key, value = _project(attn, tokens, text, image_rotary_emb)
-        if self._route is not None:
-            key, value = self._route(key, value)
         out = self.attend(query, key, value, attention_mask)
         out = attn.to_out[1](attn.to_out[0](out))
         return out[:, text:], out[:, :text]

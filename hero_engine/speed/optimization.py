@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..models.diffusers_cogvideox import CogVideoXAdapter
+from ..models.families import adapter_for
 from ..models.joint_attention import JointAttention
 from ..wrapping import installed_owner
 from .backends import BACKENDS, choose_backend
@@ -65,8 +66,8 @@ def optimize(
         compile: True compiles the blocks with ``torch.compile``, equal up to rounding. Each length of
             sequence is a variant of its own (full and cached steps make two), compiled when it first comes. A
             mapping gives arguments of ``torch.compile``, such as ``{"mode": "max-autotune-no-cudagraphs"}``.
-            Methods that reach inside the blocks (FORA, TaylorSeer, ToCa, DuCa, HERO with
-            ``context="cached_kv"``) run them uncompiled. Before torch 2.5 every block is a variant.
+            Methods that reach inside the blocks (FORA, TaylorSeer, ToCa, DuCa) run them uncompiled. Before
+            torch 2.5 every block is a variant.
         device, dtype: where and in what the model will run, if its weights are elsewhere now or stored
             otherwise (diffusers' own group offloading and layerwise casting are known). Only the choice of
             attention asks for them.
@@ -78,7 +79,9 @@ def optimize(
         ConfigError: the model is not supported or under HERO already, the backend does not run here, the
             projections cannot be fused, or the mode of compilation uses CUDA graphs.
     """
-    adapter = CogVideoXAdapter(transformer)
+    adapter = adapter_for(transformer)
+    if not isinstance(adapter, CogVideoXAdapter):
+        raise ConfigError("transformer", "is not diffusers' CogVideoX, which is what can be optimized here")
     if installed_owner(adapter.model) is not None:
         raise ConfigError("transformer", "HERO is on it; optimize first, then begin the session")
     arguments = _compile_arguments(compile)

@@ -28,7 +28,7 @@ from ...aether.model.memory import step_bytes
 from ...aether.model.parts import AetherModel, Denoiser
 from ...aether.model.rotary import rotary_embeddings
 from ...aether.spec import AetherSpec
-from ...hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+from ...hero_engine.models.families import adapter_for
 from .errors import on_canvas
 
 KEY = "aether_hero"
@@ -159,9 +159,9 @@ class AetherBase(comfy.model_base.BaseModel):
         management = comfy.model_management
         if not (management.xformers_enabled() or management.pytorch_attention_flash_attention()):
             return super().memory_required(input_shape, cond_shapes or {})
-        batch, _, *size = input_shape
-        adapter = CogVideoXAdapter(self.parts.transformer)
-        shape = adapter.shape(*size, self.parts.prompt_embeds.shape[1])
+        batch, channels, frames, *size = input_shape
+        latent = (batch, frames, channels, *size)
+        shape = adapter_for(self.parts.transformer).shape(latent, self.parts.prompt_embeds.shape[1])
         element = management.dtype_size(self.get_dtype_inference())
         held = _HELD * batch * shape.tokens * shape.width * element
         return _MARGIN * step_bytes(shape.tokens, shape.width, batch, element) + held

@@ -118,7 +118,7 @@ def test_seeds(plain, tmp_path):
 
 def test_options_reach_hero(tmp_path):
     options = "--hero paper-fast --tau 1/4 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 50% --cooldown 1"
-    options += " --context cached_kv --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
+    options += " --text refresh --patch 1x2x2 --hero-seed 9"
     options += " --storage float8 --shallow forecast --feedback 1/2"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
@@ -130,8 +130,6 @@ def test_options_reach_hero(tmp_path):
         "warmup": "50%",
         "cooldown": 1,
         "seed": 9,
-        "context": "cached_kv",
-        "forecast": "fitted",
         "text": "refresh",
         "storage": "float8",
         "shallow": "forecast",
@@ -321,7 +319,7 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("--threshold", "reconstruct synthetic --threshold -1"),
         ("--warmup", "reconstruct synthetic --warmup 0"),
         ("--patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
-        ("--context", "reconstruct synthetic --context all"),
+        ("--shallow", "reconstruct synthetic --shallow all"),
         ("--hero-seed", "reconstruct synthetic --hero-seed -2"),
         ("--post-reconstruction", "predict synthetic --post-reconstruction 0"),
         ("--camera", "predict synthetic --camera {tmp}/sizes"),

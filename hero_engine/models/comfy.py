@@ -1,0 +1,145 @@
+"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports
+nothing of ComfyUI."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import ConfigError
+from .adapter import BlockCall, ModelAdapter, ModelCall
+from .gathering import picked
+
+_BETWEEN_BLOCKS = ("double_block", "single_block")
+
+
+class ComfyAdapter(ModelAdapter):
+    """Reads the calls of one of core's ``diffusion_model``: latents (batch, channels, frames, rows, columns).
+
+    Args:
+        transformer: the ``diffusion_model`` of a MODEL.
+    """
+
+    # Within the wrappers of core's DIFFUSION_MODEL, which may leave a step out (EasyCache).
+    entry = "_forward"
+
+    def __init__(self, transformer: Any):
+        super().__init__(transformer)
+        self._signature = inspect.signature(type(self.model)._forward)
+
+    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""
+        bound = self._signature.bind(self.model, *args, **kwargs).arguments
+        rest = bound.pop("kwargs", {})
+        named = {**bound, **rest}
+        if "timesteps" in named:
+            named["timestep"] = named.pop("timesteps")
+        return named
+
+    def read_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelCall:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        asked = self.asked(args, kwargs)
+        self.check(asked)
+        latent, text, timestep = asked["x"], asked["context"], asked["timestep"]
+        if timestep.ndim > 1:  # one a frame: those of given pictures are 0
+            timestep = timestep.amax()
+        return ModelCall(
+            timestep=self._timesteps.read(timestep),
+            shape=self.shape_of_call(asked),
+            batch=latent.shape[0],
+            device=latent.device,
+            signature=(
+                tuple(latent.shape),
+                latent.dtype,
+                latent.device,
+                tuple(text.shape),
+                self.variant(asked),
+            ),
+        )
+
+    def shape_of_call(self, asked: dict[str, Any]) -> Any:
+        """The dimensions of a call with these arguments."""
+        return self.shape(tuple(asked["x"].shape), asked["context"].shape[1])
+
+    def variant(self, asked: dict[str, Any]) -> tuple[Any, ...]:
+        """What else of the arguments decides how many tokens there are."""
+        return ()
+
+    def check(self, asked: dict[str, Any]) -> None:
+        """Refuse what stands between or in place of the blocks, which cached steps do not run.
+
+        Raises:
+            ConfigError: names what it is (field ``"model"``).
+        """
+        options = asked.get("transformer_options") or {}
+        replaced = options.get("patches_replace", {}).get("dit")
+        if replaced or any(options.get("patches", {}).get(name) for name in _BETWEEN_BLOCKS):
+            raise ConfigError(
+                "model",
+                "another node replaces its blocks or adds to what they give (Skip Layer Guidance, a control "
+                "patch), which cached steps would leave out: bypass HERO or that node",
+            )
+        if asked.get("control") is not None:
+            raise ConfigError(
+                "model", "a ControlNet adds to its blocks, which cached steps leave out: bypass HERO or it"
+            )
+
+    def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        latent: Tensor = self.asked(args, kwargs)["x"].transpose(1, 2)
+        return latent[:, :, : self.out_channels]
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the model's answer."""
+        return int(self.model.out_channels)
+
+    def read_output(self, result: Tensor) -> Tensor:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return result.transpose(1, 2)
+
+    def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return latent.transpose(1, 2)
+
+
+class OneStream:
+    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention; mixed
+    into an adapter.
+
+    Attributes:
+        parameters: names of the block's arguments in order, for those given by position.
+        stream: the name of the video tokens'.
+        token_dims: the arguments that belong to single tokens, and their dimension of tokens. One with a
+            single place there holds for all tokens.
+    """
+
+    parameters: tuple[str, ...]
+    stream: str
+    token_dims: Mapping[str, int]
+
+    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        video = named.pop(self.stream)
+        positions = {name: named.pop(name) for name in self.token_dims if name in named}
+        return BlockCall(args, kwargs, video, video, video[:, :0], positions, named)
+
+    def arguments(self, call: BlockCall) -> dict[str, Any]:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return {self.stream: call.video, **call.positions, **call.rest}
+
+    def unpack(self, call: BlockCall, result: Tensor) -> tuple[Tensor, Tensor]:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return result, call.text
+
+    def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> Tensor:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return video
+
+    def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
+        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
+        return {name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()}

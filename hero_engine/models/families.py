@@ -1,0 +1,118 @@
+"""The model families that HERO takes: which class is read by which file, and which are refused and why. The
+only list of them; a new family is a file and a row here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigError
+from .adapter import ModelAdapter
+
+
+@dataclass(frozen=True)
+class Family:
+    """Classes of one module that are called and built alike.
+
+    Attributes:
+        name: for people.
+        host: "ComfyUI" or "diffusers".
+        module: that defines the classes.
+        classes: those that the adapter reads.
+        adapter: its file in this folder and its class.
+        refused: other classes in the module's package, each with the reason.
+        measured: whether docs/comparison.md has its quality under HERO.
+    """
+
+    name: str
+    host: str
+    module: str
+    classes: tuple[str, ...]
+    adapter: tuple[str, str]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    measured: bool = False
+
+    def reads(self, kind: type) -> bool:
+        """Whether its adapter is for this very class."""
+        return kind.__name__ in self.classes and kind.__module__ == self.module
+
+    def refuses(self, kind: type) -> bool:
+        """Whether it says why not this class."""
+        package = self.module.rpartition(".")[0]
+        return kind.__name__ in self.refused and kind.__module__.startswith(f"{package}.")
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "CogVideoX, Aether",
+        "diffusers",
+        "diffusers.models.transformers.cogvideox_transformer_3d",
+        ("CogVideoXTransformer3DModel",),
+        ("diffusers_cogvideox", "CogVideoXAdapter"),
+        measured=True,
+    ),
+    Family(
+        "CogVideoX",
+        "ComfyUI",
+        "comfy.ldm.cogvideo.model",
+        ("CogVideoXTransformer3DModel",),
+        ("comfy_cogvideox", "ComfyCogVideoXAdapter"),
+        measured=True,
+    ),
+    Family(
+        "Wan 2.1, 2.2",
+        "ComfyUI",
+        "comfy.ldm.wan.model",
+        ("WanModel", "CameraWanModel"),
+        ("comfy_wan", "WanAdapter"),
+        {
+            "VaceWanModel": "VACE adds a second stack of blocks to its own after every few of them",
+            "WanModel_S2V": "its sound is added between its blocks",
+            "HumoWanModel": "its blocks attend to sound frame by frame",
+            "CausalWanModel": "it goes on from keys and values of the frames before, of its own",
+            "AnimateWanModel": "the face is added between its blocks",
+            "SCAILWanModel": "its poses and references are further tokens of several sizes",
+            "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
+        },
+    ),
+)
+"""In the order of the table in docs/models.md."""
+
+
+def family_of(transformer: Any) -> Family:
+    """The family of a model.
+
+    Args:
+        transformer: of one of ``FAMILIES``, also where ``torch.compile`` has wrapped it.
+
+    Raises:
+        ConfigError: another class, or one that is refused (field ``"transformer"``).
+    """
+    kind = type(getattr(transformer, "_orig_mod", transformer))
+    for base in kind.__mro__:
+        for family in FAMILIES:
+            if family.refuses(base):
+                reason = family.refused[base.__name__]
+                raise ConfigError("transformer", f"{base.__name__} is not supported: {reason}; bypass HERO")
+            # Core's classes derive from one another where their forward differs.
+            if family.reads(base) and (base is kind or family.host == "diffusers"):
+                return family
+    raise ConfigError(
+        "transformer",
+        f"{kind.__name__} is not supported; HERO takes transformers of diffusers ({supported('diffusers')}; "
+        f"of a pipeline, pass pipeline.transformer) and of ComfyUI ({supported('ComfyUI')})",
+    )
+
+
+def adapter_for(transformer: Any) -> ModelAdapter:
+    """The adapter of a model. Args, raises: as :func:`family_of`."""
+    file, name = family_of(transformer).adapter
+    adapter: ModelAdapter = getattr(importlib.import_module(f".{file}", __package__), name)(transformer)
+    return adapter
+
+
+def supported(host: str) -> str:
+    """What HERO takes of a host, for people."""
+    return ", ".join(family.name for family in FAMILIES if family.host == host)
