@@ -19,6 +19,8 @@ class BlockShape:
             attended to.
         attention: width of the attention: heads times head width.
         context: tokens of a prompt or picture that every token attends to by cross-attention.
+        modulation: multiplications, besides those, for the timestep of a frame where every frame has its own:
+            once a frame where all tokens run, for each token where selected ones do.
     """
 
     count: int
@@ -27,6 +29,7 @@ class BlockShape:
     fixed: int
     attention: int
     context: int = 0
+    modulation: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class ModelShape:
         extra: tokens (in front of, behind) the grid's in the same stream, say of a reference picture. Every
             step computes them.
         keeps_text: whether the blocks cannot run without the prompt's tokens.
+        stream_bytes: of a number of the stream, where its dtype is not the model's.
     """
 
     stack: tuple[BlockShape, ...]
@@ -54,6 +58,7 @@ class ModelShape:
     token_numbers: int
     extra: tuple[int, int] = (0, 0)
     keeps_text: bool = False
+    stream_bytes: int | None = None
 
     @property
     def blocks(self) -> int:
@@ -98,15 +103,20 @@ class Work:
         return self.linear + self.attention
 
 
-def linear_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
+def linear_flops(shape: ModelShape, blocks: int, tokens: float, selected: bool = False) -> float:
     """FLOPs of the linear layers of one forward at batch 1, embeddings and output included.
 
     Args:
         shape: the model.
         blocks: blocks that run.
         tokens: tokens that run through them; with 0, only what does not depend on them runs.
+        selected: whether those are selected ones.
     """
-    inside = sum(count * (part.token * tokens + part.fixed) for count, part in shape.first(blocks))
+    modulated = tokens if selected else shape.grid[0]
+    inside = sum(
+        count * (part.token * tokens + part.fixed + part.modulation * modulated)
+        for count, part in shape.first(blocks)
+    )
     return 2 * (inside + shape.outside)
 
 

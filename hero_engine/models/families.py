@@ -77,6 +77,27 @@ FAMILIES: tuple[Family, ...] = (
             "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
         },
     ),
+    Family(
+        "Cosmos 1",
+        "ComfyUI",
+        "comfy.ldm.cosmos.model",
+        ("GeneralDIT",),
+        ("comfy_cosmos", "CosmosAdapter"),
+    ),
+    Family(
+        "Cosmos Predict2",
+        "ComfyUI",
+        "comfy.ldm.cosmos.predict2",
+        ("MiniTrainDIT",),
+        ("comfy_cosmos_predict2", "CosmosPredict2Adapter"),
+    ),
+    Family(
+        "Anima",
+        "ComfyUI",
+        "comfy.ldm.anima.model",
+        ("Anima",),
+        ("comfy_cosmos_predict2", "CosmosPredict2Adapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 
