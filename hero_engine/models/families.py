@@ -68,6 +68,13 @@ FAMILIES: tuple[Family, ...] = (
             "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
         },
     ),
+    Family(
+        "Kandinsky 5",
+        "ComfyUI",
+        "comfy.ldm.kandinsky5.model",
+        ("Kandinsky5",),
+        ("comfy_kandinsky", "KandinskyAdapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 
