@@ -75,6 +75,21 @@ FAMILIES: tuple[Family, ...] = (
         ("Kandinsky5",),
         ("comfy_kandinsky", "KandinskyAdapter"),
     ),
+    Family(
+        "LTX-Video",
+        "ComfyUI",
+        "comfy.ldm.lightricks.model",
+        ("LTXVModel",),
+        ("comfy_ltx", "LTXAdapter"),
+    ),
+    Family(
+        "LTX-2",
+        "ComfyUI",
+        "comfy.ldm.lightricks.av_model",
+        (),
+        ("comfy_ltx", "LTXAdapter"),
+        {"LTXAVModel": "its blocks carry a second stream, of sound, beside the video's"},
+    ),
 )
 """In the order of the table in docs/models.md."""
 
@@ -102,7 +117,7 @@ def adapter_for(transformer: Any) -> ModelAdapter:
 def supported() -> str:
     """What HERO takes, as the end of a sentence."""
     hosts: dict[str, list[str]] = {}
-    for family in FAMILIES:
+    for family in (family for family in FAMILIES if family.classes):
         hosts.setdefault(family.host, []).append(family.name)
     parts = [f"of {host} {', '.join(names)}" for host, names in hosts.items()]
     return f"HERO takes {'; '.join(parts)} (of a pipeline, pass pipeline.transformer)"

@@ -9,8 +9,9 @@ import torch
 from .core_family import ComfyFamily
 
 SIZES = {
-    "in_text_dim": 32, "in_text_dim2": 24, "time_dim": 40, "model_dim": 64, "ff_dim": 128, "patch_size": (1, 2, 2),
-    "num_text_blocks": 2, "num_visual_blocks": 4, "axes_dims": (8, 12, 12), "dtype": torch.float32, "device": "cpu",
+    "in_text_dim": 32, "in_text_dim2": 24, "time_dim": 40, "model_dim": 64, "ff_dim": 128,
+    "patch_size": (1, 2, 2), "num_text_blocks": 2, "num_visual_blocks": 4, "axes_dims": (8, 12, 12),
+    "dtype": torch.float32, "device": "cpu",
 }  # fmt: skip
 
 
