@@ -19,6 +19,8 @@ class BlockShape:
             attended to.
         attention: width of the attention: heads times head width.
         context: tokens of a prompt or picture that every token attends to by cross-attention.
+        text: multiplications of the linear layers for all text tokens that run through a block, where these
+            have layers of their own; None where each costs `token`.
     """
 
     count: int
@@ -27,6 +29,12 @@ class BlockShape:
     fixed: int
     attention: int
     context: int = 0
+    text: int | None = None
+
+    def linear(self, tokens: float, text: float) -> float:
+        """Multiplications of the linear layers for so many video tokens, and text tokens: all or none."""
+        prompt = self.token * text if self.text is None or not text else self.text
+        return self.token * tokens + prompt + self.fixed
 
 
 @dataclass(frozen=True)
@@ -98,15 +106,16 @@ class Work:
         return self.linear + self.attention
 
 
-def linear_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
+def linear_flops(shape: ModelShape, blocks: int, tokens: float, text: float = 0) -> float:
     """FLOPs of the linear layers of one forward at batch 1, embeddings and output included.
 
     Args:
         shape: the model.
         blocks: blocks that run.
         tokens: tokens that run through them; with 0, only what does not depend on them runs.
+        text: text tokens that run besides: all of the shape's or none.
     """
-    inside = sum(count * (part.token * tokens + part.fixed) for count, part in shape.first(blocks))
+    inside = sum(count * part.linear(tokens, text) for count, part in shape.first(blocks))
     return 2 * (inside + shape.outside)
 
 
@@ -125,5 +134,6 @@ def attention_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
 def full_step(shape: ModelShape) -> Work:
     """One full forward."""
     return Work(
-        linear_flops(shape, shape.blocks, shape.tokens), attention_flops(shape, shape.blocks, shape.tokens)
+        linear_flops(shape, shape.blocks, shape.video_tokens, shape.text_tokens),
+        attention_flops(shape, shape.blocks, shape.tokens),
     )

@@ -19,7 +19,7 @@ class KandinskyAdapter(OneStream, ComfyAdapter):
     @property
     def out_channels(self) -> int:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""
-        return int(self.model.out_layer.out_layer.out_features) // math.prod(self.model.patch_size)
+        return int(self.model.out_layer.out_layer.out_features // math.prod(self.model.patch_size))
 
     def find_blocks(self) -> list[Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
