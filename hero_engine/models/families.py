@@ -90,6 +90,13 @@ FAMILIES: tuple[Family, ...] = (
         ("comfy_ltx", "LTXAdapter"),
         {"LTXAVModel": "its blocks carry a second stream, of sound, beside the video's"},
     ),
+    Family(
+        "Mochi",
+        "ComfyUI",
+        "comfy.ldm.genmo.joint_model.asymm_models_joint",
+        ("AsymmDiTJoint",),
+        ("comfy_mochi", "MochiAdapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 
