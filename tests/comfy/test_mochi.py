@@ -22,7 +22,7 @@ SIZES = {
 class TestMochi(ComfyFamily):
     """The prompt has ten rows, of which three are padding."""
 
-    latent = (2, 12, 3, 8, 12)
+    latent = (2, 12, 3, 4, 8)
     context = (10, 32)
     prompt = 7
 
