@@ -36,5 +36,15 @@ def method_of(config: MethodConfig, adapter: ModelAdapter, counts: Counts) -> Me
     Raises:
         ConfigError: what the method needs is missing.
     """
-    kind = next(kind for kind in type(config).__mro__ if kind in _METHODS)
-    return _METHODS[kind](adapter, config, counts)
+    return checked_class(config, adapter)(adapter, config, counts)
+
+
+def checked_class(config: MethodConfig, adapter: ModelAdapter) -> type[Method[Any]]:
+    """The class of the method of some settings.
+
+    Raises:
+        ConfigError: it cannot work on the model.
+    """
+    kind = _METHODS[next(kind for kind in type(config).__mro__ if kind in _METHODS)]
+    kind.check_model(config, adapter)
+    return kind

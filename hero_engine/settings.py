@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-
 @dataclass(frozen=True)
 class Counts:
     """Settings in counts of one run.

@@ -1,5 +1,5 @@
-"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports nothing
-of ComfyUI."""
+"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports
+nothing of ComfyUI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ComfyAdapter(ModelAdapter):
         self._signature = inspect.signature(getattr(type(self.model), method))
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a forward by name, those in a ``**kwargs`` included; the timestep as "timestep"."""
+        """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""
         bound = self._signature.bind(self.model, *args, **kwargs).arguments
         rest = bound.pop("kwargs", {})
         named = {**bound, **rest}
@@ -109,14 +109,14 @@ class ComfyAdapter(ModelAdapter):
 
 
 class OneStream:
-    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention: mixed into
-    an adapter.
+    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention; mixed
+    into an adapter.
 
     Attributes:
         parameters: names of the block's arguments in order, for those given by position.
         stream: the name of the video tokens'.
-        token_dims: the arguments that belong to single tokens, and their dimension of tokens. An argument with
-            one place there holds for all.
+        token_dims: the arguments that belong to single tokens, and their dimension of tokens. One with a
+            single place there holds for all tokens.
     """
 
     parameters: tuple[str, ...]

@@ -47,7 +47,7 @@ class MochiAdapter(ComfyAdapter):
             + 256 * width + width * width  # the timestep
             + self._prompt(text_tokens)
             + 2 * width * width  # the head's modulation
-        )  # fmt: skip
+        )
         attended = min(attended, text_tokens)
         # Its blocks have no way to take a prompt of no rows.
         return ModelShape(stack, width, grid, attended, outside, numbers, keeps_text=True)

@@ -11,7 +11,7 @@ from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_
 from hero_engine.cost.__main__ import main
 from hero_engine.cost.paper import TOLERANCE, figures
 from hero_engine.flops import BlockShape, ModelShape, full_step
-from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+from hero_engine.models.families import adapter_for
 
 from .models import denoise, inputs, tiny_transformer
 
@@ -110,7 +110,7 @@ def test_every_setting_of_hero_is_an_option_with_help(capsys):
 
 def test_linear_flops_are_those_of_the_modules():
     model = tiny_transformer(blocks=3)
-    shape = CogVideoXAdapter(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
+    shape = adapter_for(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
     counted = 0
 
     def count(module, args, output):
@@ -143,12 +143,11 @@ def test_a_prompt_with_layers_of_its_own_costs_what_they_do():
         assert chosen.work(cheap, chosen.resolve(3), 1).linear == 2 * (3 * (20 + 3) + prompt + 1)
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
 @pytest.mark.parametrize("tau", [2, "100%"])
-def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
+def test_predicted_bytes_and_counts_are_those_of_a_run(shallow, tau):
     model = tiny_transformer(blocks=4)
-    config = HeroConfig(tau=tau, context=context, forecast=forecast)
+    config = HeroConfig(tau=tau, shallow=shallow)
     with hero_session(model, config, 12) as run:
         denoise(model, steps=12, batch=2)
     report = run.report
