@@ -168,8 +168,8 @@ class HeroConfig(MethodConfig):
         if any(p > g for p, g in zip(self.patch, shape.grid, strict=True)):
             raise ConfigError("patch", f"{self.patch} is larger than the token grid {shape.grid}")
 
-    def _refreshed_tokens(self, shape: ModelShape, counts: ResolvedConfig) -> int:
-        """Tokens that run through the shallow blocks on a cached step."""
+    def _refreshed_tokens(self, shape: ModelShape, counts: ResolvedConfig) -> tuple[int, int]:
+        """Video and text tokens that run through the shallow blocks on a cached step."""
 
         def sides(length: int, patch: int) -> list[int]:
             return [min(patch, length - start) for start in range(0, length, patch)]
@@ -177,13 +177,13 @@ class HeroConfig(MethodConfig):
         frames, rows, columns = (sides(g, p) for g, p in zip(shape.grid, self.patch, strict=True))
         video = sum(min(counts.tokens_per_patch, a * b * c) for a in frames for b in rows for c in columns)
         with_text = self.text == "refresh" or shape.keeps_text
-        return video + sum(shape.extra) + (shape.text_tokens if with_text else 0)
+        return video + sum(shape.extra), shape.text_tokens if with_text else 0
 
     def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
         """See :class:`~hero_engine.settings.MethodConfig`."""
-        tokens = self._refreshed_tokens(shape, counts)
-        linear = linear_flops(shape, counts.tau, tokens, selected=True)
-        return Work(linear, attention_flops(shape, counts.tau, tokens))
+        video, text = self._refreshed_tokens(shape, counts)
+        linear = linear_flops(shape, counts.tau, video, text, selected=True)
+        return Work(linear, attention_flops(shape, counts.tau, video + text))
 
     def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
         """The residuals: three hidden states (shallow residual, deep residual, its slope), one more where the

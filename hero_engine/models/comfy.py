@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..wrapping import CALLS
 from .adapter import BlockCall, ModelAdapter, ModelCall
 from .gathering import picked
 
@@ -28,7 +29,8 @@ class ComfyAdapter(ModelAdapter):
 
     def __init__(self, transformer: Any):
         super().__init__(transformer)
-        self._signature = inspect.signature(type(self.model)._forward)
+        method = "forward" if self.entry == CALLS else self.entry
+        self._signature = inspect.signature(getattr(type(self.model), method))
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""

@@ -98,6 +98,28 @@ FAMILIES: tuple[Family, ...] = (
         ("Anima",),
         ("comfy_cosmos_predict2", "CosmosPredict2Adapter"),
     ),
+    Family(
+        "Kandinsky 5",
+        "ComfyUI",
+        "comfy.ldm.kandinsky5.model",
+        ("Kandinsky5",),
+        ("comfy_kandinsky", "KandinskyAdapter"),
+    ),
+    Family(
+        "LTX-Video",
+        "ComfyUI",
+        "comfy.ldm.lightricks.model",
+        ("LTXVModel",),
+        ("comfy_ltx", "LTXAdapter"),
+        {"LTXAVModel": "its blocks carry a second stream, of sound, beside the video's"},
+    ),
+    Family(
+        "Mochi",
+        "ComfyUI",
+        "comfy.ldm.genmo.joint_model.asymm_models_joint",
+        ("AsymmDiTJoint",),
+        ("comfy_mochi", "MochiAdapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 

@@ -10,6 +10,7 @@ from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
 from hero_engine.cost.__main__ import main
 from hero_engine.cost.paper import TOLERANCE, figures
+from hero_engine.flops import BlockShape, ModelShape, full_step
 from hero_engine.models.families import adapter_for
 
 from .models import denoise, inputs, tiny_transformer
@@ -123,6 +124,23 @@ def test_linear_flops_are_those_of_the_modules():
     with torch.no_grad():
         model(**inputs(), timestep=torch.tensor([1]))
     assert linear_flops(shape, 3, shape.video_tokens + shape.text_tokens) == counted
+
+
+def test_a_prompt_with_layers_of_its_own_costs_what_they_do():
+    """And nothing where it does not run."""
+    like_video = BlockShape(count=1, token=10, feed_forward=4, fixed=3, attention=2)
+    own = replace(like_video, count=2, text=50)
+    shape = ModelShape((like_video, own), 2, (1, 2, 2), 5, outside=1, token_numbers=1)
+    # Four tokens of 10, and the prompt's five as one of them costs, or 50 together.
+    blocks = (40 + 50 + 3) + 2 * (40 + 50 + 3)
+    assert linear_flops(shape, 3, 4, 5) == full_step(shape).linear == 2 * (blocks + 1)
+    assert linear_flops(shape, 3, 4) == 2 * (3 * (40 + 3) + 1)
+    cheap = replace(shape, stack=(like_video, replace(own, text=7)))
+    assert linear_flops(cheap, 3, 4, 5) == 2 * (93 + 2 * (40 + 7 + 3) + 1)
+    config = HeroConfig(tau=3, ratio=0.5, patch=(1, 2, 2))
+    for text, prompt in (("refresh", 50 + 2 * 7), ("omit", 0)):
+        chosen = replace(config, text=text)
+        assert chosen.work(cheap, chosen.resolve(3), 1).linear == 2 * (3 * (20 + 3) + prompt + 1)
 
 
 @pytest.mark.parametrize("shallow", ["reuse", "forecast"])
