@@ -42,16 +42,16 @@ class DiffusersAdapter(ModelAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         asked = self.asked(args, kwargs)
         self.check(asked)
-        latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
+        latent, timestep, shape = asked["hidden_states"], asked["timestep"], self.shape_of_call(asked)
         if isinstance(timestep, Tensor) and timestep.ndim > 1:  # one a frame or token: those given are 0
             timestep = timestep.amax()
         adapters = self._adapters(asked.get("attention_kwargs"))
         return ModelCall(
             timestep=self._timesteps.read(timestep),
-            shape=self.shape_of_call(asked),
+            shape=shape,
             batch=latent.shape[0],
             device=latent.device,
-            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), adapters),
+            signature=(tuple(latent.shape), latent.dtype, latent.device, shape, adapters),
         )
 
     def shape_of_call(self, asked: dict[str, Any]) -> ModelShape:

@@ -19,10 +19,10 @@ class Family:
     Attributes:
         name: for people.
         host: "ComfyUI" or "diffusers".
-        module: that defines the classes; in ComfyUI the end of its name.
+        module: that defines the classes; in ComfyUI the end of its name, in diffusers its beginning.
         classes: those that the adapter reads.
         adapter: its file in this folder and its class.
-        refused: other classes of the module, each with the reason and the way out.
+        refused: other classes of such a module, each with the reason and the way out.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Family:
         """Whether it is about a class: in ComfyUI that very class, in diffusers also one derived from it."""
         if kind.__name__ not in (*self.classes, *self.refused):
             return False
+        if self.host == "diffusers":
+            return kind.__module__.startswith(self.module)
         return kind.__module__ == self.module or kind.__module__.endswith(f".{self.module}")
 
 
@@ -46,6 +48,18 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers.models.transformers.cogvideox_transformer_3d",
         ("CogVideoXTransformer3DModel",),
         ("diffusers_cogvideox", "CogVideoXAdapter"),
+    ),
+    Family(
+        "Wan 2.1, 2.2",
+        "diffusers",
+        "diffusers.models.transformers.transformer_wan",
+        ("WanTransformer3DModel",),
+        ("diffusers_wan", "WanAdapter"),
+        {
+            "WanVACETransformer3DModel": "VACE adds a second stack of blocks to its own after every few of them",
+            "WanAnimateTransformer3DModel": "its faces are added between its blocks",
+            "WanAnimate2Transformer3DModel": "its blocks keep keys and values of their own from step to step",
+        },
     ),
     Family(
         "CogVideoX",
