@@ -19,7 +19,7 @@ class DiffusersFamily(FamilyLaws):
     text: tuple[int, int] = (7, 32)
     """Tokens and width of the prompt."""
     text_behind = 0
-    """Tokens of the prompt behind the video's in the attention; 0 where it is attended to by cross-attention."""
+    """Tokens of the prompt behind the video's in the attention; 0 with cross-attention."""
 
     def inputs(self, batch: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(2)
