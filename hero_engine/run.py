@@ -19,7 +19,7 @@ from .memory_errors import is_out_of_memory
 from .method import Step
 from .models.adapter import Forward, ModelAdapter, ModelCall
 from .optional import require
-from .registry import method_of
+from .methods import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
 from .schedule import Reason

@@ -1,7 +1,7 @@
 """What HERO must hold on every model family, as tests that a family's own file inherits.
 
-A file has a class for each form of a model, ``class TestWanCamera(ComfyFamily)``, which says how the model is built
-and called. Models have their true form and small widths, and random weights.
+A file has a class for each form of a model, ``class TestWanCamera(ComfyFamily)``, which says how the model is
+built and called. Models have their true form and small widths, and random weights.
 """
 
 from __future__ import annotations

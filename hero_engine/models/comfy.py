@@ -1,5 +1,5 @@
-"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports nothing
-of ComfyUI."""
+"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports
+nothing of ComfyUI."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ComfyAdapter(ModelAdapter):
         self._signature = inspect.signature(type(self.model)._forward)
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a forward by name, those in a ``**kwargs`` included; the timestep as "timestep"."""
+        """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""
         bound = self._signature.bind(self.model, *args, **kwargs).arguments
         rest = bound.pop("kwargs", {})
         named = {**bound, **rest}

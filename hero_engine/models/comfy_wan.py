@@ -1,5 +1,5 @@
-"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep for
-each frame."""
+"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep
+for each frame."""
 
 from __future__ import annotations
 

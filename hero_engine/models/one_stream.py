@@ -12,14 +12,14 @@ from .gathering import picked
 
 
 class OneStream:
-    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention: mixed
+    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention; mixed
     into an adapter.
 
     Attributes:
         parameters: names of the block's arguments in order, for those given by position.
         stream: the name of the video tokens'.
-        token_dims: the arguments that belong to single tokens, and their dimension of tokens. An argument
-            with one place there holds for all.
+        token_dims: the arguments that belong to single tokens, and their dimension of tokens. One with a
+            single place there holds for all tokens.
     """
 
     parameters: tuple[str, ...]

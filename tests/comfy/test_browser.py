@@ -193,7 +193,7 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("warm-up and cool-down take all 4 steps")
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.set_widget("HeroPatch", "patch_columns", 64)
-    page.wait_for_panel("larger than the 5x8x12 tokens")
+    page.wait_for_panel("patch: (1, 2, 64) is larger than the token grid (5, 8, 12)")
 
 
 @in_browser

@@ -9,7 +9,7 @@ from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
 from hero_engine.cost.__main__ import main
 from hero_engine.cost.paper import TOLERANCE, figures
-from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+from hero_engine.models.families import adapter_for
 
 from .models import denoise, inputs, tiny_transformer
 
@@ -108,7 +108,7 @@ def test_every_setting_of_hero_is_an_option_with_help(capsys):
 
 def test_linear_flops_are_those_of_the_modules():
     model = tiny_transformer(blocks=3)
-    shape = CogVideoXAdapter(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
+    shape = adapter_for(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
     counted = 0
 
     def count(module, args, output):
@@ -124,12 +124,11 @@ def test_linear_flops_are_those_of_the_modules():
     assert linear_flops(shape, 3, shape.video_tokens + shape.text_tokens) == counted
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
 @pytest.mark.parametrize("tau", [2, "100%"])
-def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
+def test_predicted_bytes_and_counts_are_those_of_a_run(shallow, tau):
     model = tiny_transformer(blocks=4)
-    config = HeroConfig(tau=tau, context=context, forecast=forecast)
+    config = HeroConfig(tau=tau, shallow=shallow)
     with hero_session(model, config, 12) as run:
         denoise(model, steps=12, batch=2)
     report = run.report
