@@ -52,8 +52,10 @@ def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampl
 
 def test_transitions_are_as_in_runs_of_their_own(nodes, ksampler, core):
     """Another size, batch, prompt's length and seed one after the other, on one patched MODEL."""
-    text = core.task.positive[0][0]
-    longer = [[torch.cat([text, text], dim=1), core.task.positive[0][1]]]
+    text, conditions = core.task.positive[0]
+    if (mask := conditions.get("attention_mask")) is not None:
+        conditions = conditions | {"attention_mask": torch.cat([mask, mask], dim=1)}
+    longer = [[torch.cat([text, text], dim=1), conditions]]
     tasks = [
         core.task,
         SimpleNamespace(**vars(core.task) | {"positive": longer}),
@@ -104,7 +106,7 @@ def test_a_region_with_a_prompt_of_its_own(nodes, ksampler, core):
     """Each region is a branch with a cache of its own size."""
     rows, columns = core.task.latent["samples"].shape[-2:]
     text, conditions = core.task.positive[0]
-    if "concat_latent_image" in conditions:
+    if "concat_mask" in conditions:
         pytest.skip("core does not cut a start image to a region")
     region = [text.flip(1), conditions | {"area": (3, rows, columns // 2, 0, 0, 0)}]
     task = SimpleNamespace(**vars(core.task) | {"positive": [*core.task.positive, region]})
