@@ -86,7 +86,7 @@ class HunyuanVideoAdapter(DiffusersAdapter):
         config = self.model.config
         frames, rows, columns = self._grid(latent)
         numbers = config.patch_size_t * config.patch_size**2 * (config.in_channels + self.out_channels)
-        return frames * rows * columns * width * numbers + 2 * width * width
+        return frames * rows * columns * width * int(numbers) + 2 * width * width
 
     def _refiner(self, text_tokens: int, width: int) -> int:
         """Multiplications of the blocks that only the prompt runs through."""
@@ -94,7 +94,7 @@ class HunyuanVideoAdapter(DiffusersAdapter):
         block = text_tokens * (12 * width + 2 * text_tokens) * width + 2 * width * width
         embedding = text_tokens * config.text_embed_dim * width
         pooled = (config.text_embed_dim + width) * width
-        return config.num_refiner_layers * block + embedding + _timestep(width) + pooled
+        return int(config.num_refiner_layers * block + embedding + _timestep(width) + pooled)
 
     def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
