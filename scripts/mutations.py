@@ -166,7 +166,7 @@ MUTATIONS = (
         "hero_engine/models/joint_attention.py",
         "attn.to_k(tokens)",
         'getattr(attn.to_k, "base_layer", attn.to_k)(tokens)',
-        ("tests/reliability/test_wrapped.py::test_lora_counts_on_every_step",),
+        ("tests/hero_engine/test_optimization.py::test_lora_is_not_fused_away",),
     ),
     Mutation(
         "a switched LoRA not seen",
