@@ -82,8 +82,8 @@ MUTATIONS = (
     Mutation(
         "error feedback writes to the latent",
         "hero_engine/noise.py",
-        "(latent.float() * signal).sub_(",
-        "latent.float().mul_(signal).sub_(",
+        "(latent.float() * of_latent).add_(",
+        "latent.float().mul_(of_latent).add_(",
         (f"{FEEDBACK}::test_nothing_is_written_to_what_came_in",),
     ),
     Mutation(
