@@ -68,6 +68,13 @@ FAMILIES: tuple[Family, ...] = (
             "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
         },
     ),
+    Family(
+        "HunyuanVideo 1, 1.5, HunyuanImage 2.1",
+        "ComfyUI",
+        "comfy.ldm.hunyuan_video.model",
+        ("HunyuanVideo",),
+        ("comfy_hunyuan", "HunyuanAdapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 
