@@ -1,5 +1,5 @@
-"""ComfyUI's own HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is of the same class: blocks of two streams,
-text and video, and behind them blocks of one."""
+"""ComfyUI's own HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is the same class: blocks of two streams,
+text and video, and behind them blocks of one that holds both."""
 
 from __future__ import annotations
 
@@ -82,18 +82,21 @@ class HunyuanAdapter(ComfyAdapter):
         return tuple(shape(blocks, 1 + conditions.replaced) for blocks, shape in stacks if len(blocks))
 
     def _embedding(self, text_tokens: int, conditions: Conditions) -> int:
-        """Multiplications for the prompt and what stands beside it, and for all that is said in one vector."""
+        """Multiplications for the text tokens, and for what modulates the blocks."""
         model, prompt = self.model, self.model.txt_in
         refiners = prompt.individual_token_refiner.blocks
         timesteps = _linear(model.time_in, model.final_layer.adaLN_modulation)
-        vectors = _linear(model.vector_in, model.guidance_in, model.time_r_in)
-        vectors += _linear(prompt.t_embedder, prompt.c_embedder, *(part.adaLN_modulation for part in refiners))
-        word = _linear(prompt.input_embedder, *(linear for part in refiners for linear in (part.self_attn, part.mlp)))
+        once = _linear(model.vector_in, model.guidance_in, model.time_r_in)
+        once += _linear(prompt.t_embedder, prompt.c_embedder)
+        word = _linear(prompt.input_embedder)
+        for block in refiners:
+            once += _linear(block.adaLN_modulation)
+            word += _linear(block.self_attn, block.mlp)
         attention = 2 * len(refiners) * text_tokens * model.hidden_size
         glyphs, pictures = conditions.beside
         return (
             (1 + conditions.replaced) * timesteps
-            + vectors
+            + once
             + text_tokens * (word + attention)
             + glyphs * _linear(model.byt5_in)
             + pictures * _linear(model.vision_in)
@@ -106,8 +109,9 @@ class HunyuanAdapter(ComfyAdapter):
     def variant(self, asked: dict[str, Any]) -> tuple[Any, ...]:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""
         reference, glyphs, pictures = (asked.get(name) for name in ("ref_latent", "txt_byt5", "clip_fea"))
+        in_front = () if reference is None else _tokens(reference.shape[2:], self.model.patch_size)
         conditions = Conditions(
-            reference=0 if reference is None else math.prod(_tokens(reference.shape[2:], self.model.patch_size)),
+            reference=math.prod(in_front) if in_front else 0,
             beside=(
                 0 if glyphs is None or self.model.byt5_in is None else glyphs.shape[1],
                 0 if pictures is None else pictures.shape[1],

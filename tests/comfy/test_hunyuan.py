@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
+from tests.family_laws import STEPS
+
 from .core_family import ComfyFamily
 
 SIZES = {
-    "in_channels": 16, "out_channels": 16, "vec_in_dim": 24, "context_in_dim": 32, "hidden_size": 32, "mlp_ratio": 4.0,
-    "num_heads": 2, "depth": 2, "depth_single_blocks": 2, "axes_dim": [4, 6, 6], "theta": 256,
-    "patch_size": [1, 2, 2], "qkv_bias": True, "guidance_embed": True, "byt5": False, "meanflow": False,
-    "use_cond_type_embedding": False, "vision_in_dim": None, "meanflow_sum": False,
+    "in_channels": 16, "out_channels": 16, "vec_in_dim": 24, "context_in_dim": 32, "hidden_size": 32,
+    "num_heads": 2, "mlp_ratio": 4.0, "depth": 2, "depth_single_blocks": 2, "patch_size": [1, 2, 2],
+    "axes_dim": [4, 6, 6], "theta": 256, "qkv_bias": True, "guidance_embed": True, "byt5": False,
+    "meanflow": False, "meanflow_sum": False, "use_cond_type_embedding": False, "vision_in_dim": None,
     "dtype": torch.float32, "device": "cpu",
 }  # fmt: skip
 LATER = {"vec_in_dim": None, "guidance_embed": False, "byt5": True}
@@ -25,6 +27,7 @@ GLYPHS, VISION = (3, 1472), (5, 48)
 
 
 class HunyuanFamily(ComfyFamily):
+    flops_tolerance = 1e-9
     settings: dict[str, Any] = {}
 
     def build(self) -> Any:
@@ -36,7 +39,8 @@ class HunyuanFamily(ComfyFamily):
         )
 
     def conditions(self, batch: int, generator: torch.Generator) -> dict[str, Any]:
-        return {"y": torch.randn(1, 24, generator=generator).expand(batch, -1), "guidance": torch.tensor([6.0])}
+        pooled = torch.randn(1, 24, generator=generator).expand(batch, -1)
+        return {"y": pooled, "guidance": torch.tensor([6.0])}
 
     def prepared(self, latent: torch.Tensor) -> torch.Tensor:
         extra = (SIZES | self.settings)["in_channels"] - latent.shape[1]
@@ -92,6 +96,19 @@ class TestReference(HunyuanFamily):
         given = {"ref_latent": reference, "guiding_frame_index": torch.tensor([0.0])}
         return super().conditions(batch, generator) | given
 
+    def test_the_reference_stands_in_front_of_the_grid(self, family: Any, hero: Any) -> None:
+        with hero.hero_session(family.model, self.config(hero), STEPS) as run:
+            self.run(family.model, steps=1)
+        assert run.report.shape.extra == (3 * 5, 0)
+
+    def test_the_layer_analysis_follows_both_kinds_of_blocks(self, family: Any, hero: Any) -> None:
+        """With every token refreshed, nothing is wrong behind the last block."""
+        config = self.config(hero, ratio=1.0)
+        with hero.hero_session(family.model, hero.LayersConfig(config, tokens=1000), STEPS) as run:
+            assert torch.equal(self.run(family.model), family.truth)
+            *cut, whole = run.method.analysis().cached
+        assert whole < 1e-5 and min(cut) > 1e-2
+
 
 class TestHunyuanVideo15(HunyuanFamily):
     """Blocks of two streams alone; byT5 and CLIP vision with the prompt; a picture beside the noise."""
@@ -106,29 +123,32 @@ class TestHunyuanVideo15(HunyuanFamily):
         }
 
 
-class TestTwoTimesteps(TestHunyuanVideo15):
-    """The distilled upscaler of 1.5, and models that are told the next timestep too."""
-
-    settings = V1_5 | {"in_channels": 98, "meanflow": True, "meanflow_sum": True}
-
-    def call(self, model: Any, latent: torch.Tensor, timestep: float, inputs: dict[str, Any]) -> torch.Tensor:
-        sigmas = {
-            "sigmas": torch.tensor([timestep / 1000]),
-            "sample_sigmas": torch.tensor([timestep, timestep - 100, 0.0]) / 1000,
-        }
-        options = {"transformer_options": inputs["transformer_options"] | sigmas}
-        return super().call(model, latent, timestep, inputs | options)
-
-
 class TestPicture(HunyuanFamily):
-    """HunyuanImage: latents without frames."""
+    """HunyuanImage, distilled: latents without frames; the next timestep is given beside the step's own."""
 
     latent = (2, 16, 1, 12, 16)
-    settings = LATER | {"patch_size": [1, 1], "axes_dim": [8, 8]}
+    settings = LATER | {"patch_size": [1, 1], "axes_dim": [8, 8], "meanflow": True}
 
     def conditions(self, batch: int, generator: torch.Generator) -> dict[str, Any]:
         return {"txt_byt5": torch.randn(1, *GLYPHS, generator=generator).expand(batch, -1, -1)}
 
     def call(self, model: Any, latent: torch.Tensor, timestep: float, inputs: dict[str, Any]) -> torch.Tensor:
-        picture = super().call(model, latent.flatten(2, 3), timestep, inputs)
+        sigmas = {
+            "sigmas": torch.tensor([timestep / 1000]),
+            "sample_sigmas": torch.tensor([timestep, timestep - 50, 0.0]) / 1000,
+        }
+        options = {"transformer_options": inputs["transformer_options"] | sigmas}
+        picture = super().call(model, latent.flatten(2, 3), timestep, inputs | options)
         return picture.reshape(latent.shape)
+
+    def test_feedback_corrects_an_answer_without_frames(self, family: Any, hero: Any) -> None:
+        noise = hero.NoiseSchedule(tuple(1 - number / 1000 for number in range(1, 1001)))
+        results = []
+        for feedback in (0.0, 1.0):
+            with hero.hero_session(
+                family.model, self.config(hero, feedback=feedback), STEPS, scheduler=noise
+            ) as run:
+                results.append(self.run(family.model))
+            assert run.report.cached_steps > 3
+        without, corrected = results
+        assert 0 < float((corrected - without).norm() / family.truth.norm()) < 0.1
