@@ -4,12 +4,12 @@ text and video, and behind them blocks of one that holds both."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..flops import BlockShape, ModelShape
 from .adapter import BlockCall
@@ -61,13 +61,14 @@ class HunyuanAdapter(ComfyAdapter):
         conditions = conditions or Conditions()
         model, width = self.model, self.model.hidden_size
         patch = math.prod(model.patch_size)
-        tokens = _tokens(latent[2:], model.patch_size)
-        entering = (math.prod(tokens) + conditions.reference) * latent[1]
-        leaving = math.prod(tokens) * model.out_channels
+        *frames, rows, columns = _tokens(latent[2:], model.patch_size)
+        grid = (math.prod(frames), rows, columns)
+        entering = (math.prod(grid) + conditions.reference) * latent[1]
+        leaving = math.prod(grid) * model.out_channels
         return ModelShape(
             stack=self._stack(conditions),
             width=width,
-            grid=(1, *tokens)[-3:],
+            grid=grid,
             text_tokens=text_tokens + sum(conditions.beside),
             outside=(entering + leaving) * width * patch + self._embedding(text_tokens, conditions),
             token_numbers=model.out_channels * patch,
@@ -94,13 +95,14 @@ class HunyuanAdapter(ComfyAdapter):
             word += _linear(block.self_attn, block.mlp)
         attention = 2 * len(refiners) * text_tokens * model.hidden_size
         glyphs, pictures = conditions.beside
-        return (
+        total: int = (
             (1 + conditions.replaced) * timesteps
             + once
             + text_tokens * (word + attention)
             + glyphs * _linear(model.byt5_in)
             + pictures * _linear(model.vision_in)
         )
+        return total
 
     def shape_of_call(self, asked: dict[str, Any]) -> ModelShape:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""
@@ -214,10 +216,10 @@ def _tokens(sides: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
     return tuple(-(-side // part) for side, part in zip(sides, patch, strict=True))
 
 
-def _linear(*modules: nn.Module | None) -> int:
+def _linear(*modules: Any) -> int:
     """Multiplications that the linear layers inside make for a token."""
-    layers = (part for module in modules if module is not None for part in module.modules())
-    return sum(part.in_features * part.out_features for part in layers if hasattr(part, "in_features"))
+    parts: Iterator[Any] = (part for module in modules if module is not None for part in module.modules())
+    return sum(part.in_features * part.out_features for part in parts if hasattr(part, "in_features"))
 
 
 def _ranges(ranges: Sequence[Range] | None, tokens: Tensor) -> list[Range] | None:
@@ -230,5 +232,5 @@ def _ranges(ranges: Sequence[Range] | None, tokens: Tensor) -> list[Range] | Non
         return None
     edges = [edge for first, last, _ in ranges for edge in (first, last) if edge is not None]
     places = torch.searchsorted(tokens, torch.tensor(edges, device=tokens.device)).tolist()
-    place = {None: None, **dict(zip(edges, places, strict=True))}
-    return [(place[first], place[last], row) for first, last, row in ranges]
+    place = dict(zip(edges, places, strict=True))
+    return [(place[first], None if last is None else place[last], row) for first, last, row in ranges]
