@@ -28,9 +28,7 @@ _HEAD = "// Written by scripts/page_constants.py from Python: change it there, r
 
 def constants() -> dict[str, Any]:
     """By name, what the page has of Python."""
-    return {
-        "PRESETS": {name: widgets_of(config) for name, config in PRESETS.items()},
-    }
+    return {"PRESETS": {name: widgets_of(config) for name, config in PRESETS.items()}}
 
 
 def widgets_of(config: HeroConfig) -> dict[str, Any]:

@@ -69,7 +69,6 @@ def sample(
     model: AetherModel | Denoiser,
     conditions: Conditions,
     *,
-    task: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     dynamic_guidance: bool | None = None,
@@ -83,7 +82,6 @@ def sample(
 
     Args:
         conditions: from :func:`aether.generation.tasks.condition`.
-        task: by default the conditions' own; if given it must be that.
         steps: 1 to 1000; by default the task's (4, 50, 50).
         guidance: scale of classifier-free guidance, from 1 (none); by default the task's (1, 3, 3). Each
             guided step costs two passes. Reconstruction knows 1 only.
@@ -112,7 +110,7 @@ def sample(
     """
     from diffusers.utils.torch_utils import randn_tensor
 
-    recipe = _check_conditions(model, conditions, task)
+    recipe = _check_conditions(model, conditions)
     guided, scheduler = conditions.uncond is not None, copy.copy(model.scheduler)
     plan, timesteps = _plan(
         scheduler, recipe, steps, guidance, dynamic_guidance, guidance_skip, guided, model.device
@@ -312,12 +310,10 @@ def skipped_steps(
     return [index for index, step in enumerate(plan) if step.spared] if is_guided(task, guidance) else []
 
 
-def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions, task: str | None) -> Task:
+def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions) -> Task:
     if not isinstance(conditions, Conditions):
         raise InputError("conditions", "must come from aether.generation.tasks.condition()")
-    recipe = check_task(conditions.task if task is None else task)
-    if recipe.name != conditions.task:
-        raise InputError("task", f"is {recipe.name!r}, but the conditions were made for {conditions.task!r}")
+    recipe = check_task(conditions.task)
     spec, size = model.spec, (conditions.height, conditions.width)
     wanted = (1, spec.latent_frames(conditions.frames), spec.condition_channels, *spec.cells(*size))
     for field, tensor in (("cond", conditions.cond), ("uncond", conditions.uncond)):

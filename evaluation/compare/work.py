@@ -35,10 +35,8 @@ Record = dict[str, Any]
 
 def record_key(record: Record) -> str:
     """Which run a record is of."""
-    return json.dumps([record[name] for name in _KEY], sort_keys=True)
-
-
-_KEY = ("scene", "task", "sampler", "steps", "method", "settings")
+    names = ("scene", "task", "sampler", "steps", "method", "settings")
+    return json.dumps([record[name] for name in names], sort_keys=True)
 
 
 def unfinished(tasks: Sequence[Task], records: Sequence[Record], *, brief: bool = False) -> list[Task]:

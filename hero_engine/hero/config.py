@@ -182,9 +182,8 @@ class HeroConfig(MethodConfig):
     def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         video, text = self._refreshed_tokens(shape, counts)
-        return Work(
-            linear_flops(shape, counts.tau, video, text), attention_flops(shape, counts.tau, video + text)
-        )
+        linear = linear_flops(shape, counts.tau, video, text, selected=True)
+        return Work(linear, attention_flops(shape, counts.tau, video + text))
 
     def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
         """The residuals: three hidden states (shallow residual, deep residual, its slope), one more where the
@@ -196,6 +195,7 @@ class HeroConfig(MethodConfig):
     def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
         """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale. Feedback keeps
         a clean latent of each step of an interval, in float32."""
+        element_bytes = shape.stream_bytes or element_bytes
         latents = self.interval if self.feedback and self.interval > 1 else 0
         clean = 4 * latents * shape.grid_tokens * shape.token_numbers
         if self.storage != "float8":

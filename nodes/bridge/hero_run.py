@@ -15,8 +15,8 @@ from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...aether.errors import InputError
 from ...hero_engine import ConfigError, HeroRun, MethodConfig, hero_session
+from ...hero_engine.methods import checked_class
 from ...hero_engine.models.families import adapter_for, family_of
-from ...hero_engine.registry import checked_class
 from . import core_samplers
 from .errors import on_canvas
 from .hero_reports import ReportBox

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import random
-import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 
 from hero_engine import METHODS, PRESETS
 from hero_engine.cost import aether_shape, predict
+
+from .headers import WAN_14B, save_header
 
 AETHER = {"loader": "AetherLoader"}
 MINIATURE = {"loader": "AetherMiniature"}
@@ -212,31 +213,22 @@ def test_over_http(part: Any, answer: Any, monkeypatch: pytest.MonkeyPatch):
 # The model in front, by its file's header.
 
 
-def save_header(path: Path, tensors: dict[str, Any], kind: str = "BF16", size: int = 2) -> None:
-    """A safetensors file with these names and shapes, its numbers a hole in the file."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + size * tensor.numel()
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
-
-
-def cogvideox(layers: int = 6) -> dict[str, Any]:
+def cogvideox(layers: int = 6) -> dict[str, tuple[int, ...]]:
     """CogVideoX-5b-I2V's form with fewer blocks."""
     import comfy.ops
     import torch
     from comfy.ldm.cogvideo.model import CogVideoXTransformer3DModel
 
-    return CogVideoXTransformer3DModel(
+    model = CogVideoXTransformer3DModel(
         num_attention_heads=48, attention_head_dim=64, in_channels=32, out_channels=16, time_embed_dim=512,
         text_embed_dim=4096, num_layers=layers, use_rotary_positional_embeddings=True,
         dtype=torch.bfloat16, device="meta", operations=comfy.ops.manual_cast,
-    ).state_dict()  # fmt: skip
+    )  # fmt: skip
+    return shapes(model)
+
+
+def shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 @pytest.fixture
@@ -257,11 +249,10 @@ def unet(name: str = "model.safetensors", kind: str = "unet") -> dict[str, Any]:
 def test_cores_cogvideox_is_found_by_its_header(answer: Any, files: Path):
     from hero_engine.models.cogvideox_shape import CogVideoXSize
 
-    tensors = cogvideox()
-    save_header(files / "model.safetensors", tensors)
+    save_header(files / "model.safetensors", cogvideox())
     save_header(
         files / "whole.safetensors",
-        {f"model.diffusion_model.{name}": value for name, value in tensors.items()},
+        {f"model.diffusion_model.{name}": value for name, value in cogvideox().items()},
     )
     shape = CogVideoXSize(6, 3072, 512, 4096, 32, 16, 2).shape((13, 30, 45), 226)
     ours = predict(PRESETS["balanced"], shape, 50, 2, 2)
@@ -287,21 +278,15 @@ def test_a_file_is_read_once_and_again_when_it_changes(
 
 
 def test_another_family_is_unmeasured(answer: Any, part: Any, files: Path):
-    import comfy.ops
-    import torch
-    from comfy.ldm.wan.model import WanModel
-
-    model = WanModel(
-        model_type="t2v", dim=256, ffn_dim=512, num_heads=2, num_layers=4, dtype=torch.bfloat16,
-        device="meta", operations=comfy.ops.manual_cast,
-    )  # fmt: skip
-    save_header(files / "model.safetensors", model.state_dict(), "F8_E4M3", 1)
+    save_header(files / "model.safetensors", WAN_14B, "F8_E4M3", 1)
     before = part("nodes.bridge.model_before")
     shape = before.model_before(unet()).shape(before.Clip(480, 832, 81))
-    assert (shape.grid, shape.blocks, shape.width) == ((21, 30, 52), 4, 256)
+    assert (shape.grid, shape.blocks, shape.width) == ((21, 30, 52), 40, 5120)
     assert shape.stack[0].context == 512
-    found = answer(request(model=unet()))
+    run = {"height": 480, "width": 832, "frames": 81, "bytes": 2}
+    found = answer(request(model=unet(), run=run))
     assert (found["model"], found["unmeasured"]) == ("WAN21_T2V", True)
+    assert found["cachedBytes"] == predict(PRESETS["balanced"], shape, 50, 2, 2).cached_bytes
 
 
 def test_a_model_that_hero_does_not_take(answer: Any, part: Any, files: Path):
@@ -313,15 +298,13 @@ def test_a_model_that_hero_does_not_take(answer: Any, part: Any, files: Path):
         in_channels=4, hidden_size=72, depth=2, num_heads=2, dtype=torch.bfloat16, device="meta",
         operations=comfy.ops.manual_cast,
     )  # fmt: skip
-    save_header(files / "model.safetensors", model.state_dict())
+    save_header(files / "model.safetensors", shapes(model))
     error = answer(request(model=unet()))["error"]
     assert error["field"] == "model" and error["reason"].startswith("is PixArt")
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise", "other tensors", "gguf", "outside"])
 def test_a_file_that_says_nothing_is_assumed_to_be_aether(answer: Any, files: Path, damage: str):
-    import torch
-
     path = files / "model.safetensors"
     save_header(path, cogvideox())
     model = unet()
@@ -334,7 +317,7 @@ def test_a_file_that_says_nothing_is_assumed_to_be_aether(answer: Any, files: Pa
     elif damage == "noise":
         path.write_bytes(bytes(range(256)) * 40)
     elif damage == "other tensors":
-        save_header(path, {"a": torch.empty(2, 3), "b": torch.empty(())})
+        save_header(path, {"a": (2, 3), "b": ()})
     elif damage == "gguf":
         path.rename(files / "model.gguf")
         model = unet("model.gguf")

@@ -167,3 +167,22 @@ def test_prediction_is_consistent():
     assert cached_step_flops(AETHER, HeroConfig(tau="100%", ratio=1.0), counts) == full_step_flops(AETHER)
     with pytest.raises(ConfigError, match="^patch: "):
         predict(HeroConfig(patch=(12, 2, 3)), AETHER, 50)
+
+
+def test_modulation_of_frames_is_that_of_each_selected_token():
+    shape = replace(AETHER, stack=(replace(AETHER.stack[0], modulation=1000),))
+    config = HeroConfig(tau=10, text="omit")
+    counts = config.resolve(shape.blocks, 50)
+    more = cached_step_flops(shape, config, counts) - cached_step_flops(AETHER, config, counts)
+    selected = config._refreshed_tokens(shape, counts)
+    assert more == pytest.approx(2 * 1000 * 10 * selected) and selected > 1000
+    assert full_step_flops(shape) - full_step_flops(AETHER) == pytest.approx(2 * 1000 * 42 * 11)
+
+
+def test_bytes_go_by_the_streams_numbers():
+    config = HeroConfig()
+    predicted = [
+        predict(config, replace(AETHER, stream_bytes=size), 50, element_bytes=2).cached_bytes
+        for size in (None, 2, 4)
+    ]
+    assert predicted[0] == predicted[1] == predicted[2] / 2
