@@ -19,7 +19,9 @@ WORKFLOWS = {
     for path in sorted((ROOT / "workflows").glob("*.json"))
 }
 CORE_TEMPLATES = [
-    name for name, workflow in WORKFLOWS.items() if any(node["type"] == "UNETLoader" for node in workflow["nodes"])
+    name
+    for name, workflow in WORKFLOWS.items()
+    if any(node["type"] == "UNETLoader" for node in workflow["nodes"])
 ]
 """Those on models that core loads."""
 BUNDLED = [name for name in WORKFLOWS if name not in CORE_TEMPLATES]

@@ -1,4 +1,4 @@
-"""A custom node for tests: what stands in for text encoder, picture encoder and VAE of Wan, which have no small form.
+"""A custom node for tests: what stands in for encoders and the VAE of Wan, which have no small form.
 
 Core's own nodes call it as they call the real ones. All numbers come from what goes in, none from files.
 """
@@ -82,7 +82,9 @@ class StandInVAE(StandInText):
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        return {"required": {"channels": ("INT", {"min": 16, "max": 48}), "block": ("INT", {"min": 8, "max": 16})}}
+        return {
+            "required": {"channels": ("INT", {"min": 16, "max": 48}), "block": ("INT", {"min": 8, "max": 16})}
+        }
 
     def make(self, channels: int, block: int) -> tuple[Any]:
         return (_VAE(channels, block),)

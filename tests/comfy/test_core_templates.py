@@ -50,9 +50,13 @@ CLIPS = {
     "10 Wan picture to video": {"video": (17, 64, 96)},
     "11 Wan along a camera move": {"camera_move": (33, 64, 96)},
     # 33 frames at 16 a second are 17 at 8, which is what the miniature takes.
-    "12 Wan to depth and camera": {"world_color": (33, 64, 96), "world_depth": (17, 64, 96), "world_camera": 17},
+    "12 Wan to depth and camera": {
+        "world_color": (33, 64, 96),
+        "world_depth": (17, 64, 96),
+        "world_camera": 17,
+    },
 }
-"""Videos that a template saves at SIZES, by name: (frames, height, width), or frames where it is a drawing."""
+"""Videos that a template saves at SIZES, by name: (frames, height, width), or frames of a drawing."""
 API = "() => app.graphToPrompt().then(found => found.output)"
 
 
@@ -76,7 +80,10 @@ def put_files(base: Path) -> None:
 def wan_server(pack: Any, comfyui: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     base = tmp_path_factory.mktemp("core_templates")
     put_files(base)
-    for folder, file in (("custom_nodes", Path(__file__).with_name("stand_ins.py")), ("input", comfyui / "input/example.png")):
+    for folder, file in (
+        ("custom_nodes", Path(__file__).with_name("stand_ins.py")),
+        ("input", comfyui / "input/example.png"),
+    ):
         (base / folder).mkdir()
         shutil.copy(file, base / folder)
     server = Server(comfyui, base, ROOT)
@@ -97,7 +104,9 @@ def runnable(prompt: dict[str, Any]) -> dict[str, Any]:
     changed = {}
     for key, node in prompt.items():
         kind, inputs = node["class_type"], dict(node["inputs"])
-        file = next((value for value in inputs.values() if isinstance(value, str) and value in STAND_INS), None)
+        file = next(
+            (value for value in inputs.values() if isinstance(value, str) and value in STAND_INS), None
+        )
         if file is not None:
             kind, inputs = STAND_INS[file]
         changed[key] = {"class_type": kind, "inputs": inputs | SIZES.get(kind, {})}
@@ -142,7 +151,9 @@ def test_every_input_and_value_is_one_that_core_has(wan_server: Server, name: st
         if node["type"] == "MarkdownNote":
             continue
         sections = known[node["type"]]["input"]
-        inputs = {key: spec for part in ("required", "optional") for key, spec in sections.get(part, {}).items()}
+        inputs = {
+            key: spec for part in ("required", "optional") for key, spec in sections.get(part, {}).items()
+        }
         named = {slot["name"].partition(".")[0] for slot in node["inputs"]}
         assert named - {"upload"} <= set(inputs), node["type"]
         assert [slot["type"] for slot in node["outputs"]] == known[node["type"]]["output"]
