@@ -18,7 +18,7 @@ from .settings import MethodConfig
 if TYPE_CHECKING:
     from .drawing import layers_png, report_png
     from .hero.layer_analysis import LayerAnalysis, LayersConfig
-    from .noise import NoiseSchedule
+    from .noise import NoiseSchedule, StepNoise, VPredictionNoise
     from .report import RunReport
     from .run import HeroRun
     from .session import apply_hero, current_run, hero_session, remove_hero
@@ -30,6 +30,8 @@ _LAZY = {
     "LayerAnalysis": "hero.layer_analysis",
     "LayersConfig": "hero.layer_analysis",
     "NoiseSchedule": "noise",
+    "StepNoise": "noise",
+    "VPredictionNoise": "noise",
     "RunReport": "report",
     "apply_hero": "session",
     "current_run": "session",
@@ -57,8 +59,10 @@ __all__ = [
     "NoiseSchedule",
     "Optimization",
     "RunReport",
+    "StepNoise",
     "TaylorSeerConfig",
     "TocaConfig",
+    "VPredictionNoise",
     "WorldCacheConfig",
     "apply_hero",
     "current_run",

@@ -111,8 +111,8 @@ def hero_session(
 
     Args:
         model: a diffusers pipeline, its transformer, or the ``diffusion_model`` of a MODEL of ComfyUI, of one
-            of the families in :mod:`hero_engine.models.families`. With a pipeline nothing more is needed: its scheduler, steps and
-            guidance are read at the beginning of each pass.
+            of the families in :mod:`hero_engine.models.families`. With a pipeline nothing more is needed:
+            its scheduler, steps and guidance are read at the beginning of each pass.
         config: the settings: a :class:`~hero_engine.HeroConfig`, the name of one of ``PRESETS``, or the
             settings of another of ``METHODS``.
         steps: for a transformer: number of denoising steps that really run, of video-to-video

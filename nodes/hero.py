@@ -218,16 +218,23 @@ class HeroReport(io.ComfyNode):
     def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
         from ..hero_engine import report_png
         from .bridge.hero_reports import box_of, image_of
+        from .bridge.hero_run import is_measured
 
         box = box_of(model)
         report = None if box is None else box.find(latent["samples"])
         if report is not None:
-            text, picture = report.summary(), image_of(report_png(report))
+            text = report.summary() + ("" if is_measured(model) else f"\n{_UNMEASURED}")
+            picture = image_of(report_png(report))
         else:
             text = _why_none(box is None)
             picture = torch.zeros(1, 64, 64, 3)
         shown = {"text": (text,)} | (ui.PreviewImage(picture, cls=cls).as_dict() if report else {})
         return io.NodeOutput(text, picture, ui=shown)
+
+
+_UNMEASURED = (
+    "The quality of HERO's presets was not measured on this kind of model: compare with a run without HERO."
+)
 
 
 def _why_none(unpatched: bool) -> str:

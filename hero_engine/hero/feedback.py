@@ -9,6 +9,7 @@ same way (arXiv 1901.09847): what one message leaves out is added to the next.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -166,8 +167,7 @@ class Feedback:
         self._full, self._given = (call, clean), []
         if due is None:
             return None
-        _, noise = self._noise.levels(call.timestep)
-        return (velocity.float() - due / noise).to(velocity.dtype)
+        return self._noise.corrected(velocity, due, call.timestep)
 
     def _owed(self, clean: Tensor, now: CallContext) -> Tensor | None:
         """The correction of a full step's guided clean latent for this branch's error."""
@@ -179,10 +179,12 @@ class Feedback:
             return None
         length = times[now.number - 1] - now.timestep
         # The last step's answer is the result.
-        if now.timestep < length * (LAST_STEPS if self._noise.stochastic or self._noise.multistep else 1.0):
+        left = LAST_STEPS if self._noise.stochastic or self._noise.multistep else 1.0
+        if self._noise.ends_within(left, now.timestep, length):
             return None
-        # As long a step as the last: schedules of few steps are even, those of many nearly so.
-        weight = self._noise.weight(now.timestep, now.timestep - length)
+        weight = self._noise.weight(now.timestep, self._noise.next(now.timestep, length))
+        if not 0 < weight < math.inf:  # steps of no length, or without noise
+            return None
         owed = clean.new_zeros(())
         for call, given in self._given:
             place = (call.timestep - begin.timestep) / (now.timestep - begin.timestep)

@@ -1,5 +1,5 @@
-"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep for
-each frame."""
+"""ComfyUI's own Wan 2.1 and 2.2: text- and image-to-video, Camera, Fun Control, and the 5B with a timestep
+for each frame."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..flops import BlockShape, ModelShape
 from .adapter import BlockCall
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
 from .gathering import picked
+from .one_stream import OneStream
 
 _PICTURE_TOKENS = 257
 """Of CLIP vision, for models with an embedding for a picture."""

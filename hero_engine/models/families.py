@@ -4,7 +4,7 @@ only list of them; a new family is a file and a row here."""
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,11 @@ class Family:
     Attributes:
         name: for people.
         host: "ComfyUI" or "diffusers".
-        module: that defines the classes; in ComfyUI the end of its name.
+        module: that defines the classes.
         classes: those that the adapter reads.
         adapter: its file in this folder and its class.
-        refused: other classes of the module, each with the reason and the way out.
+        refused: other classes in the module's package, each with the reason.
+        measured: whether docs/comparison.md has its quality under HERO.
     """
 
     name: str
@@ -31,12 +32,16 @@ class Family:
     classes: tuple[str, ...]
     adapter: tuple[str, str]
     refused: Mapping[str, str] = field(default_factory=dict)
+    measured: bool = False
 
     def reads(self, kind: type) -> bool:
-        """Whether it is about a class: in ComfyUI that very class, in diffusers also one derived from it."""
-        if kind.__name__ not in (*self.classes, *self.refused):
-            return False
-        return kind.__module__ == self.module or kind.__module__.endswith(f".{self.module}")
+        """Whether its adapter is for this very class."""
+        return kind.__name__ in self.classes and kind.__module__ == self.module
+
+    def refuses(self, kind: type) -> bool:
+        """Whether it says why not this class."""
+        package = self.module.rpartition(".")[0]
+        return kind.__name__ in self.refused and kind.__module__.startswith(f"{package}.")
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -46,6 +51,50 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers.models.transformers.cogvideox_transformer_3d",
         ("CogVideoXTransformer3DModel",),
         ("diffusers_cogvideox", "CogVideoXAdapter"),
+        measured=True,
+    ),
+    Family(
+        "Wan 2.1, 2.2",
+        "diffusers",
+        "diffusers.models.transformers.transformer_wan",
+        ("WanTransformer3DModel",),
+        ("diffusers_wan", "WanAdapter"),
+        {
+            "WanVACETransformer3DModel": "VACE adds a second stack of blocks to its own",
+            "WanAnimateTransformer3DModel": "its faces are added between its blocks",
+            "WanAnimate2Transformer3DModel": "its blocks keep keys and values of their own from step to step",
+        },
+    ),
+    Family(
+        "HunyuanVideo",
+        "diffusers",
+        "diffusers.models.transformers.transformer_hunyuan_video",
+        ("HunyuanVideoTransformer3DModel",),
+        ("diffusers_hunyuan", "HunyuanVideoAdapter"),
+        {"HunyuanVideoFramepackTransformer3DModel": "its history is further tokens of several sizes"},
+    ),
+    Family(
+        "HunyuanVideo 1.5",
+        "diffusers",
+        "diffusers.models.transformers.transformer_hunyuan_video15",
+        ("HunyuanVideo15Transformer3DModel",),
+        ("diffusers_hunyuan", "HunyuanVideo15Adapter"),
+    ),
+    Family(
+        "Cosmos 1, Predict 2",
+        "diffusers",
+        "diffusers.models.transformers.transformer_cosmos",
+        ("CosmosTransformer3DModel",),
+        ("diffusers_cosmos", "CosmosAdapter"),
+        {"Cosmos3OmniTransformer": "its tokens of text, video and sound are packed into one sequence"},
+    ),
+    Family(
+        "LTX-Video",
+        "diffusers",
+        "diffusers.models.transformers.transformer_ltx",
+        ("LTXVideoTransformer3DModel",),
+        ("diffusers_ltx", "LTXAdapter"),
+        {"LTX2VideoTransformer3DModel": "it has a second stream, of sound, beside the video's"},
     ),
     Family(
         "CogVideoX",
@@ -53,6 +102,7 @@ FAMILIES: tuple[Family, ...] = (
         "comfy.ldm.cogvideo.model",
         ("CogVideoXTransformer3DModel",),
         ("comfy_cogvideox", "ComfyCogVideoXAdapter"),
+        measured=True,
     ),
     Family(
         "Wan 2.1, 2.2",
@@ -64,6 +114,8 @@ FAMILIES: tuple[Family, ...] = (
             "VaceWanModel": "VACE adds a second stack of blocks to its own after every few of them",
             "WanModel_S2V": "its sound is added between its blocks",
             "HumoWanModel": "its blocks attend to sound frame by frame",
+            "CausalWanModel": "it goes on from keys and values of the frames before, of its own",
+            "AnimateWanModel": "the face is added between its blocks",
             "SCAILWanModel": "its poses and references are further tokens of several sizes",
             "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
         },
@@ -75,12 +127,55 @@ FAMILIES: tuple[Family, ...] = (
         ("HunyuanVideo",),
         ("comfy_hunyuan", "HunyuanAdapter"),
     ),
+    Family(
+        "Cosmos 1",
+        "ComfyUI",
+        "comfy.ldm.cosmos.model",
+        ("GeneralDIT",),
+        ("comfy_cosmos", "CosmosAdapter"),
+    ),
+    Family(
+        "Cosmos Predict2",
+        "ComfyUI",
+        "comfy.ldm.cosmos.predict2",
+        ("MiniTrainDIT",),
+        ("comfy_cosmos_predict2", "CosmosPredict2Adapter"),
+    ),
+    Family(
+        "Anima",
+        "ComfyUI",
+        "comfy.ldm.anima.model",
+        ("Anima",),
+        ("comfy_cosmos_predict2", "CosmosPredict2Adapter"),
+    ),
+    Family(
+        "Kandinsky 5",
+        "ComfyUI",
+        "comfy.ldm.kandinsky5.model",
+        ("Kandinsky5",),
+        ("comfy_kandinsky", "KandinskyAdapter"),
+    ),
+    Family(
+        "LTX-Video",
+        "ComfyUI",
+        "comfy.ldm.lightricks.model",
+        ("LTXVModel",),
+        ("comfy_ltx", "LTXAdapter"),
+        {"LTXAVModel": "its blocks carry a second stream, of sound, beside the video's"},
+    ),
+    Family(
+        "Mochi",
+        "ComfyUI",
+        "comfy.ldm.genmo.joint_model.asymm_models_joint",
+        ("AsymmDiTJoint",),
+        ("comfy_mochi", "MochiAdapter"),
+    ),
 )
 """In the order of the table in docs/models.md."""
 
 
-def adapter_for(transformer: Any) -> ModelAdapter:
-    """The adapter of a model.
+def family_of(transformer: Any) -> Family:
+    """The family of a model.
 
     Args:
         transformer: of one of ``FAMILIES``, also where ``torch.compile`` has wrapped it.
@@ -88,28 +183,29 @@ def adapter_for(transformer: Any) -> ModelAdapter:
     Raises:
         ConfigError: another class, or one that is refused (field ``"transformer"``).
     """
-    model = getattr(transformer, "_orig_mod", transformer)
-    for family, kind in _matches(type(model)):
-        if reason := family.refused.get(kind.__name__):
-            raise ConfigError("transformer", f"{kind.__name__} is not supported: {reason}. Bypass HERO")
-        file, name = family.adapter
-        adapter = getattr(importlib.import_module(f".{file}", __package__), name)(transformer)
-        assert isinstance(adapter, ModelAdapter)
-        return adapter
-    raise ConfigError("transformer", f"{type(transformer).__name__} is not supported; {supported()}")
-
-
-def supported() -> str:
-    """What HERO takes, as the end of a sentence."""
-    hosts: dict[str, list[str]] = {}
-    for family in FAMILIES:
-        hosts.setdefault(family.host, []).append(family.name)
-    parts = [f"of {host} {', '.join(names)}" for host, names in hosts.items()]
-    return f"HERO takes {'; '.join(parts)} (of a pipeline, pass pipeline.transformer)"
-
-
-def _matches(kind: type) -> Iterator[tuple[Family, type]]:
+    kind = type(getattr(transformer, "_orig_mod", transformer))
     for base in kind.__mro__:
         for family in FAMILIES:
+            if family.refuses(base):
+                reason = family.refused[base.__name__]
+                raise ConfigError("transformer", f"{base.__name__} is not supported: {reason}; bypass HERO")
+            # Core's classes derive from one another where their forward differs.
             if family.reads(base) and (base is kind or family.host == "diffusers"):
-                yield family, base
+                return family
+    raise ConfigError(
+        "transformer",
+        f"{kind.__name__} is not supported; HERO takes transformers of diffusers ({supported('diffusers')}; "
+        f"of a pipeline, pass pipeline.transformer) and of ComfyUI ({supported('ComfyUI')})",
+    )
+
+
+def adapter_for(transformer: Any) -> ModelAdapter:
+    """The adapter of a model. Args, raises: as :func:`family_of`."""
+    file, name = family_of(transformer).adapter
+    adapter: ModelAdapter = getattr(importlib.import_module(f".{file}", __package__), name)(transformer)
+    return adapter
+
+
+def supported(host: str) -> str:
+    """What HERO takes of a host, for people."""
+    return ", ".join(family.name for family in FAMILIES if family.host == host)

@@ -66,7 +66,8 @@ def optimize(
         compile: True compiles the blocks with ``torch.compile``, equal up to rounding. Each length of
             sequence is a variant of its own (full and cached steps make two), compiled when it first comes. A
             mapping gives arguments of ``torch.compile``, such as ``{"mode": "max-autotune-no-cudagraphs"}``.
-            Methods that reach inside the blocks (FORA, TaylorSeer, ToCa, DuCa) run them uncompiled. Before torch 2.5 every block is a variant.
+            Methods that reach inside the blocks (FORA, TaylorSeer, ToCa, DuCa) run them uncompiled. Before
+            torch 2.5 every block is a variant.
         device, dtype: where and in what the model will run, if its weights are elsewhere now or stored
             otherwise (diffusers' own group offloading and layerwise casting are known). Only the choice of
             attention asks for them.

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from ...aether.errors import InputError
-from ...hero_engine import NoiseSchedule
+from ...hero_engine import NoiseSchedule, StepNoise
 
 _STAGES = {
     "dpm_2": 2,
@@ -40,31 +39,36 @@ def timesteps(sampler: Any, steps: int) -> int:
 def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | None:
     """The noise of a MODEL, as a sampler takes it away: Aether Sampler's, or one of core's.
 
+    Args:
+        sigmas: (steps + 1,) of the run.
+
     Returns:
         None where error feedback is better left out: steps of samplers that ask more than once a step weigh
         otherwise than it takes them to, and so do those of multistep ones whose last step is shorter than
         the others (with core's schedulers "normal", "karras" and their like); with core's stochastic ones
         results were no more accurate in trials; others were not tried.
-
-    Raises:
-        InputError: field "feedback", where timesteps are no places in a table of noise.
     """
     if scheduler := getattr(sampler, "scheduler", None):
         return NoiseSchedule.of(scheduler)
-    sampling = model.get_model_object("model_sampling")
-    table = getattr(sampling, "sigmas", None)
-    if table is None or float(sampling.timestep(table[-1])) != len(table) - 1:
-        raise InputError(
-            "feedback",
-            "goes by the noise schedule that the model was trained with, and another ModelSampling is on "
-            "this MODEL: choose the preset custom and set feedback to 0, or bypass that node",
-        )
-    name = _name(sampler)
+    sampling, name = model.get_model_object("model_sampling"), _name(sampler)
     even = name in _MULTISTEP and _is_even(sampling, sigmas)
     if not even and name not in _FIRST_ORDER:
         logging.info("Aether: HERO leaves out error feedback with %s", name or "this sampler")
         return None
-    return NoiseSchedule(tuple((1 / (1 + table.double() ** 2)).tolist()), multistep=even)
+    steps = sigmas[:-1].double()
+    times = [float(time) for time in sampling.timestep(sigmas[:-1])]
+    factors = tuple(_factors(sampling, sigma) for sigma in steps)
+    return StepNoise(tuple(times), tuple(steps.tolist()), factors, multistep=even)
+
+
+def _factors(sampling: Any, sigma: torch.Tensor) -> tuple[float, float]:
+    """Of what the model is given and of its answer in the clean latent: linear in every ModelSampling of
+    core, and read off it."""
+    one, none = sigma.new_ones(1, 1), sigma.new_zeros(1, 1)
+    sigma = sigma[None]
+    scale = float(sampling.calculate_input(sigma, one))
+    of_latent = float(sampling.calculate_denoised(sigma, none, one))
+    return of_latent / scale, float(sampling.calculate_denoised(sigma, one, none))
 
 
 def _name(sampler: Any) -> str:

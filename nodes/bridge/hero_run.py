@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import comfy.ldm.cogvideo.model
 import comfy.patcher_extension
 import comfy.samplers
 import torch
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...aether.errors import InputError
-from ...hero_engine import HeroRun, MethodConfig, hero_session
+from ...hero_engine import ConfigError, HeroRun, MethodConfig, hero_session
+from ...hero_engine.methods import checked_class
+from ...hero_engine.models.families import adapter_for, family_of
 from . import core_samplers
 from .errors import on_canvas
 from .hero_reports import ReportBox
-from .model import KEY, OUR_LOADERS, AetherBase, kind_of
+from .model import KEY, AetherBase, kind_of
 
 _RUN = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
 _CALL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
@@ -32,17 +33,20 @@ def transformer_of(model: Any) -> torch.nn.Module:
     """What HERO accelerates in a MODEL.
 
     Raises:
-        InputError: a kind of model that HERO does not take.
+        InputError: a kind of model that HERO does not take; says why.
     """
-    if isinstance(model.model, AetherBase):
-        return model.model.diffusion_model.transformer
     inner = getattr(model.model, "diffusion_model", None)
-    if isinstance(inner, comfy.ldm.cogvideo.model.CogVideoXTransformer3DModel):
-        return inner
-    raise InputError(
-        "model",
-        f"is {kind_of(model)}; HERO takes the MODEL of {OUR_LOADERS}, or a CogVideoX MODEL of core's loaders",
-    )
+    transformer = inner.transformer if isinstance(model.model, AetherBase) else inner
+    try:
+        family_of(transformer)
+    except ConfigError as error:
+        raise InputError("model", f"is {kind_of(model)}: {error.problem}") from error
+    return transformer
+
+
+def is_measured(model: Any) -> bool:
+    """Whether the quality of HERO's presets was measured on a MODEL of this family."""
+    return family_of(transformer_of(model)).measured
 
 
 def output_streams(model: Any) -> tuple[int, ...]:
@@ -76,7 +80,7 @@ def in_session(model: Any, config: MethodConfig, done: Done) -> Any:
     Raises:
         InputError: see :func:`transformer_of`.
     """
-    transformer_of(model)
+    checked_class(config, adapter_for(transformer_of(model)))
     clone = model.clone()
     clone.remove_wrappers_with_key(_RUN, KEY)
     clone.add_wrapper_with_key(_RUN, KEY, _Session(config, done))

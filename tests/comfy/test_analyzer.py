@@ -101,5 +101,5 @@ def test_what_cannot_be_is_refused(nodes, hero_left, miniature, predicted, setti
 
 
 def test_other_models_are_refused_by_name(nodes, predicted):
-    with pytest.raises(ValueError, match=r"^model: is SD15; HERO takes the MODEL of Aether Loader"):
+    with pytest.raises(ValueError, match=r"^model: is SD15: .* is not supported; HERO takes"):
         nodes.HeroAnalyzer(model=stable_diffusion().model, **inputs(predicted))

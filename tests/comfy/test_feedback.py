@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -36,9 +39,13 @@ def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, sc
     result = ksampler(patched, predicted, steps=4, sampler=sampler, scheduler=scheduler)
     assert torch.isfinite(result).all()
     assert [(noise.stochastic, noise.multistep) for noise in told] == [(False, multistep)]
-    table = miniature.model.model.parts.scheduler
-    # Core keeps a little signal at the last timestep.
-    assert told[0].alphas_cumprod == pytest.approx(table.alphas_cumprod.tolist(), abs=2e-6)
+    table, noise = miniature.model.model.parts.scheduler.alphas_cumprod, told[0]
+    assert len(noise.timesteps) == 4 and noise.timesteps[0] > 900
+    for time in noise.timesteps:
+        signal = float(table[round(time)])
+        # Core keeps a little signal at the last timestep.
+        assert noise.factors(time) == pytest.approx((signal**0.5, -((1 - signal) ** 0.5)), abs=2e-3)
+        assert noise.ratio(time) == pytest.approx((signal / (1 - signal)) ** 0.5, abs=5e-3)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,7 @@ def test_aether_sampler_tells_the_scale_of_every_step(nodes, miniature, predicte
     assert weighed == [pytest.approx((1 - scale, scale)) for scale in scales]
 
 
-def test_another_model_sampling_is_refused_by_name(nodes, miniature, predicted, ksampler):
+def test_another_model_sampling_is_read_too(nodes, miniature, predicted, ksampler, told):
     import comfy.model_sampling
 
     class Sampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.V_PREDICTION):
@@ -172,6 +179,38 @@ def test_another_model_sampling_is_refused_by_name(nodes, miniature, predicted, 
     model = miniature.model.clone()
     model.add_object_patch("model_sampling", Sampling(model.model.model_config))
     patched = nodes.HeroPatch(model=model, **CACHING)[0]
-    with pytest.raises(ValueError, match="^feedback: goes by the noise schedule"):
-        ksampler(patched, predicted)
-    assert torch.isfinite(ksampler(nodes.HeroPatch(model=model, **CACHING, feedback=0.0)[0], predicted)).all()
+    assert torch.isfinite(ksampler(patched, predicted)).all()
+    for time, sigma in zip(told[0].timesteps, told[0].sigmas, strict=True):
+        assert time == pytest.approx(0.25 * math.log(sigma), abs=1e-5)
+        root = (1 + sigma**2) ** 0.5
+        assert told[0].factors(time) == pytest.approx((1 / root, -sigma / root), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["CONST", "COSMOS_RFLOW", "EDM", "V_PREDICTION"])
+def test_clean_latents_are_cores(part, kind):
+    """For every kind of ModelSampling that video models of core have: flows, Cosmos's two, v."""
+    import comfy.model_sampling as sampling
+
+    bases = {
+        "CONST": sampling.ModelSamplingDiscreteFlow,
+        "COSMOS_RFLOW": sampling.ModelSamplingCosmosRFlow,
+        "EDM": sampling.ModelSamplingContinuousEDM,
+        "V_PREDICTION": sampling.ModelSamplingDiscrete,
+    }
+    model_sampling = type("Sampling", (bases[kind], getattr(sampling, kind)), {})()
+    if kind == "EDM":
+        model_sampling.set_parameters(0.002, 80.0, 0.5)
+    sigmas = torch.tensor([0.9, 0.7, 0.4, 0.1, 0.0])
+    model = SimpleNamespace(get_model_object=lambda name: model_sampling)
+    sampler = SimpleNamespace(sampler_function=SimpleNamespace(__name__="sample_euler"))
+    noise = part("nodes.bridge.core_samplers").noise_of(model, sampler, sigmas)
+    latent, answer = torch.randn(2, 4, 3, 5, 6), torch.randn(2, 4, 3, 5, 6)
+    for sigma in sigmas[:-1]:
+        given = model_sampling.calculate_input(sigma[None], latent)
+        wanted = model_sampling.calculate_denoised(sigma[None], answer, latent)
+        time = float(model_sampling.timestep(sigma))
+        torch.testing.assert_close(noise.clean(given, answer, time), wanted, rtol=1e-4, atol=1e-4)
+        # Euler's step in core, written in the clean latent.
+        later = 0.5 * sigma
+        step = latent + (latent - wanted) / sigma * (later - sigma)
+        torch.testing.assert_close(step / later, latent / sigma + (1 / later - 1 / sigma) * wanted)

@@ -263,7 +263,7 @@ def stable_diffusion() -> SimpleNamespace:
 def test_other_models_are_refused_by_name(nodes, miniature, predicted, clip, ksampler):
     other = stable_diffusion()
     sampler = {"positive": predicted.positive, "negative": predicted.negative, "latent": predicted.latent}
-    with pytest.raises(ValueError, match=r"^model: is SD15; HERO takes the MODEL of Aether Loader"):
+    with pytest.raises(ValueError, match=r"^model: is SD15: .* is not supported; HERO takes"):
         nodes.HeroPatch(model=other.model)
     with pytest.raises(ValueError, match=r"^model: is SD15, which is not an Aether model"):
         nodes.AetherSampler(model=other.model, **sampler)
@@ -369,8 +369,8 @@ def test_reconstruction_refuses_guidance(nodes, miniature, clip):
     [
         *((name, value) for name in ("tau", "ratio", "threshold") for value in (NAN, float("inf"), -1.0)),
         ("tau", 0.0), ("tau", 1.01), ("ratio", 0.0), ("ratio", 0.01), ("interval", 0), ("interval", 2.5),
-        ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("context", "all"),
-        ("forecast", "magic"), ("text", ""), ("seed", -1), ("preset", "unknown"),
+        ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("shallow", "all"),
+        ("text", ""), ("seed", -1), ("preset", "unknown"),
         ("warmup", "5 hours"), ("cooldown", "-1"),
     ],
 )  # fmt: skip

@@ -6,9 +6,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
-from hero_engine import PRESETS, ConfigError, HeroConfig, NoiseSchedule, apply_hero, current_run, hero_session
+from hero_engine import (
+    PRESETS,
+    ConfigError,
+    HeroConfig,
+    NoiseSchedule,
+    StepNoise,
+    VPredictionNoise,
+    apply_hero,
+    current_run,
+    hero_session,
+)
 from hero_engine.hero import feedback as module
 from hero_engine.hero.feedback import CallContext, Feedback, Ledger
 
@@ -54,7 +70,7 @@ def test_a_sampler_arrives_where_it_would_have_without_the_mistakes(cached, stoc
     latent is that of the run without them."""
     noise = NoiseSchedule.of(scheduler())
     step = sde if stochastic else ddim
-    feedback = new(NoiseSchedule(noise.alphas_cumprod, stochastic))
+    feedback = new(VPredictionNoise(noise.alphas_cumprod, stochastic))
     monkeypatch.setattr(module, "TRUST", 1.0)  # the solver of this test adds no noise
     times = TIMES[: max(cached) + 3]
     begin, change = random(1), random(2)
@@ -78,6 +94,69 @@ def test_a_sampler_arrives_where_it_would_have_without_the_mistakes(cached, stoc
     assert relative(wrong, right) < 2e-5
 
 
+def shifted(steps: int, shift: float = 8.0) -> list[float]:
+    """A flow's sigmas with a shift, as Wan's samplers have them: steps grow towards the end."""
+    even = [1 - number / steps for number in range(steps)]
+    return [shift * sigma / (1 + (shift - 1) * sigma) for sigma in even]
+
+
+@pytest.mark.parametrize("cached", [[2], [1, 2], [1, 2, 3]])
+def test_a_flow_arrives_where_it_would_have_without_the_mistakes(cached):
+    """The same with Euler's steps of a flow, which are not even."""
+    sigmas = shifted(8)[: max(cached) + 3]
+    times = [1000 * sigma for sigma in sigmas]
+    noise = StepNoise(tuple(times), tuple(sigmas), tuple((1.0, -sigma) for sigma in sigmas))
+    feedback, begin, change = new(noise), random(1), random(2)
+    right = wrong = random(3)
+    for number, (sigma, later) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        clean = begin + change * (sigma - sigmas[0])
+        right = right + (later - sigma) * (right - clean) / sigma
+        asked = CallContext(times[number], number)
+        velocity = (wrong - clean) / sigma
+        if number in cached:
+            velocity = velocity + random(10 + number)
+            feedback.cached(wrong, velocity, asked)
+        elif (mended := feedback.full(wrong, velocity, asked)) is not None:
+            velocity = mended
+        wrong = wrong + (later - sigma) * velocity
+        if number in cached:
+            assert relative(wrong, right) > 0.003
+    assert relative(wrong, right) < 2e-5
+
+
+def test_a_flows_schedulers_are_read():
+    euler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    euler.set_timesteps(6)
+    noise = NoiseSchedule.of(euler)
+    assert noise.timesteps == pytest.approx(euler.timesteps.tolist())
+    assert noise.sigmas == pytest.approx(euler.sigmas[:-1].tolist())
+    latent, velocity, time = random(1), random(2), float(euler.timesteps[2])
+    sigma = float(euler.sigmas[2])
+    assert relative(noise.clean(latent, velocity, time), (latent - sigma * velocity).float()) < 1e-6
+    assert noise.next(time, 1.0) == pytest.approx(float(euler.timesteps[3]))
+    last = float(euler.timesteps[-1])
+    assert noise.ends_within(1.0, last, 1.0) and not noise.ends_within(1.0, time, 1.0)
+    unipc = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    unipc.set_timesteps(6)
+    assert NoiseSchedule.of(unipc).multistep and not NoiseSchedule.of(unipc).stochastic
+
+
+def test_steps_of_no_length_or_without_noise_correct_nothing():
+    noise = StepNoise(
+        (900.0, 800.0, 0.0, 0.0), (0.9, 0.8, 0.0, 0.0), ((1.0, -0.9), (1.0, -0.8)) + ((1.0, 0.0),) * 2
+    )
+    feedback = new(noise)
+    assert feedback.full(random(1), random(2), CallContext(900.0, 0)) is None
+    feedback.cached(random(1), random(2), CallContext(800.0, 1))
+    assert feedback.full(random(1), random(2), CallContext(0.0, 2)) is None
+
+
+@pytest.mark.parametrize("times", [(), (1.0, 2.0)])
+def test_steps_that_cannot_be_are_refused(times):
+    with pytest.raises(ConfigError, match="^scheduler: its timesteps must fall"):
+        StepNoise(times, times, tuple((1.0, -time) for time in times))
+
+
 @pytest.mark.parametrize(
     "scales", [(1, 3, 1.2, 4, 2), (4, 1.1, 3, 2, 1.02), (3, 3, 3, 3, 3), (2, 1.0, 3, 4, 2), (2, 3, 1.0, 4, 2)]
 )
@@ -89,7 +168,7 @@ def test_guidance_may_jump_between_a_mistake_and_its_mending(scales, calls, stoc
     noise = NoiseSchedule.of(scheduler())
     step = sde if stochastic else ddim
     monkeypatch.setattr(module, "GUIDED_TRUST", 1.0)
-    ledger, told = Ledger(), NoiseSchedule(noise.alphas_cumprod, stochastic)
+    ledger, told = Ledger(), VPredictionNoise(noise.alphas_cumprod, stochastic)
     feedbacks = [new(told, ledger=ledger) for _ in range(1 if calls == "batch" else 2)]
     right = wrong = random(3)
     for number, scale in enumerate(scales):
@@ -128,7 +207,7 @@ def test_its_share_counts_and_noise_takes_some_of_it():
     latent, velocity = random(1), random(2)
 
     def moved(share: float, stochastic: bool, weights: tuple[float, ...] | None = None) -> torch.Tensor:
-        feedback = new(NoiseSchedule(table, stochastic), share)
+        feedback = new(VPredictionNoise(table, stochastic), share)
         assert feedback.full(latent, velocity, CallContext(700, 0, weights)) is None
         feedback.cached(latent, random(3), CallContext(660, 1, weights))
         return feedback.full(latent, velocity, CallContext(620, 2, weights)) - velocity
@@ -162,7 +241,7 @@ def test_a_branch_of_little_weight_leaves_it_to_the_other():
     [(79, False, True), (39, False, False), (159, True, True), (119, True, False), (39, True, False)],
 )
 def test_the_last_steps_are_left_as_they_are(timestep, stochastic, mended):
-    feedback = new(NoiseSchedule(NoiseSchedule.of(scheduler()).alphas_cumprod, stochastic))
+    feedback = new(VPredictionNoise(NoiseSchedule.of(scheduler()).alphas_cumprod, stochastic))
     feedback.full(random(1), random(2), CallContext(timestep + 80, 0))
     feedback.cached(random(1), random(3), CallContext(timestep + 40, 1))
     assert (feedback.full(random(1), random(4), CallContext(timestep, 2)) is not None) == mended
@@ -322,7 +401,7 @@ def test_a_session_needs_the_scheduler(preset):
     ],
 )
 def test_other_schedulers_are_refused(other):
-    with pytest.raises(ConfigError, match="^scheduler: .* is no scheduler that predicts v"):
+    with pytest.raises(ConfigError, match="^scheduler: .* neither predicts v by a table"):
         hero_session(MODEL, HeroConfig(feedback=1.0), STEPS, other).__enter__()
     assert current_run(MODEL) is None
 
@@ -330,7 +409,7 @@ def test_other_schedulers_are_refused(other):
 @pytest.mark.parametrize("table", [[], [0.5], [0.5, 0.6], [1.0, 0.5], [0.5, -0.1], [float("nan"), 0.1]])
 def test_tables_that_cannot_be_are_refused(table):
     with pytest.raises(ConfigError, match="^scheduler: its alphas_cumprod must be"):
-        NoiseSchedule(table)
+        VPredictionNoise(table)
 
 
 def test_which_schedulers_add_noise():
@@ -339,7 +418,7 @@ def test_which_schedulers_add_noise():
     assert NoiseSchedule.of(CogVideoXDPMScheduler(**v)).stochastic
     assert not NoiseSchedule.of(DPMSolverMultistepScheduler(**v)).stochastic
     assert NoiseSchedule.of(DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **v)).stochastic
-    given = NoiseSchedule((0.9, 0.1))
+    given = VPredictionNoise((0.9, 0.1))
     assert NoiseSchedule.of(given) is given
     assert given.levels(0.5) == pytest.approx((0.5**0.5, 0.5**0.5))
     assert given.levels(-1) == given.levels(0) and given.levels(7) == given.levels(1)
