@@ -142,7 +142,9 @@ class TestPicture(HunyuanFamily):
         return picture.reshape(latent.shape)
 
     def test_feedback_corrects_an_answer_without_frames(self, family: Any, hero: Any) -> None:
-        noise = hero.NoiseSchedule(tuple(1 - number / 1000 for number in range(1, 1001)))
+        times = [950.0 - 900.0 * number / STEPS for number in range(STEPS)]
+        sigmas = [time / 1000 for time in times]
+        noise = hero.StepNoise(tuple(times), tuple(sigmas), tuple((1.0, -sigma) for sigma in sigmas))
         results = []
         for feedback in (0.0, 1.0):
             with hero.hero_session(
