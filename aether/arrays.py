@@ -89,6 +89,16 @@ def _read(stream: IO[bytes], size: int) -> np.ndarray:
     return values.reshape(shape, order="F" if by_column else "C").copy()
 
 
+def to_floats(pixels: np.ndarray) -> np.ndarray:
+    """Colors as floats in [0, 1]: bytes divided by 255, others as they are."""
+    return pixels.astype(np.float32) / np.float32(255) if pixels.dtype == np.uint8 else pixels
+
+
+def to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Colors as bytes: floats cut to [0, 1] and rounded, bytes as they are."""
+    return pixels if pixels.dtype == np.uint8 else (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
 def finite_array(value: Any, field: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """``value`` (array or CPU or GPU tensor) as a NumPy array, its shape (None: any length) and numbers
     checked.

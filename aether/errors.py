@@ -20,11 +20,11 @@ class InputError(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
-        self._message = message
+        self.message = message
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """So that it can be sent from another process."""
-        return type(self), (self.field, self._message)
+        return type(self), (self.field, self.message)
 
 
 @contextmanager
@@ -48,6 +48,15 @@ def reading(field: str, problem: str) -> Iterator[None]:
         words = f"{type(error).__name__}: {error}".partition("\n")[0][:_LONGEST]
         reason = _TOO_LARGE if is_out_of_memory(error) else words
         raise InputError(field, f"{problem} ({reason})") from error
+
+
+@contextmanager
+def about(what: object, advice: str = "") -> Iterator[None]:
+    """InputErrors in the block say what they are about before their own words, and what to do behind them."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.field, f"{what}: {error.message}{advice}") from error
 
 
 class SamplingStopped(RuntimeError):

@@ -38,7 +38,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     What is at ``target`` is replaced: ask `export.check_out_dir` before.
     """
-    made = _make_parents(target.parent)
+    made = [folder for folder in target.parents if not folder.exists()]  # deepest first
+    target.parent.mkdir(parents=True, exist_ok=True)
     folder = _beside(target, "part")
     try:
         folder.mkdir()
@@ -50,13 +51,6 @@ def new_folder(target: Path) -> Iterator[Path]:
             for parent in made:
                 parent.rmdir()
         raise
-
-
-def _make_parents(parent: Path) -> list[Path]:
-    """Create ``parent``; returns the folders that were missing, deepest first."""
-    missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-    parent.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def _put_in_place(folder: Path, target: Path) -> None:

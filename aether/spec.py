@@ -79,7 +79,14 @@ class AetherSpec:
             text_tokens=transformer.max_text_seq_length,
             text_width=transformer.text_embed_dim,
         )
-        spec._check_channels(transformer.in_channels, transformer.out_channels)
+        takes, returns = transformer.in_channels, transformer.out_channels
+        if (takes, returns) != (spec.in_channels, spec.out_channels):
+            raise InputError(
+                "transformer",
+                f"takes {takes} and returns {returns} channels; Aether's takes {spec.in_channels} and "
+                f"returns {spec.out_channels}. Use the transformer of AetherV1, not the CogVideoX model that "
+                "it was tuned from",
+            )
         return spec
 
     @property
@@ -93,9 +100,14 @@ class AetherSpec:
         return self.latent_channels + self.raymap_channels
 
     @property
+    def stream_channels(self) -> tuple[int, int, int]:
+        """Channels of RGB, disparity and raymap (16, 16, 24), in the order of the unified latent."""
+        return self.latent_channels, self.latent_channels, self.raymap_channels
+
+    @property
     def out_channels(self) -> int:
-        """Channels of the unified latent (56): RGB, disparity, raymap."""
-        return 2 * self.latent_channels + self.raymap_channels
+        """Channels of the unified latent (56)."""
+        return sum(self.stream_channels)
 
     @property
     def in_channels(self) -> int:
@@ -138,15 +150,6 @@ class AetherSpec:
                 "prompt",
                 f"the embedding has {shape[1]} tokens, the transformer's positional embeddings count "
                 f"{self.text_tokens}",
-            )
-
-    def _check_channels(self, takes: int, returns: int) -> None:
-        if (takes, returns) != (self.in_channels, self.out_channels):
-            raise InputError(
-                "transformer",
-                f"takes {takes} and returns {returns} channels; Aether's takes {self.in_channels} and "
-                f"returns {self.out_channels}. Use the transformer of AetherV1, not the CogVideoX model that "
-                "it was tuned from",
             )
 
 

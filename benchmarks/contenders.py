@@ -71,8 +71,8 @@ def contenders(optimizations: dict[str, Any]) -> dict[str, Contender]:
         optimizations: arguments of ``hero_engine.optimize`` for the contenders named "optimized".
     """
     found = {
-        "untouched": Contender(_untouched),
-        "optimized": Contender(_optimized(optimizations), plain_steps=False),
+        "untouched": _session(),
+        "optimized": _session(None, optimizations),
     }
     for name, config in PRESETS.items():
         found[f"HERO {name}"] = _session(config)
@@ -99,31 +99,22 @@ def more_contenders() -> dict[str, Contender]:
     return {name: _session(config) for name, config in configs.items()}
 
 
-def _session(config: MethodConfig, optimizations: dict[str, Any] | None = None) -> Contender:
+def _session(config: MethodConfig | None = None, optimizations: dict[str, Any] | None = None) -> Contender:
+    """One of ours, or no method, with or without optimizations."""
+
     @contextmanager
     def attach(model: nn.Module, steps: int) -> Iterator[Attached]:
         with ExitStack() as stack:
             if optimizations is not None:
                 stack.enter_context(optimize(model, **optimizations))
+            if config is None:
+                yield Attached(lambda: True)
+                return
             noise = NoiseSchedule.of(make_scheduler("ddim"))
             run = stack.enter_context(hero_session(model, config, steps, noise))
             yield Attached(lambda: run.report.records[-1].reason.full, run)
 
     return Contender(attach, config, plain_steps=optimizations is None)
-
-
-@contextmanager
-def _untouched(model: nn.Module, steps: int) -> Iterator[Attached]:
-    yield Attached(lambda: True)
-
-
-def _optimized(optimizations: dict[str, Any]) -> Callable[[nn.Module, int], AbstractContextManager[Attached]]:
-    @contextmanager
-    def attach(model: nn.Module, steps: int) -> Iterator[Attached]:
-        with optimize(model, **optimizations):
-            yield Attached(lambda: True)
-
-    return attach
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     print("| sampler | scale | | speed-up | error |")
     print("|---|---|---|---|---|")
     for name in ("dpm", "ddim"):
-        model = AetherModel(**{**vars(build()), "scheduler": make_scheduler(name)})
+        model = replace(build(), scheduler=make_scheduler(name))
         table(model, {"image": clip[0], "goal": clip[-1]}, arguments.seed, name, arguments.steps)
 
 

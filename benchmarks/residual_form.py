@@ -19,20 +19,19 @@ from aether.generation.sampling import sample
 from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
 from aether.model.parts import AetherModel
+from evaluation.models import with_sampler
 from hero_engine import HeroConfig, hero_session
 from hero_engine.command_options import whole_number
 from tests.hero_engine.oracle import PerBlockHero
+
+from .guidance import distance
 
 STEPS = {name: TASKS[name].accelerated_steps for name in ("planning", "reconstruction")}
 
 
 def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Callable[[], torch.Tensor]]:
     """The miniature, and a function that runs it and returns the final latent."""
-    from aether.model.loading import make_scheduler
-
-    model = build(0)
-    if deterministic:
-        model = AetherModel(**{**vars(model), "scheduler": make_scheduler("ddim")})
+    model = with_sampler(build(0), "deterministic" if deterministic else "reference")
     clip = render(random_scene(seed), 17, 64, 96).rgb
     given = {"video": clip} if task == "reconstruction" else {"image": clip[0], "goal": clip[-1]}
 
@@ -43,10 +42,6 @@ def prepare(task: str, deterministic: bool, seed: int) -> tuple[AetherModel, Cal
         return sample(model, conditions, steps=STEPS[task], dynamic_guidance=dynamic, generator=generator)
 
     return model, run
-
-
-def distance(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float((a - b).norm() / b.norm())
 
 
 def main() -> None:

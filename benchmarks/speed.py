@@ -87,11 +87,6 @@ def stopwatch(device: torch.device) -> Callable[[], tuple[float, float]]:
     return now
 
 
-def take_step(attached: Attached, run: Denoising, number: int) -> None:
-    with attached.around():
-        run.step(number)
-
-
 def rehearse(attached: Attached, run: Denoising, steps: int, config: MethodConfig | None) -> None:
     """Take every kind of step, untimed: what comes with the first of its kind, such as compiling and the
     choice of kernels, is then no part of any step's time.
@@ -100,7 +95,8 @@ def rehearse(attached: Attached, run: Denoising, steps: int, config: MethodConfi
     """
     kinds: list[bool] = []
     for number in range(steps):
-        take_step(attached, run, number)
+        with attached.around():
+            run.step(number)
         kinds.append(attached.full())
         if (config is None and number) or kinds[-2:] == [False, True]:
             return
@@ -135,7 +131,8 @@ def race(
             for number in range(steps):
                 for name, (attached, run) in runs.items():
                     clock, cpu = now()
-                    take_step(attached, run, number)
+                    with attached.around():
+                        run.step(number)
                     end_clock, end_cpu = now()
                     times[name].clock.append(end_clock - clock)
                     times[name].cpu.append(end_cpu - cpu)
@@ -158,7 +155,8 @@ def peak_memory(model, contender: Contender, size: Size, steps: int, device: tor
     with contender.attach(own, steps) as attached:
         run = Denoising(own, size, steps, device)
         for number in range(min(steps, 14)):
-            take_step(attached, run, number)
+            with attached.around():
+                run.step(number)
     return torch.cuda.max_memory_allocated(device)
 
 
@@ -218,7 +216,10 @@ def table(named: dict[str, Contender], times: dict[str, Times], size: Size, step
 def _row(
     name: str, contender: Contender, own: Times, base: Times, size: Size, steps: int, rate: float
 ) -> list[str]:
-    full, flops = sum(own.full) / (len(own.full) / steps), _cached_flops(contender, size, steps)
+    full, flops, config = sum(own.full) / (len(own.full) / steps), None, contender.config
+    if config is not None:  # of a cached step over a full one's
+        counts = config.resolve(size.shape.blocks, steps)
+        flops = cached_step_flops(size.shape, config, counts) / full_step_flops(size.shape)
     bound = speedup_bound(steps, full, flops or 0.0) if full else None
     limit = speedup_limit(bound) if bound and contender.plain_steps else float("inf")
     full_seconds = own.median(own.clock, True)
@@ -243,15 +244,6 @@ def _row(
             full_seconds and size.batch * full_step_flops(size.shape) / full_seconds / rate, "{:.1f} %", 100
         ),
     ]
-
-
-def _cached_flops(contender: Contender, size: Size, steps: int) -> float | None:
-    """FLOPs of a cached step over a full one's; None where they are not known."""
-    config, shape = contender.config, size.shape
-    if config is None:
-        return None
-    counts = config.resolve(shape.blocks, steps)
-    return cached_step_flops(shape, config, counts) / full_step_flops(shape)
 
 
 def _text(value: float | None, pattern: str, scale: float = 1) -> str:
@@ -298,14 +290,6 @@ def publish(text: str, out: Path | None) -> None:
         out.write_text(text + "\n", encoding="utf-8")
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = common_options(__doc__, 50, None)
-    parser.add_argument("--attention", default="auto", help="of the optimized contenders (auto)")
-    parser.add_argument("--compile", action="store_true", help="compile the optimized contenders' blocks")
-    parser.add_argument("--fuse-qkv", action="store_true", help="fuse their projections")
-    return parser.parse_args(argv)
-
-
 def choose(only: list[str] | None, optimizations: dict) -> dict[str, Contender]:
     """The contenders of this run."""
     usual = contenders(optimizations)
@@ -321,7 +305,11 @@ def choose(only: list[str] | None, optimizations: dict) -> dict[str, Contender]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parse(argv)
+    parser = common_options(__doc__, 50, None)
+    parser.add_argument("--attention", default="auto", help="of the optimized contenders (auto)")
+    parser.add_argument("--compile", action="store_true", help="compile the optimized contenders' blocks")
+    parser.add_argument("--fuse-qkv", action="store_true", help="fuse their projections")
+    arguments = parser.parse_args(argv)
     size, device = prepare(arguments)
     named = choose(
         arguments.only,

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aether.errors import InputError
+from aether.errors import InputError, about
 from aether.geometry.metrics import DepthErrors, depth_errors
 
-from .sources import Match, Prediction, about
+from .sources import Match, Prediction
 
 VIEWS = ("auto", "crop", "full")
 

@@ -10,7 +10,7 @@ from aether.defaults import TASKS, steps_text
 from aether.errors import InputError
 from hero_engine.command_options import share, whole_number
 
-from .models import SAMPLERS, STEPS, loader_of, with_sampler
+from .models import SAMPLERS, STEPS, load_model, with_sampler
 from .table import Column, Table
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def layers(arguments: argparse.Namespace) -> Table:
         )
         job.check_sources(sources)
         device = check_device(arguments.device)
-        model = with_sampler(loader_of(arguments.model)().to(device), arguments.sampler)
+        model = with_sampler(load_model(arguments.model).to(device), arguments.sampler)
         config.resolve(len(model.transformer.transformer_blocks), steps)
         inputs = job.gather(model, arguments.task, sources)
         found = analyze(model, inputs, config, steps, arguments.seed)
@@ -117,22 +117,14 @@ def analyze(model: AetherModel, inputs: Inputs, config: Any, steps: int, seed: i
         config: a :class:`~hero_engine.LayersConfig`.
     """
     from aether.generation.sampling import StepInfo, sample
-    from aether.generation.tasks import condition
-    from aether.run.job import make_generator
+    from aether.run.job import condition_on, make_generator
     from hero_engine import hero_session
 
     def progress(step: StepInfo) -> None:
         print(f"\rstep {step.index + 1} of {step.steps}", end="", file=sys.stderr, flush=True)
 
     generator = make_generator(model, seed)
-    conditions = condition(
-        model,
-        inputs.task,
-        **inputs.pictures,
-        raymap=inputs.raymap,
-        frames=inputs.frames,
-        generator=generator,
-    )
+    conditions = condition_on(model, inputs, generator)
     with hero_session(model.transformer, config, steps=steps) as run:
         sample(model, conditions, steps=steps, fps=inputs.fps, generator=generator, callback=progress)
         print(file=sys.stderr)

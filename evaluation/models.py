@@ -20,21 +20,16 @@ Loader = Callable[[], AetherModel]
 """Gives a worker its model; a function or partial that can be pickled."""
 
 
-def loader_of(source: str) -> Loader:
-    """For "miniature", or what ``aether.model.loading.load`` takes."""
-    return load_miniature if source == "miniature" else partial(load_other, source)
-
-
-def load_miniature() -> AetherModel:
+def load_model(source: str) -> AetherModel:
+    """The "miniature", or what ``aether.model.loading.load`` takes, in float32."""
     from aether.miniature import build
-
-    return build()
-
-
-def load_other(source: str) -> AetherModel:
     from aether.model.loading import load
 
-    return load(source, dtype=torch.float32)
+    return build() if source == "miniature" else load(source, dtype=torch.float32)
+
+
+def loader_of(source: str) -> Loader:
+    return partial(load_model, source)
 
 
 def with_sampler(model: AetherModel, sampler: str) -> AetherModel:

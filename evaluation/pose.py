@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from aether.errors import InputError
+from aether.errors import InputError, about
 
 from .depth import common_length
-from .sources import Match, about, checked_poses
+from .sources import Match, checked_poses
 
 
 @dataclass(frozen=True)

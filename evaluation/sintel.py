@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aether.arrays import finite_array
 from aether.errors import InputError
 
-from .sources import about, checked_poses
+from .sources import checked_poses
 
 POSE_SEQUENCES = (
     *("alley_2", "ambush_4", "ambush_5", "ambush_6", "cave_2", "cave_4", "market_2", "market_5", "market_6"),
@@ -29,7 +28,7 @@ _TAG = np.float32(202021.25)
 
 
 class SintelSequence:
-    """One sequence's truth and frames."""
+    """One sequence's truth."""
 
     def __init__(self, training: Path, name: str) -> None:
         self._training = training
@@ -46,15 +45,7 @@ class SintelSequence:
 
     def poses(self) -> np.ndarray:
         """(F, 4, 4) camera to world, OpenCV axes, meters."""
-        return np.stack([read_cam(path)[1] for path in self._files("camdata_left", ".cam")])
-
-    def intrinsics(self) -> np.ndarray:
-        """(F, 3, 3) in pixels."""
-        return np.stack([read_cam(path)[0] for path in self._files("camdata_left", ".cam")])
-
-    def frames(self, render_pass: str = "final") -> list[Path]:
-        """The pictures, in order; the papers take the pass "final" (with blur and fog), not "clean"."""
-        return self._files(render_pass, ".png")
+        return np.stack([read_cam(path) for path in self._files("camdata_left", ".cam")])
 
     def _files(self, kind: str, suffix: str) -> list[Path]:
         folder = self._training / kind / self.name
@@ -106,9 +97,8 @@ def read_dpt(path: Path) -> np.ndarray:
     return np.frombuffer(content[8:], "<f4").reshape(height, width).astype(np.float32)
 
 
-def read_cam(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Intrinsics (3, 3) in pixels and pose (4, 4) camera to world from a .cam file, which holds world to
-    camera.
+def read_cam(path: Path) -> np.ndarray:
+    """The pose (4, 4), camera to world, of a .cam file, which holds intrinsics and world to camera.
 
     Raises:
         InputError: another kind of file, a truncated one, or one without a rotation.
@@ -118,10 +108,7 @@ def read_cam(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("truth", f"{path} is damaged: {len(content)} bytes instead of 168")
     numbers = np.frombuffer(content, "<f8")
     to_camera = np.vstack([numbers[9:].reshape(3, 4), [0, 0, 0, 1]])
-    to_camera = checked_poses(to_camera[None], path)[0]
-    with about(path):
-        intrinsics = finite_array(numbers[:9].reshape(3, 3), "intrinsics", (3, 3))
-    return intrinsics.copy(), np.linalg.inv(to_camera)
+    return np.linalg.inv(checked_poses(to_camera[None], path)[0])
 
 
 def _tagged(path: Path) -> bytes:

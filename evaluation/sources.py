@@ -6,8 +6,7 @@ A sequence is read part by part, when it is asked for: a data set's depth does n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from aether.arrays import finite_array, read_npz
 from aether.clips.clip import read_every_frame
 from aether.clips.pictures import check_frames
 from aether.defaults import BASE_FPS
-from aether.errors import InputError, reading
+from aether.errors import InputError, about, reading
 from aether.formats.units import check_rate
 from aether.geometry.cameras import Cameras
 
@@ -109,7 +108,7 @@ class ArrayFile:
         return Streams(rgb, self._get("disparity"), self._get("raymap"))
 
     def _get(self, name: str) -> np.ndarray | None:
-        return read_arrays(self.path, name, field=self._field).get(name)
+        return read_npz(self.path, self._field, [name]).get(name)
 
 
 class RunFolder:
@@ -127,7 +126,7 @@ class RunFolder:
         return checked_rate(self._document.get("fps"), self.path / "cameras.json")
 
     def depth(self, far: float | None = None) -> np.ndarray:
-        arrays = read_arrays(self._file("depth.npz"), "depth", "disparity")
+        arrays = self._arrays("depth", "disparity")
         return depth_of(arrays.get("depth"), arrays.get("disparity"), far, self.path / "depth.npz")
 
     def poses(self) -> np.ndarray:
@@ -138,8 +137,11 @@ class RunFolder:
         height, width = self.size()[1:]
         # Videos of odd sizes have a row or column more.
         rgb = read_every_frame(self._file("rgb.mp4"), "rgb")[:, :height, :width].astype(np.float32) / 255
-        arrays = read_arrays(self._file("depth.npz"), "disparity", "raymap")
+        arrays = self._arrays("disparity", "raymap")
         return Streams(rgb, arrays.get("disparity"), arrays.get("raymap"))
+
+    def _arrays(self, *names: str) -> dict[str, np.ndarray]:
+        return read_npz(self._file("depth.npz"), "predictions", names)
 
     def _file(self, name: str) -> Path:
         path = self.path / name
@@ -257,15 +259,6 @@ def _few(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
-def read_arrays(path: Path, *names: str, field: str = "predictions") -> dict[str, np.ndarray]:
-    """Those of the named arrays that a .npz file has.
-
-    Raises:
-        InputError: not a .npz file, damaged, or an array of Python objects.
-    """
-    return read_npz(path, field, names)
-
-
 def depth_of(
     depth: np.ndarray | None, disparity: np.ndarray | None, far: float | None, origin: Path
 ) -> np.ndarray:
@@ -316,12 +309,3 @@ def checked_rate(fps: Any, origin: Any) -> float:
         rate = float(finite_array(fps, "fps", ()))
         check_rate(rate)
         return rate
-
-
-@contextmanager
-def about(what: Any) -> Iterator[None]:
-    """Errors in the block say what they are about: the sequence or the file."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(error.field, f"{what}: {str(error).partition(': ')[2]}") from error

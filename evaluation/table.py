@@ -91,9 +91,9 @@ class Table:
         """results.csv, results.json and the pictures in a folder of their own; all appear, or nothing.
 
         Raises:
-            InputError: see :func:`check_out`.
+            InputError: see `aether.formats.export.check_out_dir`.
         """
-        target = check_out(out, overwrite=overwrite)
+        target = check_out_dir(out, overwrite=overwrite, marks=FILES)
         with new_folder(target) as folder:
             contents = (self.csv(), json.dumps(self.to_dict(), indent=1, allow_nan=False))
             for name, content in zip(FILES, contents, strict=True):
@@ -103,15 +103,6 @@ class Table:
 
     def _all(self) -> list[dict[str, Any]]:
         return [*self.rows, *([{"name": "average", **self.average}] if self.average else [])]
-
-
-def check_out(out: str | Path, *, overwrite: bool = False) -> Path:
-    """The folder to write, asked for before the work is done.
-
-    Raises:
-        InputError: it exists and ``overwrite`` is not set, or holds something other than earlier results.
-    """
-    return check_out_dir(out, overwrite=overwrite, marks=FILES)
 
 
 def print_rows(columns: Sequence[Column], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,16 +144,12 @@ def _titles(columns: Sequence[Column]) -> list[str]:
 
 
 def _cells(columns: Sequence[Column], row: dict[str, Any]) -> list[str]:
-    return [row["name"], *(_shown(column, row) for column in columns)]
+    values = ((row.get(column.key), column.format) for column in columns)
+    return [row["name"], *("-" if value is None else format(value, form) for value, form in values)]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).rstrip()
-
-
-def _shown(column: Column, row: dict[str, Any]) -> str:
-    value = row.get(column.key)
-    return "-" if value is None else format(value, column.format)
 
 
 def _plain(value: Any) -> Any:

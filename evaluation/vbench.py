@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,6 @@ DIMENSIONS = (
 )
 """Those that the papers report for planning. They need no prompt."""
 VIDEO_SUFFIXES = (".mp4",)  # all that its dimensions of motion read
-
-
-@dataclass(frozen=True)
-class VBenchScores:
-    """What VBench found.
-
-    Attributes:
-        scores: dimension to its score over all videos, in percent as in the papers.
-        details: VBench's own results file, with its numbers by video.
-    """
-
-    scores: dict[str, float]
-    details: dict[str, Any]
 
 
 def open_videos(path: str | Path) -> dict[str, Path]:
@@ -63,12 +49,18 @@ def _video(path: Path) -> Path | None:
     return inside if inside.exists() else None
 
 
-def vbench_scores(videos: dict[str, Path], *, device: str = "cuda") -> VBenchScores:
+def vbench_scores(
+    videos: dict[str, Path], *, device: str = "cuda"
+) -> tuple[dict[str, float], dict[str, Any]]:
     """Have VBench score videos in its mode for videos of one's own.
 
     Args:
         videos: name to path.
         device: for its networks, whose weights it downloads the first time.
+
+    Returns:
+        dimension to its score over all videos, in percent as in the papers; and VBench's own results file,
+        with its numbers by video.
 
     Raises:
         ImportError: VBench is missing.
@@ -93,7 +85,7 @@ def vbench_scores(videos: dict[str, Path], *, device: str = "cuda") -> VBenchSco
     missing = [name for name in DIMENSIONS if name not in details]
     if missing:
         raise InputError("videos", f"VBench gave no score for {', '.join(missing)}")
-    return VBenchScores({name: 100 * float(details[name][0]) for name in DIMENSIONS}, details)
+    return {name: 100 * float(details[name][0]) for name in DIMENSIONS}, details
 
 
 def require_vbench() -> Any:

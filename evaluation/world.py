@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
+from aether.defaults import TASKS
 from aether.generation.latents import Decoded, decode, decode_rgb, encode
 from aether.generation.sampling import sample
-from aether.generation.tasks import TASKS, Conditions, condition
+from aether.generation.tasks import Conditions, condition
 from aether.geometry.depth import disparity_to_depth
 from aether.geometry.metrics import depth_errors, psnr
 from aether.geometry.raymap import from_cameras, to_cameras
 from aether.miniature import WorldClip
 from aether.model.parts import AetherModel
-from training.data import FPS, render_scene
+from training.data import FPS
 
 from .pose import rotation_error
 
@@ -24,18 +24,12 @@ DEEPEST = 8.0
 """Depth counts up to this many times the clip's nearest."""
 
 
-def held_out(seeds: range) -> Iterator[tuple[int, WorldClip]]:
-    """Clips as the miniature was trained on, of scenes that it was not (seeds below 10,000)."""
-    for seed in seeds:
-        yield seed, render_scene(seed)
-
-
 def score_clip(model: AetherModel, clip: WorldClip, steps: dict[str, int], seed: int = 0) -> dict[str, float]:
     """All figures of one clip.
 
     Args:
         model: any Aether of 17 frames.
-        clip: from :func:`held_out`.
+        clip: from `training.data.render_scene`.
         steps: per task; a task that is not in it is left out.
         seed: of the noise.
 

@@ -19,6 +19,10 @@ class BlockShape:
             attended to.
         attention: width of the attention: heads times head width.
         context: tokens of a prompt or picture that every token attends to by cross-attention.
+        modulation: multiplications, besides those, for the timestep of a frame where every frame has its own:
+            once a frame where all tokens run, for each token where selected ones do.
+        text: multiplications of the linear layers for all text tokens that run through a block, where these
+            have layers of their own; None where each costs `token`.
     """
 
     count: int
@@ -27,6 +31,19 @@ class BlockShape:
     fixed: int
     attention: int
     context: int = 0
+    modulation: int = 0
+    text: int | None = None
+
+    def linear(self, tokens: float, text: float, modulated: float) -> float:
+        """Multiplications of the linear layers.
+
+        Args:
+            tokens: video tokens that run.
+            text: text tokens that run: all or none.
+            modulated: frames or tokens with a timestep of their own.
+        """
+        prompt = self.token * text if self.text is None or not text else self.text
+        return self.token * tokens + prompt + self.fixed + self.modulation * modulated
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,7 @@ class ModelShape:
         extra: tokens (in front of, behind) the grid's in the same stream, say of a reference picture. Every
             step computes them.
         keeps_text: whether the blocks cannot run without the prompt's tokens.
+        stream_bytes: of a number of the stream, where its dtype is not the model's.
     """
 
     stack: tuple[BlockShape, ...]
@@ -54,6 +72,7 @@ class ModelShape:
     token_numbers: int
     extra: tuple[int, int] = (0, 0)
     keeps_text: bool = False
+    stream_bytes: int | None = None
 
     @property
     def blocks(self) -> int:
@@ -98,15 +117,20 @@ class Work:
         return self.linear + self.attention
 
 
-def linear_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
+def linear_flops(
+    shape: ModelShape, blocks: int, tokens: float, text: float = 0, selected: bool = False
+) -> float:
     """FLOPs of the linear layers of one forward at batch 1, embeddings and output included.
 
     Args:
         shape: the model.
         blocks: blocks that run.
         tokens: tokens that run through them; with 0, only what does not depend on them runs.
+        text: text tokens that run besides: all of the shape's or none.
+        selected: whether those tokens are selected ones.
     """
-    inside = sum(count * (part.token * tokens + part.fixed) for count, part in shape.first(blocks))
+    modulated = tokens if selected else shape.grid[0]
+    inside = sum(count * part.linear(tokens, text, modulated) for count, part in shape.first(blocks))
     return 2 * (inside + shape.outside)
 
 
@@ -125,5 +149,6 @@ def attention_flops(shape: ModelShape, blocks: int, tokens: float) -> float:
 def full_step(shape: ModelShape) -> Work:
     """One full forward."""
     return Work(
-        linear_flops(shape, shape.blocks, shape.tokens), attention_flops(shape, shape.blocks, shape.tokens)
+        linear_flops(shape, shape.blocks, shape.video_tokens, shape.text_tokens),
+        attention_flops(shape, shape.blocks, shape.tokens),
     )

@@ -91,6 +91,14 @@ class Method(Generic[ConfigT]):
         self.config = config
         self.counts = counts
 
+    @classmethod
+    def check_model(cls, config: MethodConfig, adapter: ModelAdapter) -> None:
+        """Refuse models that the method cannot work on.
+
+        Raises:
+            ConfigError: names the method (field ``"config"``).
+        """
+
     @property
     def inside_blocks(self) -> bool:
         """Whether :meth:`attach` puts anything inside the blocks; compiled ones then run uncompiled."""

@@ -17,9 +17,9 @@ from .errors import ConfigError
 from .foreign_caches import refuse_caches
 from .memory_errors import is_out_of_memory
 from .method import Step
+from .methods import method_of
 from .models.adapter import Forward, ModelAdapter, ModelCall
 from .optional import require
-from .registry import method_of
 from .report import RunReport, StepRecord
 from .sampling import Sampling
 from .schedule import Reason

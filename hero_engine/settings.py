@@ -1,8 +1,8 @@
 """What the settings of every method have in common. No torch.
 
 A method is two things: its settings, which know what it costs (here and in :mod:`hero_engine.hero.config` and
-:mod:`hero_engine.baselines.config`), and what it does on a model (:mod:`hero_engine.methods`). They meet in
-:mod:`hero_engine.registry`; the session, the run and its report know no method by name.
+:mod:`hero_engine.baselines.config`), and what it does on a model. They meet in :mod:`hero_engine.methods`;
+the session, the run and its report know no method by name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from typing_extensions import Self
-
 
 
 @dataclass(frozen=True)

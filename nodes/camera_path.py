@@ -187,6 +187,9 @@ class AetherCamera(io.ComfyNode):
         height: int,
         before: CamerasValue | None = None,
     ) -> io.NodeOutput:
+        start = None
+        if before is not None:
+            start = float(np.degrees(trajectory.fitted(before["cameras"], height, width).fov_x[-1]))
         path = trajectory.preset(
             preset,
             amount,
@@ -194,7 +197,7 @@ class AetherCamera(io.ComfyNode):
             fps=float(fps),
             easing=easing,
             fov=fov,
-            start_fov=None if before is None else _last_fov(before["cameras"], height, width),
+            start_fov=start,
             distance=distance,
             seed=seed,
             height=height,
@@ -286,8 +289,13 @@ class AetherLoadCameras(io.ComfyNode):
     def fingerprint_inputs(cls, file: str | None, scale: float, fov: float) -> Any:
         if file is None:  # it comes from another node, and is not known yet
             return float("nan")
+        path = Path(folder_paths.get_annotated_filepath(file))
         try:
-            return _state_of(Path(folder_paths.get_annotated_filepath(file))), file, scale, fov
+            # What changes when what is read does.
+            states = [
+                (found.st_mtime_ns, found.st_size) for found in map(os.stat, [path, *files_beside(path)])
+            ]
+            return states, file, scale, fov
         except OSError:
             return float("nan")
 
@@ -451,10 +459,6 @@ def output_stem(prefix: str, root: Path, width: int, height: int) -> Path:
     return Path(folder) / f"{name}_{counter:05}_"
 
 
-def _last_fov(before: Cameras, height: int, width: int) -> float:
-    return float(np.degrees(trajectory.fitted(before, height, width).fov_x[-1]))
-
-
 def _drawn(path: Cameras) -> torch.Tensor:
     """IMAGE (1, H, W, 3)."""
     return color_image([draw_frustums(path, *_PICTURE)])
@@ -470,11 +474,6 @@ def _files() -> list[str]:
         paths = (path for path in sorted(folder.rglob("*")) if is_offered(path) and path.name != ABOUT)
         found += [path.relative_to(root).as_posix() + mark for path in paths]
     return found
-
-
-def _state_of(file: Path) -> list[tuple[int, int]]:
-    """What changes when what is read does."""
-    return [(found.st_mtime_ns, found.st_size) for found in map(os.stat, [file, *files_beside(file)])]
 
 
 NODES: list[type[Any]] = [AetherCamera, AetherLoadCameras, AetherSmoothCameras, AetherSaveCameras]

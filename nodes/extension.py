@@ -20,6 +20,10 @@ def make_extension() -> ComfyExtension:
     from comfy_api.latest import ComfyExtension, io
 
     from .bridge.errors import with_plain_errors
+    from .bridge.prediction_route import serve_predictions
+    from .prediction import answer
+
+    serve_predictions(answer)
 
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -13,6 +13,7 @@ import torch
 from ..aether.defaults import BASE_FPS
 from ..aether.errors import InputError
 from ..aether.geometry.raymap import SPATIAL_SCALE
+from ..aether.spec import AETHER_V1
 from .inputs import AUTO
 from .types import FPS_KEY
 
@@ -20,9 +21,9 @@ STREAM_KEY = "aether_stream"
 """In a LATENT of Aether Split: the name of its stream."""
 
 RGB, DISPARITY, RAYMAP = "rgb", "disparity", "raymap"
-_SIZES = {RGB: 16, DISPARITY: 16, RAYMAP: 24}
+_SIZES = dict(zip((RGB, DISPARITY, RAYMAP), AETHER_V1.stream_channels, strict=True))
 """Channels of each stream, in the order of the whole latent."""
-_WHOLE = sum(_SIZES.values())
+_WHOLE = AETHER_V1.out_channels
 
 
 def streams_of(samples: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -64,10 +65,18 @@ def stream(latent: dict[str, Any], name: str) -> tuple[torch.Tensor, list[str]]:
     if channels == _WHOLE:
         return streams_of(_one_clip(samples, name))[name].contiguous(), []
     if channels != _SIZES[name]:
-        raise InputError(name, _wrong_shape(samples, name))
+        raise InputError(
+            name,
+            f"has shape {tuple(samples.shape)}; it must be (1, {_SIZES[name]}, time, height / "
+            f"{SPATIAL_SCALE}, width / {SPATIAL_SCALE}): connect the {name} of Aether Split, or what a "
+            "sampler made with an Aether MODEL",
+        )
+    notes = []
     if found is None:
-        return _one_clip(samples, name), [_assumed_stream(name)]
-    return _one_clip(samples, name), []
+        notes = [f"Taken as {name}: this latent does not say which stream it is."]
+        if name != RAYMAP:  # no other stream has as many channels
+            notes = [f"{notes[0]} If the result looks wrong, connect the {name} of Aether Split."]
+    return _one_clip(samples, name), notes
 
 
 def wrong_stream(found: str, wanted: str | None = None) -> str:
@@ -92,21 +101,6 @@ def rate(clip: dict[str, Any], choice: str, key: str = FPS_KEY) -> tuple[int, li
     return BASE_FPS, [
         f"{BASE_FPS} frames a second assumed: this latent has lost its rate. If it is another, set fps."
     ]
-
-
-def _assumed_stream(name: str) -> str:
-    text = f"Taken as {name}: this latent does not say which stream it is."
-    if name == RAYMAP:  # no other stream has as many channels
-        return text
-    return f"{text} If the result looks wrong, connect the {name} of Aether Split."
-
-
-def _wrong_shape(samples: torch.Tensor, name: str) -> str:
-    size = _SIZES[name]
-    return (
-        f"has shape {tuple(samples.shape)}; it must be (1, {size}, time, height / {SPATIAL_SCALE}, width / "
-        f"{SPATIAL_SCALE}): connect the {name} of Aether Split, or what a sampler made with an Aether MODEL"
-    )
 
 
 def _one_clip(samples: torch.Tensor, field: str) -> torch.Tensor:

@@ -96,7 +96,11 @@ class AetherLoader(io.ComfyNode):
     def execute(cls, transformer: str, vae: str, prompt: str, dtype: str, attention: str) -> io.NodeOutput:
         from .loading import load_parts
 
-        _require_files(transformer, {"vae": vae, "text_encoders": prompt})
+        for field, folder, choice in (("vae", "vae", vae), ("prompt", "text_encoders", prompt)):
+            if choice == FROM_FOLDER and not transformer.endswith("/"):
+                raise InputError(
+                    field, f"{transformer} is a single file, which brings none: choose a file in {folder}"
+                )
         model, storage = load_parts(
             _transformer_path(transformer),
             vae=_chosen("vae", vae),
@@ -169,22 +173,6 @@ def _transformer_path(name: str) -> Path:
         if name in _diffusers_folders() and _is_transformer(folder):
             return folder
     raise InputError("transformer", f"{name} is not in models/diffusers")
-
-
-def _require_files(transformer: str, choices: dict[str, str]) -> None:
-    """
-    Args:
-        choices: by the model folder that a file would be in.
-
-    Raises:
-        InputError: a part is to come from the folder of a transformer that is a single file.
-    """
-    for folder, choice in choices.items():
-        if choice == FROM_FOLDER and not transformer.endswith("/"):
-            field = "vae" if folder == "vae" else "prompt"
-            raise InputError(
-                field, f"{transformer} is a single file, which brings none: choose a file in {folder}"
-            )
 
 
 def _chosen(folder: str, name: str) -> Path | None:

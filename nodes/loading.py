@@ -50,8 +50,9 @@ def load_parts(
     progress("transformer")
     module = load_transformer(transformer, dtype=compute)
     if storage is not None:
-        for layer in _linear_layers(getattr(module, _BLOCKS)):
-            layer.to(storage)
+        for layer in getattr(module, _BLOCKS).modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.to(storage)
     progress("vae")
     if vae is None and not (transformer / "vae").is_dir():
         raise InputError("vae", f"{transformer.name} has no folder vae/: choose a file of models/vae")
@@ -72,10 +73,6 @@ def _dtypes(asked: torch.dtype | None) -> tuple[torch.dtype, torch.dtype | None]
         return asked, None
     wide = torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
     return wide, asked
-
-
-def _linear_layers(module: torch.nn.Module) -> list[torch.nn.Linear]:
-    return [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
 
 
 def _prompt(prompt: Path | None, transformer: Path, config, progress) -> torch.Tensor:

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..aether.defaults import TASKS
 from ..aether.errors import InputError
 from ..aether.generation.latents import Decoded
 from ..aether.generation.sampling import Callback
-from ..aether.generation.tasks import FRAMES, TASKS
 from ..aether.geometry.depth import disparity_to_depth
 from ..aether.long.executor import Outcome, Progress, Serial
 from ..aether.long.reader import LongClip, array_clip, open_clip
 from ..aether.long.reconstruct import TASK, LongResult, reconstruct_windows
 from ..aether.long.store import WindowStore
 from ..aether.run import job
+from ..aether.spec import FRAMES
 from . import outputs
 from .bridge.hero_reports import box_of
 from .bridge.messages import show_text
@@ -116,7 +117,10 @@ class AetherLongClip(io.ComfyNode):
         cls, width: int, height: int, frames: str, stride: int, vae: Any = None, **others: Any
     ) -> list[str]:
         check_size(width, height)
-        _check_stride(frames, stride)
+        if frames != AUTO and stride >= int(frames):
+            raise InputError(
+                "stride", f"{stride} leaves no overlap between windows of {frames} frames; give less, or 0"
+            )
         return waiting({"vae": vae})
 
     @classmethod
@@ -160,17 +164,6 @@ class AetherLongClip(io.ComfyNode):
         outputs = _outputs(result)
         store.remove()
         return io.NodeOutput(*outputs)
-
-
-def _check_stride(frames: str, stride: int) -> None:
-    """
-    Raises:
-        InputError: windows that do not overlap.
-    """
-    if frames != AUTO and stride >= int(frames):
-        raise InputError(
-            "stride", f"{stride} leaves no overlap between windows of {frames} frames; give less, or 0"
-        )
 
 
 def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..aether.defaults import TASKS
 from ..aether.errors import InputError
 from ..aether.generation.sampling import Callback, StepInfo, sample
-from ..aether.generation.tasks import TASKS, Conditions
+from ..aether.generation.tasks import Conditions
 from ..aether.model.loading import scheduler_like
 from .inputs import NOISE_SEED, SCHEDULER, seed_input
 from .latents import whole

@@ -13,7 +13,7 @@ from ..aether.clips.frame_plan import RATE_TOLERANCE, plan_frames
 from ..aether.clips.pictures import fit_frames
 from ..aether.defaults import BASE_FPS, FPS
 from ..aether.errors import InputError
-from ..aether.generation.tasks import FRAMES
+from ..aether.spec import FRAMES
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
 from .conditioning import (

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from aether.defaults import BASE_FPS, TASKS  # noqa: E402 (the repository's, not one installed)
+from aether.arrays import to_bytes  # noqa: E402 (the repository's, not one installed)
+from aether.defaults import BASE_FPS, TASKS  # noqa: E402
 from aether.formats.contact import color_depth, draw_path  # noqa: E402
 from aether.generation import latents, sampling, tasks  # noqa: E402
 from aether.geometry import raymap  # noqa: E402
@@ -54,9 +55,7 @@ def panels(seed: int = 42) -> dict[str, list[Image.Image]]:
 
 
 def _pictures(frames: np.ndarray) -> list[Image.Image]:
-    if frames.dtype != np.uint8:
-        frames = np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
-    return [Image.fromarray(frame).resize(CELL, Image.Resampling.LANCZOS) for frame in frames]
+    return [Image.fromarray(to_bytes(frame)).resize(CELL, Image.Resampling.LANCZOS) for frame in frames]
 
 
 def sheet(cells: dict[str, Image.Image]) -> Image.Image:

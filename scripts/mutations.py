@@ -170,7 +170,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a switched LoRA not seen",
-        "hero_engine/models/diffusers_cogvideox.py",
+        "hero_engine/models/diffusers.py",
         'if not getattr(self.model, "peft_config", None):',
         "if True:",
         (f"{SESSION}::test_lora_stays_and_a_switched_adapter_recomputes",),

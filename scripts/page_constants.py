@@ -3,7 +3,7 @@
     python scripts/page_constants.py          # write
     python scripts/page_constants.py --check  # only compare; the exit status is 1 if it differs
 
-It holds the models' shapes, HERO's presets and the other methods' defaults, in the words of the widgets.
+It holds HERO's presets in the words of the widgets, which they are written into.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,33 +19,16 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from aether.miniature.model import TRANSFORMER  # noqa: E402 (the repository's, whatever is installed)
-from hero_engine import METHODS, PRESETS, HeroConfig, MethodConfig  # noqa: E402
+from hero_engine import PRESETS, HeroConfig  # noqa: E402 (the repository's, whatever is installed)
 from hero_engine.amounts import fraction  # noqa: E402
-from hero_engine.cost import AETHER  # noqa: E402
 
 FILE = ROOT / "web/constants.js"
 _HEAD = "// Written by scripts/page_constants.py from Python: change it there, run that.\n"
-_PIXELS = 8  # a side of the VAE's latent pixel
-_FRAMES = 4  # of a latent frame after the first
-_PREDICTED = {"interval", "warmup", "cooldown", "order", "ratio", "taper", "first"}
-"""Settings of the other methods that a prediction needs."""
-_ASSUMED = "balanced"
-"""The preset assumed where a wire hides the widget's value, as the node has it by default."""
 
 
 def constants() -> dict[str, Any]:
     """By name, what the page has of Python."""
-    return {
-        "MODELS": {"aether": _aether(), "miniature": _miniature()},
-        "PRESETS": {name: widgets_of(config) for name, config in PRESETS.items()},
-        "ASSUMED": {
-            "preset": _ASSUMED,
-            **widgets_of(PRESETS[_ASSUMED]),
-            "storage": PRESETS[_ASSUMED].storage,
-        },
-        "DEFAULTS": {name: _defaults(method) for name, method in METHODS.items() if name != "hero"},
-    }
+    return {"PRESETS": {name: widgets_of(config) for name, config in PRESETS.items()}}
 
 
 def widgets_of(config: HeroConfig) -> dict[str, Any]:
@@ -66,8 +48,6 @@ def widgets_of(config: HeroConfig) -> dict[str, Any]:
         "warmup": str(config.warmup),
         "cooldown": str(config.cooldown),
         **{f"patch_{axis}": side for axis, side in sides.items()},
-        "context": config.context,
-        "forecast": config.forecast,
         "shallow": config.shallow,
         "feedback": config.feedback,
         "text": config.text,
@@ -76,46 +56,6 @@ def widgets_of(config: HeroConfig) -> dict[str, Any]:
 
 def _number(share: Fraction) -> float:
     return round(float(share), 2)
-
-
-def _defaults(method: type[MethodConfig]) -> dict[str, Any]:
-    config = method()
-    names = [setting.name for setting in fields(config) if setting.name in _PREDICTED]
-    settings = {name: getattr(config, name) for name in names}
-    return settings | {name: str(settings[name]) for name in ("warmup", "cooldown")}
-
-
-def _aether() -> dict[str, Any]:
-    shape = {
-        "blocks": AETHER.blocks,
-        "width": AETHER.width,
-        "timeWidth": AETHER.time_width,
-        "textTokens": AETHER.text_tokens,
-        "textWidth": AETHER.text_width,
-        "inChannels": AETHER.in_channels,
-        "outChannels": AETHER.out_channels,
-        "patchSize": AETHER.patch_size,
-    }
-    frames, rows, columns = AETHER.grid
-    side = _PIXELS * AETHER.patch_size
-    clip = {"height": side * rows, "width": side * columns, "frames": _FRAMES * (frames - 1) + 1}
-    return {"shape": shape, **clip, "bytes": 2}
-
-
-def _miniature() -> dict[str, Any]:
-    shape = {
-        "blocks": TRANSFORMER["num_layers"],
-        "width": TRANSFORMER["num_attention_heads"] * TRANSFORMER["attention_head_dim"],
-        "timeWidth": TRANSFORMER["time_embed_dim"],
-        "textTokens": TRANSFORMER["max_text_seq_length"],
-        "textWidth": TRANSFORMER["text_embed_dim"],
-        "inChannels": TRANSFORMER["in_channels"],
-        "outChannels": TRANSFORMER["out_channels"],
-        "patchSize": TRANSFORMER["patch_size"],
-    }
-    height, width = (_PIXELS * TRANSFORMER[f"sample_{side}"] for side in ("height", "width"))
-    clip = {"height": height, "width": width, "frames": TRANSFORMER["sample_frames"]}
-    return {"shape": shape, **clip, "bytes": 4}
 
 
 def text() -> str:

@@ -142,6 +142,24 @@ class FamilyLaws:
         wanted = streams[0].index_select(1, seen["index"])
         assert float((seen["refreshed"] - wanted).norm() / wanted.norm()) < 1e-5
 
+    def test_the_model_has_all_tokens_between_its_blocks(
+        self, family: Any, hero: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """On cached steps as well, so that whatever it does with them there does not matter."""
+        step_class = hero.hero.steps.CachedStep
+        original, sizes = step_class.block, []
+
+        def block(step: Any, number: int, forward: Any, call: Any) -> Any:
+            result = original(step, number, forward, call)
+            sizes.append(step._adapter.unpack(call, result)[0].shape)
+            return result
+
+        monkeypatch.setattr(step_class, "block", block)
+        with hero.hero_session(family.model, self.config(hero, warmup=1), 2) as run:
+            self.run(family.model, steps=2)
+        batch, shape = self.latent[0], run.report.shape
+        assert sizes == [(batch, shape.video_tokens, shape.width)] * shape.blocks
+
     def test_it_is_accelerated_and_the_second_run_like_the_first(self, family: Any, hero: Any) -> None:
         config = self.config(hero, text="omit", ratio=0.25)
         with hero.hero_session(family.model, config, STEPS) as run:

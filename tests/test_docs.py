@@ -40,6 +40,26 @@ def test_every_picture_is_shown():
         assert f"images/{picture.name})" in text, picture.name
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_named_files_and_folders_are_there(page):
+    """What stands in backticks and looks like a path; in the tables of rooms, below the room's package."""
+    marked = re.findall(r"`([^`\n]+)`", (ROOT / page).read_text(encoding="utf-8"))
+    paths = [
+        word
+        for text in marked
+        for word in text.split()
+        if re.fullmatch(r"[\w./-]+(/|\.(py|js|json|txt|sh))", word)
+    ]
+    assert len(paths) > 10
+    for path in paths:
+        found = [
+            place
+            for base in ("", "aether", "hero_engine")
+            for place in (ROOT / base).glob(path.replace("NAME", "*"))
+        ]
+        assert found, path
+
+
 def anchors_of(page: Path) -> set[str]:
     """As GitHub makes them of headings."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.M)

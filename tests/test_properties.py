@@ -230,9 +230,9 @@ def test_cameras_come_back_from_their_raymap(path):
 anything = st.one_of(
     *(st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=3)),
     *(st.integers(1, 6), st.floats(0, 1), st.tuples(*[st.integers(0, 5)] * 3), st.lists(st.integers())),
-    st.sampled_from(["selected", "cached_kv", "linear", "quadratic", "fitted", "refresh", "omit"]),
+    st.sampled_from(["refresh", "omit", "reuse", "forecast"]),
 )
-FIELDS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "seed", "context", "forecast", "text")
+FIELDS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "seed", "text", "shallow")
 
 
 @settings(EXAMPLES, max_examples=300)

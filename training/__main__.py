@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from .state import begin_with
 
 STAGES = ("scenes", "autoencoder", "latents", "denoiser", "reconstructions", "decoder", "export")
 CODEC, DENOISER, DECODER = "autoencoder.safetensors", "denoiser.safetensors", "decoder.safetensors"
+_say = partial(print, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -90,10 +92,6 @@ def _latents(options: argparse.Namespace, clips: Clips, name: str) -> LatentClip
 def _model(options: argparse.Namespace, transformer: CogVideoXTransformer3DModel) -> AetherModel:
     vae = load_autoencoder(options.work / CODEC)
     return replace(build(0), vae=vae, transformer=transformer).to(options.device)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

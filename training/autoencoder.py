@@ -14,7 +14,7 @@ from aether.miniature.model import VAE
 from .data import Clips
 from .linear_codec import set_linear_encoder
 from .state import averaged, begin_with
-from .vae_decoder import Schedule, train_vae_decoder
+from .vae_decoder import train_vae_decoder
 
 LEARNING_RATE = 3e-3
 NOISE = 0.05
@@ -71,8 +71,8 @@ def train_autoencoder(
     def error_text(error: float) -> str:
         return f"{-10 * np.log10(error / 4):.2f} dB"
 
-    schedule = Schedule("autoencoder", steps, LEARNING_RATE)
-    train_vae_decoder(file, schedule, backward, error_text, seed=seed, device=device, say=say)
+    about = {"seed": seed, "device": device, "say": say}
+    train_vae_decoder(file, "autoencoder", steps, LEARNING_RATE, backward, error_text, **about)
 
 
 def _crops(rgb: np.ndarray, roots: np.ndarray, size: tuple[int, int, int, int], rng) -> torch.Tensor:

@@ -23,6 +23,7 @@ SHARD = 20
 """Scenes in a file."""
 FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, BASE_FPS
 _SAMPLES = 2
+_NAMES = ("rgb", "depth", "poses", "k")
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,11 @@ def load_clips(
             file = folder / f"{first:06d}.npz"
             files.append(file)
             if not file.is_file():
-                _write_shard(file, list(pool.map(_rendered, range(first, first + SHARD))))
+                parts = zip(*pool.map(_rendered, range(first, first + SHARD)), strict=True)
+                write_arrays(file, dict(zip(_NAMES, map(np.stack, parts), strict=True)))
                 say(f"rendered scenes {first} to {first + SHARD - 1}")
     shards = [np.load(file) for file in files]
-    return Clips(
-        *(np.concatenate([shard[name] for shard in shards]) for name in ("rgb", "depth", "poses", "k"))
-    )
+    return Clips(*(np.concatenate([shard[name] for shard in shards]) for name in _NAMES))
 
 
 def render_scene(seed: int) -> WorldClip:
@@ -84,7 +84,7 @@ def _rendered(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
     return np.rint(clip.rgb * 255).astype(np.uint8), clip.depth, clip.poses, clip.intrinsics[0]
 
 
-def _write_shard(file: Path, clips: list) -> None:
-    rgb, depth, poses, k = (np.stack(part) for part in zip(*clips, strict=True))
+def write_arrays(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A .npz file, whole or not at all."""
     with new_file(file) as part, part.open("wb") as opened:
-        np.savez(opened, rgb=rgb, depth=depth, poses=poses, k=k)
+        np.savez(opened, **arrays)

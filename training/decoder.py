@@ -16,7 +16,7 @@ from diffusers import AutoencoderKLCogVideoX
 from .autoencoder import NOISE
 from .data import Clips
 from .latents import LatentClips
-from .vae_decoder import Schedule, train_vae_decoder
+from .vae_decoder import train_vae_decoder
 
 FIRST_SCENE = 20_000
 """Scenes that the transformer was not trained on: it is as wrong there as it will be elsewhere."""
@@ -58,8 +58,8 @@ def train_decoder(
         relative, squared = errors
         return f"root of disparity wrong by {relative:.4f} of it, colors {-10 * np.log10(squared):.2f} dB"
 
-    schedule = Schedule("decoder", steps, LEARNING_RATE, MEMORY)
-    train_vae_decoder(file, schedule, backward, error_text, seed=seed, device=device, say=say)
+    about = {"memory": MEMORY, "seed": seed, "device": device, "say": say}
+    train_vae_decoder(file, "decoder", steps, LEARNING_RATE, backward, error_text, **about)
 
 
 def _backward(

@@ -227,8 +227,7 @@ def _errors(
     noise, no velocity would lead from a mistake back to the truth."""
     squared = (velocity - wanted.to(velocity.device)).square()
     squared[:ROLLOUTS] *= strength[:ROLLOUTS].to(velocity.device) ** 2
-    sizes = (model.spec.latent_channels, model.spec.latent_channels, model.spec.raymap_channels)
-    return torch.stack([part.mean() for part in squared.split(sizes, dim=2)])
+    return torch.stack([part.mean() for part in squared.split(model.spec.stream_channels, dim=2)])
 
 
 def _levels(model: AetherModel, timesteps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from aether.files import new_file
 from aether.geometry import raymap as raymaps
 
-from .data import HEIGHT, WIDTH, Clips
+from .data import HEIGHT, WIDTH, Clips, write_arrays
 
 STILLS = (0, 8, 16)
 """Frames also encoded alone: first pictures and goals are, and a lone frame's latent is not a clip's."""
@@ -50,8 +49,7 @@ def load_latents(
             if (number + 1) % 100 == 0:
                 say(f"encoded {number + 1} of {len(clips)} clips")
         arrays = (np.stack(column) for column in zip(*rows, strict=True))
-        with new_file(file) as part, part.open("wb") as opened:
-            np.savez(opened, **dict(zip(NAMES, arrays, strict=True)))
+        write_arrays(file, dict(zip(NAMES, arrays, strict=True)))
     stored = np.load(file)
     return LatentClips(*(stored[name] for name in NAMES))
 
@@ -66,13 +64,9 @@ def _encoded(vae: AutoencoderKLCogVideoX, clips: Clips, number: int) -> list[tup
     stills = _means(vae, frames[:, None])[:, 0].reshape(2, len(STILLS), *videos.shape[2:])
     poses = clips.poses[number]
     reverse = _MIRROR @ np.linalg.inv(poses[-1]) @ poses[::-1] @ _MIRROR
-    rays = [_raymap(clips, number, path).astype(np.float16) for path in (poses, reverse)]
-    return [(videos[way], videos[2 + way], stills[way], rays[way]) for way in range(2)]
-
-
-def _raymap(clips: Clips, number: int, poses: np.ndarray) -> np.ndarray:
-    intrinsics = np.repeat(clips.intrinsics[number][None], len(poses), axis=0)
-    return raymaps.from_cameras(poses, intrinsics, HEIGHT, WIDTH, scale=1 / clips.nearest[number])
+    lens, scale = np.repeat(clips.intrinsics[number][None], len(poses), axis=0), 1 / clips.nearest[number]
+    rays = [raymaps.from_cameras(path, lens, HEIGHT, WIDTH, scale=scale) for path in (poses, reverse)]
+    return [(videos[way], videos[2 + way], stills[way], rays[way].astype(np.float16)) for way in range(2)]
 
 
 @torch.no_grad()

@@ -75,13 +75,10 @@ def averaged(file: Path) -> dict[str, torch.Tensor]:
             {key.removeprefix(part): value for key, value in stored.items() if key.startswith(part)}
             for part in ("module.", "average.")
         )
-        if _shapes(average) != _shapes(module):
+        shapes = [{key: value.shape for key, value in part.items()} for part in (module, average)]
+        if shapes[0] != shapes[1]:
             raise ValueError("its averaged weights are not those of its module")
     return average
-
-
-def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in weights.items()}
 
 
 def begin_with(file: Path, weights: dict[str, torch.Tensor]) -> None:

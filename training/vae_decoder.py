@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +20,32 @@ from .state import MEMORY, Average, rate, restore, save
 SAVE_EVERY = 100
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """name: in reports. steps: in all. memory: of the averaged weights, see :class:`.state.Average`."""
-
-    name: str
-    steps: int
-    learning_rate: float
-    memory: float = MEMORY
-
-
 def train_vae_decoder(
     file: Path,
-    schedule: Schedule,
+    name: str,
+    steps: int,
+    learning_rate: float,
     backward: Callable[[AutoencoderKLCogVideoX, int, np.random.Generator], Any],
     error_text: Callable[[Any], str],
     *,
+    memory: float = MEMORY,
     seed: int,
     device: str,
     say: Callable[[str], None],
 ) -> None:
-    """Train the decoder up to the schedule's steps, going on from `file`, a checkpoint of a VAE.
+    """Train the decoder up to `steps` in all, going on from `file`, a checkpoint of a VAE.
 
     Args:
+        name: in reports.
+        memory: of the averaged weights, see :class:`.state.Average`.
         backward: leaves a step's gradients in the VAE and gives its errors, a number or several.
         error_text: of the errors, means over the steps since the last report.
     """
-    rank, steps = join(), schedule.steps
+    rank = join()
     vae = AutoencoderKLCogVideoX(**VAE).to(device)
     vae.encoder.requires_grad_(False)
-    average = Average(vae, schedule.memory)
-    optimizer = _optimizer(vae, schedule.learning_rate)
+    average = Average(vae, memory)
+    optimizer = _optimizer(vae, learning_rate)
     begin, started = restore(file, vae, average, optimizer.parts), time.monotonic()
     errors: list[Any] = []
     for step in range(begin, steps):
@@ -63,7 +57,7 @@ def train_vae_decoder(
         if rank == 0 and ((step + 1) % SAVE_EVERY == 0 or step + 1 == steps):
             what = error_text(np.mean(errors, axis=0))
             errors.clear()
-            say(f"{schedule.name} {step + 1}/{steps}: {what}, {time.monotonic() - started:.0f} s")
+            say(f"{name} {step + 1}/{steps}: {what}, {time.monotonic() - started:.0f} s")
             save(file, step + 1, vae, average, optimizer.parts)
 
 

@@ -6,8 +6,10 @@ const BYPASSED = 4;
 const SUBGRAPH_INPUT = -10; // "nodes" at a subgraph's borders; ids may be numbers or strings
 const SUBGRAPH_OUTPUT = -20;
 
-/** Loader node -> key of constants.js MODELS. */
-const LOADERS = { AetherLoader: "aether", AetherMiniature: "miniature" };
+/** Nodes that hold no file's name and are known to the server. */
+const OWN_LOADERS = ["AetherLoader", "AetherMiniature"];
+/** Widget of a loader that holds its file's name -> the kind of file. */
+const FILES = { unet_name: "unet", ckpt_name: "checkpoint", model_name: "unet" };
 /** Task node -> steps and guidance that Aether Sampler's 0 stands for. */
 const TASKS = {
   AetherReconstruct: { steps: 4, guidance: 1 },
@@ -17,6 +19,8 @@ const TASKS = {
 };
 const FALLBACK = { steps: 50, guidance: 3 };
 
+const typeOf = (node) => node.type ?? node.comfyClass;
+const hasWidget = (node, name) => node.widgets?.some((widget) => widget.name === name);
 const linkOf = (graph, id) => (id == null ? null : (graph?.getLink?.(id) ?? graph?.links?.[id] ?? null));
 const nodeOf = (graph, id) => graph?.getNodeById?.(id) ?? null;
 
@@ -140,14 +144,15 @@ function valueAt(node, input, seen) {
     const holder = holderOf(node.graph);
     return holder ? valueAt(holder, link.origin_slot, seen) : undefined;
   }
-  const source = sourceOf(node, input)?.node;
-  if (!source || seen.has(source)) return undefined;
-  return valueFrom(source, new Set([...seen, source]));
+  const source = sourceOf(node, input);
+  if (!source || seen.has(source.node)) return undefined;
+  return valueFrom(source.node, source.slot, new Set([...seen, source.node]));
 }
 
-/** What a primitive node, or a switch between such, gives out. */
-function valueFrom(node, seen) {
-  const type = node.type ?? node.comfyClass ?? "";
+/** What an output of a primitive node, of a switch between such or of a node that hands its settings on gives out. */
+function valueFrom(node, output, seen) {
+  const type = typeOf(node) ?? "";
+  if (type === "WanCameraEmbedding") return valueOf(node, node.outputs[output].name, seen);
   if (type.startsWith("Primitive")) return node.widgets?.length ? valueOf(node, node.widgets[0].name, seen) : undefined;
   if (type !== "ComfySwitchNode") return undefined;
   const on = valueOf(node, "switch", seen);
@@ -166,20 +171,35 @@ export function sourceNamed(node, name) {
 const isUnknown = (node, name) => isLinked(node, name) && valueOf(node, name) === undefined;
 const number = (value) => (value == null || value === "" || !Number.isFinite(Number(value)) ? undefined : Number(value));
 
-function modelOf(hero) {
-  for (const node of upstream(hero, ["MODEL"])) {
-    const known = LOADERS[node.type ?? node.comfyClass];
-    if (known) return { key: known, connected: true, dtype: valueOf(node, "dtype") };
-    if (!inputsOfType(node, ["MODEL", "*"]).length) return { key: null, connected: true };
-  }
-  return { key: null, connected: false };
+/** What a loader will load: {loader, file, kind}, see `model_before` in nodes/bridge; null for other nodes. */
+function loadedBy(node) {
+  const loader = typeOf(node);
+  if (OWN_LOADERS.includes(loader)) return { loader };
+  const widget = Object.keys(FILES).find((name) => hasWidget(node, name));
+  return widget ? { loader, file: valueOf(node, widget), kind: FILES[widget] } : null;
 }
 
+/** The model before a node: {model, bytes}; model is null where none is connected. */
+function modelOf(hero) {
+  for (const node of upstream(hero, ["MODEL"])) {
+    const model = loadedBy(node);
+    if (model) return { model, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
+    if (!inputsOfType(node, ["MODEL", "*"]).length) return { model: { loader: typeOf(node) } };
+  }
+  return { model: null };
+}
+
+/** Whether a node of core's or of anyone sets a clip's size. */
+const hasSize = (node) => ["width", "height", "length"].every((name) => hasWidget(node, name));
+
+/** The node that says what is made: {node, frames: its widget of that, steps, guidance}; null where there is none. */
 function taskOf(consumers) {
   for (const consumer of consumers) {
     for (const node of [consumer, ...upstream(consumer, ["CONDITIONING", "LATENT", "GUIDER"])]) {
-      const task = TASKS[node.type ?? node.comfyClass];
-      if (task && node.mode !== MUTED) return { node, ...task };
+      if (node.mode === MUTED) continue;
+      const task = TASKS[typeOf(node)];
+      if (task) return { node, frames: "frames", ...task };
+      if (hasSize(node)) return { node, frames: "length", ...FALLBACK };
     }
   }
   return null;
@@ -190,7 +210,7 @@ function stepsOf(consumers, own) {
   for (const consumer of consumers) {
     const candidates = [consumer, ...upstream(consumer, ["SIGMAS"])];
     for (const node of candidates) {
-      if (!node.widgets?.some((widget) => widget.name === "steps")) continue;
+      if (!hasWidget(node, "steps")) continue;
       const steps = number(valueOf(node, "steps"));
       if (steps === undefined) return null;
       const start = number(valueOf(node, "start_at_step")) ?? 0;
@@ -203,67 +223,65 @@ function stepsOf(consumers, own) {
 
 /** Forwards a step: 2 with classifier-free guidance; undefined where it comes by a wire that does not tell it. */
 function batchOf(consumers, own) {
-  if (own.guidance === 1 && consumers.some((node) => (node.type ?? node.comfyClass) === "AetherSampler")) return 1;
+  if (own.guidance === 1 && consumers.some((node) => typeOf(node) === "AetherSampler")) return 1;
   for (const node of consumers) {
     const scale = number(valueOf(node, "cfg")) ?? number(valueOf(node, "guidance"));
     if (scale !== undefined) return (scale || own.guidance) === 1 ? 1 : 2;
     if (isUnknown(node, "cfg") || isUnknown(node, "guidance")) return undefined;
-    if ((node.type ?? node.comfyClass) === "BasicGuider") return 1;
+    if (typeOf(node) === "BasicGuider") return 1;
   }
   return own.guidance === 1 ? 1 : 2;
 }
 
-/** Frames of the clip: the task's own setting, else those of the example clip linked into it, up to `most`. */
-function framesOf(task, most) {
-  const frames = number(valueOf(task, "frames"));
-  if (frames) return frames;
-  for (const node of upstream(task, ["IMAGE", "VIDEO"])) {
-    if ((node.type ?? node.comfyClass) === "AetherExample") return Math.min(most, number(valueOf(node, "frames")));
-  }
-  return undefined;
+/** Frames of the example clip that is linked into a task. */
+function exampleFrames(task) {
+  const example = [...upstream(task, ["IMAGE", "VIDEO"])].find((node) => typeOf(node) === "AetherExample");
+  return example && number(valueOf(example, "frames"));
+}
+
+/**
+ * The clip that a task makes, as far as the graph says it: {height, width, frames, clip}, `clip` being the frames of
+ * the one that is read; and `assumed`, see `findRun`.
+ */
+function clipOf(task) {
+  if (!task) return { numbers: {}, assumed: [] };
+  const { node } = task;
+  const side = (name) => number(valueOf(node, name)) || undefined;
+  const frames = side(task.frames);
+  const clip = frames ? undefined : exampleFrames(node);
+  const assumed = isUnknown(node, "height") || isUnknown(node, "width") ? ["task"] : [];
+  const open = node.inputs?.some((input) => input.name === "video") || isUnknown(node, task.frames);
+  if (!frames && !clip && open) assumed.push("frames");
+  return { numbers: { height: side("height"), width: side("width"), frames, clip }, assumed };
 }
 
 /**
  * The run that a HERO Patch node is part of.
  * @param {object} hero the LiteGraph node
- * @param {object} models constants.js MODELS
- * @returns {object} model (key of `models`), steps, batch, height, width, frames, bytes, and `assumed`: the names
- *   of what the graph does not say: "model", "otherModel", "steps", "wiredSteps", "guidance", "task", "frames"
+ * @returns {object} model: what is loaded, see `modelOf`; numbers: steps, batch, and what the graph says of height,
+ *   width, frames, clip and bytes; guided; bypassed; assumed: the names of what the graph does not say: "model", "steps",
+ *   "wiredSteps", "guidance", "task", "frames"
  */
-export function findRun(hero, models) {
+export function findRun(hero) {
   const assumed = [];
-  const found = modelOf(hero);
-  if (!found.key) assumed.push(found.connected ? "otherModel" : "model");
-  const model = found.key ?? "aether";
+  const { model, bytes } = modelOf(hero);
+  if (!model) assumed.push("model");
   const consumers = [...downstream(hero)];
   const task = taskOf(consumers);
   const own = task ?? FALLBACK;
-  let steps = stepsOf(consumers, own);
-  if (steps == null) {
-    assumed.push(steps === null ? "wiredSteps" : "steps");
-    steps = own.steps;
-  }
-  const batch = batchOf(consumers, own);
-  if (!batch) assumed.push("guidance");
-  const unknownSize = task && (isUnknown(task.node, "height") || isUnknown(task.node, "width"));
-  if (unknownSize || (!task && consumers.length)) assumed.push("task");
-  const defaults = models[model];
-  const setting = (name) => (task ? number(valueOf(task.node, name)) : undefined);
-  let frames = task ? framesOf(task.node, defaults.frames) : undefined;
-  if (!frames) {
-    frames = defaults.frames;
-    const open = task?.node.inputs?.some((input) => input.name === "video");
-    if (open || (task && isUnknown(task.node, "frames"))) assumed.push("frames");
-  }
+  const steps = stepsOf(consumers, own);
+  if (steps == null) assumed.push(steps === null ? "wiredSteps" : "steps");
+  const forwards = batchOf(consumers, own);
+  if (!forwards) assumed.push("guidance");
+  const clip = clipOf(task);
+  if (!task && consumers.length) assumed.push("task");
+  const clips = (task && number(valueOf(task.node, "batch_size"))) || 1;
+  const guided = (forwards ?? own.guidance) !== 1;
   return {
     model,
-    steps,
-    batch: batch ?? (own.guidance === 1 ? 1 : 2),
-    height: setting("height") || defaults.height,
-    width: setting("width") || defaults.width,
-    frames,
-    bytes: found.dtype === "fp32" ? 4 : defaults.bytes,
+    numbers: { steps: steps ?? own.steps, batch: guided ? 2 * clips : clips, ...clip.numbers, bytes },
+    guided,
     bypassed: hero.mode === BYPASSED || hero.mode === MUTED,
-    assumed,
+    assumed: [...assumed, ...clip.assumed],
   };
 }

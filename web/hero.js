@@ -3,13 +3,12 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { ASSUMED, MODELS, PRESETS } from "./constants.js";
-import { clipShape, configOf, predict } from "./cost.js";
+import { PRESETS } from "./constants.js";
+import { describeRun } from "./content.js";
 import { findRun, sourceNamed, valueInto } from "./graph.js";
-import { addPanel, describeError, describeRun, nodeById, openWorkflow, update } from "./panel.js";
+import { addPanel, nodeById, openWorkflow, update } from "./panel.js";
 import { LastValues } from "./runs.js";
 import { SETTINGS, settingsOf } from "./settings.js";
-import { currentWords } from "./text.js";
 
 const NODE = "HeroPatch";
 
@@ -26,37 +25,34 @@ function wiredTau(node) {
   return { linked: true, blocks: analyzed.of(source) ?? valueInto(node, "tau_blocks") };
 }
 
-/** What the panel says, see `describeRun`. */
-function describe(node, report) {
-  const text = currentWords();
-  const { preset, values, assumed, unused } = settingsOf(node);
-  const run = findRun(node, MODELS);
-  const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
+/** What a prediction depends on, and what its words need to know. */
+function ask(node) {
+  const settings = settingsOf(node);
+  const run = findRun(node);
   const tau = wiredTau(node);
-  const config = configOf(values);
-  if (tau.blocks !== undefined) config.tau = { count: tau.blocks };
   if (tau.linked && tau.blocks === undefined) run.assumed.push("tau");
-  let prediction;
-  try {
-    prediction = predict(config, shape, run.steps, run.batch, run.bytes);
-  } catch (error) {
-    return describeError(text, error.message);
-  }
-  return describeRun(text, run, prediction, values.interval, report, {
+  const widgets = { ...settings.widgets, ...(tau.blocks !== undefined && { tau_blocks: tau.blocks }) };
+  const request = { node: NODE, widgets, model: run.model, run: run.numbers };
+  return { node, settings, run, tau, request };
+}
+
+/** The panel's content. */
+function describe(text, { node, settings, run, tau }, answer, report) {
+  const { preset, widgets, assumed, unused } = settings;
+  const values = { ...answer.settings, ...known(widgets), ...PRESETS[preset] };
+  return describeRun(text, run, { ...answer, tau: values.tau }, report, {
     bypassed: text.bypassed(),
     notes: [
-      preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
+      preset !== null && preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
       unused.length > 0 && text.presetWins({ preset, list: labels(node, unused) }),
-      tau.blocks !== undefined && text.wiredTau({ tau: tau.blocks, blocks: shape.blocks }),
+      tau.blocks !== undefined && text.wiredTau({ tau: tau.blocks, blocks: answer.blocks }),
     ],
-    decides: values.threshold > 0 && text.adaptive({ full: prediction.fullSteps }),
-    assumed: [
-      ...assumed.map((name) => text.assumptions.setting({ name: labels(node, [name]), value: ASSUMED[name] })),
-      ...run.assumed.map((name) => text.assumptions[name]({ ...run, ...values })),
-    ],
+    decides: text.adaptive,
+    assumed: assumed.map((name) => text.assumptions.setting({ name: labels(node, [name]), value: values[name] })),
   });
 }
 
+const known = (widgets) => Object.fromEntries(Object.entries(widgets).filter(([, value]) => value !== null));
 const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name);
 const labels = (node, names) => names.map((name) => widgetOf(node, name)?.label ?? name).join(", ");
 
@@ -86,7 +82,7 @@ function chain(widget, after) {
 }
 
 function attach(node) {
-  addPanel(node, describe);
+  addPanel(node, ask, describe);
   for (const name of SETTINGS) {
     const slider = widgetOf(node, name);
     if (!slider) continue;

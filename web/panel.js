@@ -1,11 +1,13 @@
 // Live text under a node's sliders: what its settings will cost and save, before anything runs, and what the last
-// run did. What it says is up to the node's own file.
+// run did. The server computes it; what is asked and said is up to the node's own file.
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import "./advanced.js"; // first, so that its button comes above the panel
+import { describeError } from "./content.js";
+import { Predictor, askServer } from "./predictions.js";
 import { LastValues, remember } from "./runs.js";
-import { sizeText } from "./text.js";
+import { currentWords } from "./text.js";
 
 const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
 const WIDTH = 340;
@@ -41,13 +43,14 @@ function element(name, tag = "div") {
   return made;
 }
 
-function makePanel(describe) {
+function makePanel(node, ask, describe) {
   const root = document.createElement("div");
   root.className = "aether-hero";
   const parts = { bound: element("bound"), strip: element("strip", "canvas") };
   for (const name of ["steps", "memory", "last", "note"]) parts[name] = element(name);
   root.append(...Object.values(parts));
-  return { root, parts, describe, shown: "" };
+  const predictor = new Predictor((request) => askServer(api, request), () => update(node));
+  return { root, parts, ask, describe, predictor, shown: "" };
 }
 
 /** One cell a step: full ones bright, cached ones dim. */
@@ -65,57 +68,19 @@ function drawStrip(canvas, steps) {
   });
 }
 
-/** Why no step would be reused, or undefined where some are. */
-function emptyReason(text, interval, prediction) {
-  if (prediction.cachedSteps > 0) return undefined;
-  if (interval <= 1) return text.intervalOne();
-  return text.warmupTakesAll({ steps: prediction.steps });
-}
-
-function reportText(text, report) {
-  if (report.cached === 0) return text.reusedNothing();
-  const speedup = Number(report.speedup).toFixed(2);
-  return text.lastRun({ full: report.full, cached: report.cached, speedup, size: sizeText(report.bytes) });
-}
-
-/** What a panel says where the settings cannot run: {mood, bound, steps, memory, last, note, strip}. */
-export function describeError(text, reason) {
-  const empty = { steps: "", memory: "", last: "", strip: [] };
-  return { ...empty, mood: "error", bound: text.none(), note: text.invalid({ reason }) };
-}
-
-/**
- * A panel's content for a prediction: {mood, bound, steps, memory, last, note, strip}.
- * @param {object} text see `currentWords` @param {object} run see `findRun`
- * @param {object} prediction see `predict` @param {number} interval of the settings
- * @param {object} report of the last run, null where there was none
- * @param {object} extra bypassed: the sentence where the node is off; notes: sentences, or falsy ones; decides: a
- *   sentence on what decides which steps are full, or falsy; assumed: what the graph does not say
- */
-export function describeRun(text, run, prediction, interval, report, extra) {
-  const empty = emptyReason(text, interval, prediction);
-  const notes = [
-    empty || (report?.cached === 0 && text.reusedNothingAdvice()),
-    ...extra.notes,
-    !empty && extra.decides,
-    extra.assumed.length > 0 && text.assumed({ list: extra.assumed.join(", ") }),
-  ].filter(Boolean);
-  const warning = empty || report?.cached === 0;
-  return {
-    mood: run.bypassed ? "off" : warning ? "warning" : "",
-    bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: prediction.speedupBound.toFixed(2) }),
-    steps: text.steps({ full: prediction.fullSteps, cached: prediction.cachedSteps, steps: prediction.steps }),
-    memory: text.memory({ ...run, size: sizeText(prediction.cachedBytes), model: text.models[run.model] }),
-    last: report ? reportText(text, report) : "",
-    note: notes.join(" "),
-    strip: prediction.strip,
-  };
-}
-
 /** Nodes 2.0 keeps a node's component, and in it the former node's panel, when undo loads the graph anew. */
 function takePlace(node, root) {
   if (root.isConnected || node.graph !== app.canvas?.graph) return;
   document.querySelector(`[data-node-id="${node.id}"] .aether-hero`)?.replaceWith(root);
+}
+
+/** What a panel says now; null before the first answer. */
+function contentOf(node, panel) {
+  const newest = panel.predictor.newest(panel.ask(node));
+  if (!newest) return null;
+  const { asked, answer } = newest;
+  if (answer.failed || answer.error) return describeError(currentWords(), answer.error);
+  return panel.describe(currentWords(), asked, answer, reports.of(node) ?? null);
 }
 
 /** Say anew what a node's panel says, where it has one and that changed. */
@@ -123,7 +88,8 @@ function refresh(node) {
   const panel = panels.get(node);
   if (!panel || !node.graph) return;
   takePlace(node, panel.root);
-  const content = panel.describe(node, reports.of(node) ?? null);
+  const content = contentOf(node, panel);
+  if (!content) return;
   const key = JSON.stringify([content, getComputedStyle(panel.parts.strip).color]); // the theme colors the strip
   if (key === panel.shown) return;
   panel.shown = key;
@@ -141,9 +107,14 @@ export function update(node) {
   app.canvas?.setDirty(true);
 }
 
-/** Give a node a panel: `describe(node, report)` is what it says. */
-export function addPanel(node, describe) {
-  const panel = makePanel(describe);
+/**
+ * Give a node a panel.
+ * @param {object} node
+ * @param {function} ask (node) gives {request, ...}, see `Predictor.newest`
+ * @param {function} describe (text, asked, answer, report) is what the panel says of an answer, see content.js
+ */
+export function addPanel(node, ask, describe) {
+  const panel = makePanel(node, ask, describe);
   const options = { serialize: false, hideOnZoom: false, getMinHeight: () => HEIGHT, getMaxHeight: () => HEIGHT };
   const widget = node.addDOMWidget("hero_live", "aether_hero_live", panel.root, options);
   widget.serialize = false;

@@ -1,25 +1,26 @@
 // The settings that a HERO Patch node will run with. No DOM and no ComfyUI in here.
 
-import { ASSUMED, PRESETS } from "./constants.js";
+import { PRESETS } from "./constants.js";
 import { isLinked, valueOf } from "./graph.js";
 
 /** What the presets set. */
 export const SETTINGS = Object.keys(PRESETS.paper);
-
-const known = (values) => Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+/** All that a prediction depends on. */
+const WIDGETS = ["preset", ...SETTINGS, "storage"];
 
 /**
- * What the node will run with: {preset, values}, and names of settings: `assumed` come by a wire that does not tell
- * them, `unused` come from elsewhere where the preset wins over them.
+ * What the node will run with: {preset, widgets}, null for what comes by a wire that does not tell it; and names of
+ * settings: `assumed` are such and count, `unused` come from elsewhere where the preset wins over them.
  */
 export function settingsOf(node) {
-  const own = Object.fromEntries(Object.keys(ASSUMED).map((name) => [name, valueOf(node, name)]));
-  const { preset, ...values } = { ...ASSUMED, ...known(own) };
+  const widgets = Object.fromEntries(WIDGETS.map((name) => [name, valueOf(node, name) ?? null]));
+  const { preset } = widgets;
   const fixed = PRESETS[preset] ?? {};
+  const counts = (name) => preset === "custom" || !SETTINGS.includes(name);
   return {
     preset,
-    values: { ...values, ...fixed },
-    assumed: Object.keys(ASSUMED).filter((name) => own[name] === undefined && !(name in fixed)),
-    unused: Object.keys(fixed).filter((name) => isLinked(node, name) && own[name] !== fixed[name]),
+    widgets,
+    assumed: WIDGETS.filter((name) => widgets[name] === null && counts(name)),
+    unused: Object.keys(fixed).filter((name) => isLinked(node, name) && widgets[name] !== fixed[name]),
   };
 }

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..memory_errors import is_out_of_memory
 from .console import Console
-from .hero import Hero, chosen_hero
-from .model import prepare_model, say_job, say_memory
+from .hero import chosen_hero
+from .model import Work, prepare
 from .parser import COMMANDS, build_parser, option_error
 from .windows import chosen_executor, run_windows, wants_windows
 
 if TYPE_CHECKING:
-    from ..model.parts import AetherModel
     from ..run.compare import Comparison
-    from ..run.job import Inputs, Result, Settings
+    from ..run.job import Inputs
 
 _INTERRUPTED = 130
 _FAILED, _REFUSED = 1, 2
@@ -59,6 +58,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     from ..formats.export import check_out_dir
     from ..generation.sampling import check_steps
     from ..run import job
+    from ..run.post_reconstruction import post_reconstruct
 
     task, names = COMMANDS[arguments.command]
     sources = {name: getattr(arguments, name) for name in names}
@@ -69,34 +69,33 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     executor = chosen_executor(arguments) if long else None
     if executor:  # from here the model travels to the workers
         arguments.device = "cpu"
-    model, settings = prepare_model(arguments, console, task, hero)
-    if long and run_windows(arguments, console, model, settings, hero, executor):
+    work = prepare(arguments, console, task, hero)
+    model, settings = work.model, work.settings
+    if long and run_windows(work, executor):
         return
     post_steps = getattr(arguments, "post_reconstruction", None)
     if post_steps is not None:
-        check_steps(model, post_steps, "post_reconstruction")
-    inputs = _prepare_inputs(arguments, console, task, sources, model, settings, hero)
+        check_steps(model.scheduler, post_steps, "post_reconstruction")
+    inputs = _prepare_inputs(work, sources)
     if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):
         console.say("hint: --windows reconstructs the whole clip")
-    result = _compute(arguments, console, model, inputs, settings, hero)
-    _write(arguments, console, inputs, result)
+    if arguments.compile:
+        job.rehearse(model, inputs, settings, hero, console.steps("compiling"))
+    result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
+    if post_steps is not None:
+        watch = console.steps("reconstructing")
+        result = post_reconstruct(model, inputs, result, settings, steps=post_steps, callback=watch)
+    work.write(result.decoded, result.cameras, inputs.fps, result, inputs.pictures.get("video"))
 
 
-def _prepare_inputs(
-    arguments: argparse.Namespace,
-    console: Console,
-    task: str,
-    sources: dict[str, str],
-    model: AetherModel,
-    settings: Settings,
-    hero: Hero | None,
-) -> Inputs:
+def _prepare_inputs(work: Work, sources: dict[str, str]) -> Inputs:
     """Read the inputs, and report what will be done and what it takes."""
     from ..run import job
 
+    arguments = work.arguments
     inputs = job.gather(
-        model,
-        task,
+        work.model,
+        work.task,
         sources,
         size=arguments.size,
         frames=arguments.frames,
@@ -105,58 +104,11 @@ def _prepare_inputs(
         camera=arguments.camera,
     )
     clip = inputs.frames, inputs.height, inputs.width
-    say_job(console, model, task, (*clip, inputs.fps), settings)
+    work.say_job(*clip, inputs.fps)
     for note in inputs.notes:
-        console.say(f"note: {note}")
-    say_memory(console, model, task, clip, settings, hero, offload=arguments.offload)
+        work.console.say(f"note: {note}")
+    work.say_memory(*clip)
     return inputs
-
-
-def _compute(
-    arguments: argparse.Namespace,
-    console: Console,
-    model: AetherModel,
-    inputs: Inputs,
-    settings: Settings,
-    hero: Hero | None,
-) -> Result:
-    from ..run import job
-    from ..run.post_reconstruction import post_reconstruct
-
-    if arguments.compile:
-        job.rehearse(model, inputs, settings, hero, console.steps("compiling"))
-    result = job.run(model, inputs, settings, accelerator=hero, callback=console.steps("denoising"))
-    steps = getattr(arguments, "post_reconstruction", None)
-    if steps is None:
-        return result
-    watch = console.steps("reconstructing")
-    return post_reconstruct(model, inputs, result, settings, steps=steps, callback=watch)
-
-
-def _write(arguments: argparse.Namespace, console: Console, inputs: Inputs, result: Result) -> None:
-    from ..formats.export import write_run
-
-    console.stage("writing")
-    files = write_run(
-        arguments.out,
-        result.decoded,
-        result.cameras,
-        inputs.fps,
-        report=result.report,
-        report_png=result.picture,
-        source=inputs.pictures.get("video"),
-        notes=inputs.notes,
-        overwrite=arguments.overwrite,
-        depth_format=arguments.depth_format,
-    )
-    console.figures(result.report)
-    truth = result.report["depth_against_truth"]
-    if truth:
-        console.say(
-            f"depth against the rendered truth, median aligned, sky left out: "
-            f"Abs Rel {truth['abs_rel']:.3f}, delta1 {truth['delta1']:.3f} (for information)"
-        )
-    console.result(next(iter(files.values())).parent, files)
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
@@ -178,9 +130,11 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
     if hero is None:
         raise InputError("hero", "is off, so there is nothing to compare; name a preset")
     job.check_sources(sources)
-    model, settings = prepare_model(arguments, console, task, hero)
-    inputs = _prepare_inputs(arguments, console, task, sources, model, settings, hero)
-    comparison = compare(model, inputs, settings, hero, repeats=arguments.repeats, callback=console.steps)
+    work = prepare(arguments, console, task, hero)
+    inputs = _prepare_inputs(work, sources)
+    comparison = compare(
+        work.model, inputs, work.settings, hero, repeats=arguments.repeats, callback=console.steps
+    )
     _write_comparison(arguments, console, inputs, comparison)
 
 

@@ -44,10 +44,15 @@ class Console:
         print(text, file=sys.stderr, flush=True)
 
     def figures(self, report: Mapping[str, Any]) -> None:
-        """The times of a run or of all windows, and what HERO did."""
+        """The times of a run or of all windows, what HERO did, and how near a rendered clip's depth came."""
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items())
         self.say(f"time: {times}")
         self.say(report["hero"]["summary"] if report["hero"] else "HERO: off")
+        if truth := report["depth_against_truth"]:
+            self.say(
+                f"depth against the rendered truth, median aligned, sky left out: Abs Rel "
+                f"{truth['abs_rel']:.3f}, delta1 {truth['delta1']:.3f} (for information)"
+            )
 
     def result(self, folder: Path, files: Iterable[str]) -> None:
         """Where the results are; the only line in quiet."""

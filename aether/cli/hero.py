@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,8 @@ class Hero:
     def settings(self) -> dict[str, Any]:
         return self.config.to_dict()
 
-    def session(self, model: AetherModel, steps: int) -> AbstractContextManager:
-        return self._remember(model, steps)
-
     @contextmanager
-    def _remember(self, model: AetherModel, steps: int) -> Iterator[HeroRun]:
+    def session(self, model: AetherModel, steps: int) -> Iterator[HeroRun]:
         import hero_engine
 
         with hero_engine.hero_session(model.transformer, self.config, steps, model.scheduler) as self._run:

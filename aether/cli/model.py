@@ -1,10 +1,10 @@
-"""The model that a command works with, and what it takes of the device's memory."""
+"""What a command works with: its options, the model, and what a run takes of the device's memory."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..defaults import TASKS
 from .console import Console
@@ -12,13 +12,81 @@ from .hero import Hero
 from .parser import renamed
 
 if TYPE_CHECKING:
+    from ..geometry.cameras import Cameras
+    from ..long.reconstruct import LongResult
     from ..model.parts import AetherModel
-    from ..run.job import Settings
+    from ..run.job import Result, Settings
 
 
-def prepare_model(
-    arguments: argparse.Namespace, console: Console, task: str, hero: Hero | None
-) -> tuple[AetherModel, Settings]:
+@dataclass(frozen=True)
+class Work:
+    """A command's options and what was made of them. The number of steps in ``settings`` is given."""
+
+    arguments: argparse.Namespace
+    console: Console
+    task: str
+    hero: Hero | None
+    model: AetherModel
+    settings: Settings
+
+    def say_job(self, frames: int, height: int, width: int, fps: float) -> None:
+        """The model and the job."""
+        model, settings = self.model, self.settings
+        trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
+        dtype = str(model.dtype).removeprefix("torch.")
+        self.console.say(f"model: {model.name}{trained} on {model.device}, {dtype}")
+        self.console.say(
+            f"{self.task}: {frames} frames of {width} x {height} at {fps} fps, {settings.steps} steps, seed "
+            f"{settings.seed}"
+        )
+
+    def say_memory(self, frames: int, height: int, width: int) -> None:
+        """What a run takes on so much as the model is given at once, before it begins."""
+        from hero_engine.models.families import adapter_for
+
+        from ..generation.sampling import is_guided
+        from ..model.memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
+
+        model, spec = self.model, self.model.spec
+        place = " (blocks in the computer's memory)" if self.arguments.offload else ""
+        parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
+        latent = (1, spec.latent_frames(frames), spec.in_channels, *spec.cells(height, width))
+        shape = adapter_for(model.transformer).shape(latent, model.prompt_embeds.shape[1])
+        values = 2 if is_guided(self.task, self.settings.guidance) else 1, model.prompt_embeds.element_size()
+        if self.hero:
+            cached = self.hero.cached_bytes(shape, self.settings.steps, *values)
+            parts.append(f"cached by HERO at most {bytes_text(cached)} (storage {self.hero.config.storage})")
+        step = step_bytes(shape.tokens, shape.width, *values)
+        decoding = decoding_bytes(model.vae, height, width)
+        self.console.say(
+            f"memory: {', '.join(parts)}; besides, a step takes about {bytes_text(step)}, "
+            f"decoding {bytes_text(decoding)}"
+        )
+
+    def write(
+        self, streams: Any, cameras: Cameras, fps: float, result: Result | LongResult, source: Any
+    ) -> None:
+        """Write a result folder and say what is in it; see `aether.formats.export.write_run`."""
+        from ..formats.export import write_run
+
+        self.console.stage("writing")
+        files = write_run(
+            self.arguments.out,
+            streams,
+            cameras,
+            fps,
+            report=result.report,
+            report_png=result.picture,
+            source=source,
+            notes=result.report["notes"],
+            overwrite=self.arguments.overwrite,
+            depth_format=self.arguments.depth_format,
+        )
+        self.console.figures(result.report)
+        self.console.result(next(iter(files.values())).parent, files)
+
+
+def prepare(arguments: argparse.Namespace, console: Console, task: str, hero: Hero | None) -> Work:
     """Load the model and check the settings with it.
 
     Raises:
@@ -31,12 +99,12 @@ def prepare_model(
     model = _load(arguments, console)
     job.make_generator(model, settings.seed)
     if hero:
-        hero.check(model, job.steps_of(task, settings))
+        hero.check(model, steps)
     if arguments.attention != "sdpa" or arguments.compile:
         import hero_engine
 
         hero_engine.optimize(model.transformer, arguments.attention, compile=arguments.compile)
-    return model, settings
+    return Work(arguments, console, task, hero, model, settings)
 
 
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:
@@ -93,62 +161,3 @@ def auto_device() -> str:
     if torch.xpu.is_available():
         return "xpu"
     return "cpu"
-
-
-def say_job(
-    console: Console, model: AetherModel, task: str, clip: tuple[int, int, int, float], settings: Settings
-) -> None:
-    """The model and the job.
-
-    Args:
-        clip: its frames, height, width and rate.
-    """
-    from ..run import job
-
-    trained = "" if model.trained else " (untrained: its pictures mean nothing yet)"
-    console.say(f"model: {model.name}{trained} on {model.device}, {str(model.dtype).removeprefix('torch.')}")
-    frames, height, width, fps = clip
-    steps = job.steps_of(task, settings)
-    console.say(
-        f"{task}: {frames} frames of {width} x {height} at {fps} fps, {steps} steps, seed {settings.seed}"
-    )
-
-
-def say_memory(
-    console: Console,
-    model: AetherModel,
-    task: str,
-    clip: tuple[int, int, int],
-    settings: Settings,
-    hero: Hero | None,
-    *,
-    offload: bool,
-) -> None:
-    """What a run takes, before it begins.
-
-    Args:
-        clip: frames, height and width that the model is given at once.
-    """
-    from hero_engine.models.families import adapter_for
-
-    from ..generation.sampling import is_guided
-    from ..model.memory import bytes_text, decoding_bytes, step_bytes, weight_bytes
-    from ..run import job
-
-    place = " (blocks in the computer's memory)" if offload else ""
-    parts = [f"weights {bytes_text(weight_bytes(model.transformer, model.vae))}{place}"]
-    frames, height, width = clip
-    spec = model.spec
-    latent = (1, spec.latent_frames(frames), spec.in_channels, *spec.cells(height, width))
-    shape = adapter_for(model.transformer).shape(latent, model.prompt_embeds.shape[1])
-    element_bytes = model.prompt_embeds.element_size()
-    batch = 2 if is_guided(task, settings.guidance) else 1
-    if hero:
-        cached = hero.cached_bytes(shape, job.steps_of(task, settings), batch, element_bytes)
-        parts.append(f"cached by HERO at most {bytes_text(cached)} (storage {hero.config.storage})")
-    step = step_bytes(shape.tokens, shape.width, batch, element_bytes)
-    decoding = decoding_bytes(model.vae, height, width)
-    console.say(
-        f"memory: {', '.join(parts)}; besides, a step takes about {bytes_text(step)}, "
-        f"decoding {bytes_text(decoding)}"
-    )

@@ -216,7 +216,3 @@ def _add_windows(command: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> tuple[int, ...]:
     return sides(text, "HEIGHTxWIDTH", "480x720")
-
-
-def _patch(text: str) -> tuple[int, ...]:
-    return sides(text, "FRAMESxROWSxCOLUMNS", "1x2x3")

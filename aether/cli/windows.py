@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..synthetic import SYNTHETIC
 from .console import Console
-from .hero import Hero
-from .model import auto_device, say_job, say_memory
+from .model import Work, auto_device
 
 if TYPE_CHECKING:
     from ..long.executor import Executor
-    from ..long.reader import LongClip
-    from ..long.reconstruct import LongResult
-    from ..model.parts import AetherModel
-    from ..run.job import Settings
 
 
 def wants_windows(arguments: argparse.Namespace) -> bool:
@@ -28,7 +23,6 @@ def wants_windows(arguments: argparse.Namespace) -> bool:
     Raises:
         InputError: something that does not go with it, or only with it.
     """
-
     if not arguments.windows:
         for option in ("stride", "tiles", "workers", "ray"):
             if getattr(arguments, option) not in (None, False):
@@ -64,14 +58,7 @@ def chosen_executor(arguments: argparse.Namespace) -> Executor | None:
     return RayWindows(arguments.workers, device=device, address=arguments.ray)
 
 
-def run_windows(
-    arguments: argparse.Namespace,
-    console: Console,
-    model: AetherModel,
-    settings: Settings,
-    hero: Hero | None,
-    executor: Executor | None,
-) -> bool:
+def run_windows(work: Work, executor: Executor | None) -> bool:
     """Reconstruct a long clip. False where it fits into one window, which makes it a run like any other.
 
     Raises:
@@ -79,37 +66,11 @@ def run_windows(
     """
     from ..formats.export import check_out_dir
     from ..locks import locked
+    from ..long.reader import open_clip
     from ..long.reconstruct import reconstruct
 
-    clip = _open(arguments, model)
-    if len(clip.starts) == 1 and not clip.tiles and not executor:
-        return False
-    out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
-    work = out.with_name(f"{out.name}.windows")
-    with locked(work) as unlocked, _kept(console, work):
-        _announce(arguments, console, model, clip, settings, hero, work)
-        if unlocked:
-            console.say(f"note: out: {unlocked}")
-        result = reconstruct(
-            model,
-            clip,
-            settings,
-            work,
-            accelerator=hero,
-            executor=executor,
-            callback=console.windows(),
-            say=console.say,
-            rehearsed=arguments.compile,
-        )
-        _write(arguments, console, out, result)
-        result.store.remove()
-    return True
-
-
-def _open(arguments: argparse.Namespace, model: AetherModel) -> LongClip:
-    from ..long.reader import open_clip
-
-    return open_clip(
+    arguments, console, model = work.arguments, work.console, work.model
+    clip = open_clip(
         arguments.video,
         arguments.fps,
         size=arguments.size or model.spec.default_size,
@@ -118,47 +79,33 @@ def _open(arguments: argparse.Namespace, model: AetherModel) -> LongClip:
         stride=arguments.stride,
         max_length=model.spec.default_frames,
     )
-
-
-def _announce(
-    arguments: argparse.Namespace,
-    console: Console,
-    model: AetherModel,
-    clip: LongClip,
-    settings: Settings,
-    hero: Hero | None,
-    work: Path,
-) -> None:
-    """What will be done, and what it takes."""
-    say_job(console, model, "reconstruction", (len(clip), *clip.size, clip.fps), settings)
-    each = f", each in {len(clip.tiles)} tiles" if clip.tiles else ""
-    console.say(
-        f"{len(clip.starts)} windows of {clip.length} frames{each}, kept in {work} until all are done"
-    )
-    for note in clip.notes:
-        console.say(f"note: video: {note}")
-    run = clip.length, *clip.model_size
-    say_memory(console, model, "reconstruction", run, settings, hero, offload=arguments.offload)
-
-
-def _write(arguments: argparse.Namespace, console: Console, out: Path, result: LongResult) -> None:
-    from ..formats.export import write_run
-
-    console.stage("writing")
-    files = write_run(
-        out,
-        result,
-        result.merge.cameras,
-        result.clip.fps,
-        report=result.report,
-        report_png=result.picture,
-        source=result.source,
-        notes=result.report["notes"],
-        overwrite=arguments.overwrite,
-        depth_format=arguments.depth_format,
-    )
-    console.figures(result.report)
-    console.result(out, files)
+    if len(clip.starts) == 1 and not clip.tiles and not executor:
+        return False
+    out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
+    folder = out.with_name(f"{out.name}.windows")
+    with locked(folder) as unlocked, _kept(console, folder):
+        work.say_job(len(clip), *clip.size, clip.fps)
+        each = f", each in {len(clip.tiles)} tiles" if clip.tiles else ""
+        console.say(
+            f"{len(clip.starts)} windows of {clip.length} frames{each}, kept in {folder} until all are done"
+        )
+        for note in (*(f"video: {note}" for note in clip.notes), *([f"out: {unlocked}"] if unlocked else [])):
+            console.say(f"note: {note}")
+        work.say_memory(clip.length, *clip.model_size)
+        result = reconstruct(
+            model,
+            clip,
+            work.settings,
+            folder,
+            accelerator=work.hero,
+            executor=executor,
+            callback=console.windows(),
+            say=console.say,
+            rehearsed=arguments.compile,
+        )
+        work.write(result, result.merge.cameras, clip.fps, result, result.source)
+        result.store.remove()
+    return True
 
 
 @contextmanager

@@ -47,7 +47,8 @@ def animation_frames(path: Path, name: str) -> Iterator[tuple[float, Image]]:
                 if number == first:
                     raise
                 return
-            yield _milliseconds(picture), frame
+            shown = float(picture.info.get("duration") or 0)
+            yield (shown if shown > _SHORTEST else _INSTEAD), frame
 
 
 def animation_times(path: Path, name: str) -> tuple[list[float], list[str]]:
@@ -77,8 +78,3 @@ def _reached(picture: Image, number: int) -> bool:
     except EOFError:
         return False
     return True
-
-
-def _milliseconds(picture: Image) -> float:
-    shown = float(picture.info.get("duration") or 0)
-    return shown if shown > _SHORTEST else _INSTEAD

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..defaults import FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 from .animations import animation_frames, is_animation
-from .decoding import Beginning, VideoIndex, decode_video, frame_picture, index_video, lost_notes
+from .decoding import VideoIndex, decode_video, frame_picture, index_video, lost_notes
 from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
-from .pictures import Pictures, check_pixels, crop_notes, existing_path, fit_frames
+from .pictures import Pictures, check_pixels, existing_path
 from .sources import Animation, PictureFolder, check_count
 
 _RESERVE = 64  # frames
@@ -62,7 +62,7 @@ def read_clip(
         frames: 17, 25, 33 or 41, reached by repeating the last frame where the source is shorter. Default:
             the most that the source fills.
         max_frames: bound of that default.
-        size: (height, width) to crop and resize to, see :func:`fit_frames`. Default: the source's; large
+        size: (height, width) to crop and resize to, see `pictures.fit_frames`. Default: the source's; large
             videos then take 12 bytes a pixel and frame.
         name: the field that errors name.
 
@@ -72,11 +72,14 @@ def read_clip(
     """
     path = existing_path(path, name)
     check_pixels(size)
-    if path.is_dir():
-        return _read_pictures(PictureFolder(path, fps, name), fps, frames, max_frames, Pictures(size, name))
-    if is_animation(path):
-        return _read_pictures(Animation(path, name), fps, frames, max_frames, Pictures(size, name))
-    return _read_video(path, fps, frames, max_frames, Pictures(size, name))
+    pictures = Pictures(size, name)
+    if not path.is_dir() and not is_animation(path):
+        return _read_video(path, fps, frames, max_frames, pictures)
+    source = PictureFolder(path, fps, name) if path.is_dir() else Animation(path, name)
+    plan = plan_frames(source.times, fps or source.rate, frames=frames, max_frames=max_frames)
+    pixels = dict(source.read(sorted(set(plan.indices)), pictures))
+    source_fps = 0.0 if source.rate else frame_rate(source.times)
+    return _assemble(plan, pixels, pictures, source.notes, source_fps)
 
 
 def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
@@ -98,28 +101,9 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     return np.stack(frames)
 
 
-def fit(clip: Clip, height: int, width: int) -> Clip:
-    """The clip at height x width, see :func:`fit_frames`; what is cut is reported in its notes."""
-    note = crop_notes(*clip.frames.shape[1:3], height, width)
-    return replace(clip, frames=fit_frames(clip.frames, height, width), notes=[*clip.notes, *note])
-
-
-def _read_pictures(
-    source: PictureFolder | Animation,
-    fps: int | None,
-    frames: int | None,
-    max_frames: int,
-    pictures: Pictures,
-) -> Clip:
-    plan = plan_frames(source.times, fps or source.rate, frames=frames, max_frames=max_frames)
-    pixels = dict(source.read(sorted(set(plan.indices)), pictures))
-    source_fps = 0.0 if source.rate else frame_rate(source.times)
-    return _assemble(plan, pixels, pictures, source.notes, source_fps)
-
-
 def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int, pictures: Pictures) -> Clip:
     most = max(frames or 0, max_frames)
-    beginning = Beginning(most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1)
+    beginning = most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1
     video = index_video(path, pictures.name, beginning)
     times, duration = dict(enumerate(video.frames.times)), video.duration
     notes = [*video.notes, *lost_notes(video, 0)]

@@ -31,14 +31,6 @@ _FALLBACK_RATE = 25.0
 
 
 @dataclass(frozen=True)
-class Beginning:
-    """How much of a video is to be indexed: this many frames, and at least as many seconds."""
-
-    frames: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class VideoIndex:
     """A video's chosen stream, the frames in it, and what is to be reported of both.
 
@@ -71,15 +63,28 @@ class Decoded:
     aspect: float
 
     def notes(self) -> list[str]:
-        return frame_notes(self.frame)
+        """What is reported of it."""
+        notes = turn_notes(display_matrix(self.frame))
+        if getattr(self.frame, "color_trc", None) in _HDR:  # PyAV before 15 does not have it
+            notes.append(
+                "its colors are HDR (HLG/PQ), taken without tone mapping: convert the clip to SDR first if "
+                "they look flat"
+            )
+        if self.frame.interlaced_frame:
+            notes.append("it is interlaced and taken as it is: deinterlace it first if edges look like combs")
+        return notes
 
 
-def index_video(path: Path, name: str, beginning: Beginning | None = None) -> VideoIndex:
+def index_video(path: Path, name: str, beginning: tuple[int, float] | None = None) -> VideoIndex:
     """Read the packets' time stamps, without decoding.
+
+    Args:
+        beginning: how many frames to read, and at least how many seconds; by default all.
 
     Raises:
         InputError: field ``name``: the file cannot be read, or has no video.
     """
+    frames, seconds = beginning or (math.inf, math.inf)
     number, notes = choose_stream(path, name)
     duration, end = None, 0
     with _opened(path, name) as container:
@@ -90,7 +95,7 @@ def index_video(path: Path, name: str, beginning: Beginning | None = None) -> Vi
             reader.add(Stamp(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
             reached.append(reader.seconds)
             end = (packet.pos or 0) + packet.size
-            if beginning and len(reader) > beginning.frames + DEEPEST and reached[0] > beginning.seconds:
+            if len(reader) > frames + DEEPEST and reached[0] > seconds:
                 duration = _length(container, stream)
                 break
         if duration is None:
@@ -186,7 +191,10 @@ def choose_stream(path: Path, name: str) -> tuple[int, list[str]]:
             if len(pictures) < len(usable):
                 unread |= pictures
         chosen = max((stream for stream in usable if stream.index not in unread), key=_preference)
-        return chosen.index, _stream_notes(streams, chosen, unread)
+        others = [stream for stream in streams if stream.index != chosen.index]
+        listed = ", ".join(f"{other.index} ({unread.get(other.index) or _size(other)})" for other in others)
+        note = f"video stream {chosen.index} ({_size(chosen)}) of the file is read, not stream {listed}"
+        return chosen.index, [note] if others else []
 
 
 def _why_not(stream: Any) -> str | None:
@@ -221,14 +229,6 @@ def _preference(stream: Any) -> tuple[bool, int, int]:
     return default, stream.codec_context.width * stream.codec_context.height, -stream.index
 
 
-def _stream_notes(streams: Any, chosen: Any, unread: dict[int, str]) -> list[str]:
-    if len(streams) == 1:
-        return []
-    others = [stream for stream in streams if stream.index != chosen.index]
-    listed = ", ".join(f"{stream.index} ({unread.get(stream.index) or _size(stream)})" for stream in others)
-    return [f"video stream {chosen.index} ({_size(chosen)}) of the file is read, not stream {listed}"]
-
-
 def _size(stream: Any) -> str:
     return f"{stream.codec_context.width} x {stream.codec_context.height}"
 
@@ -242,7 +242,11 @@ def _opened(path: Path, name: str) -> Iterator[Any]:
     """
     import av
 
-    with _file(path, name) as file:
+    try:
+        opened = _File(path)
+    except OSError as error:
+        raise InputError(name, f"{path} cannot be opened ({error.strerror})") from error
+    with opened as file:
         file.name = f"clip{path.suffix}"  # FFmpeg also looks at the ending
         try:
             # Titles in another encoding than UTF-8 are of no use here.
@@ -264,13 +268,6 @@ class _File(FileIO):
             return super().seek(offset, whence)
         except OSError as error:
             return -(error.errno or EINVAL)
-
-
-def _file(path: Path, name: str) -> _File:
-    try:
-        return _File(path)
-    except OSError as error:
-        raise InputError(name, f"{path} cannot be opened ({error.strerror})") from error
 
 
 def frame_picture(decoded: Decoded, path: Path, name: str) -> Image:
@@ -296,16 +293,3 @@ def frame_picture(decoded: Decoded, path: Path, name: str) -> Image:
         wide, high = picture.size
         picture = picture.resize((max(1, round(wide * decoded.aspect)), high), Image.Resampling.LANCZOS)
     return turned(picture, display_matrix(frame))
-
-
-def frame_notes(frame: Any) -> list[str]:
-    """What is reported of a decoded frame."""
-    notes = turn_notes(display_matrix(frame))
-    if getattr(frame, "color_trc", None) in _HDR:  # PyAV before 15 does not have it
-        notes.append(
-            "its colors are HDR (HLG/PQ), taken without tone mapping: convert the clip to SDR first if they "
-            "look flat"
-        )
-    if frame.interlaced_frame:
-        notes.append("it is interlaced and taken as it is: deinterlace it first if edges look like combs")
-    return notes

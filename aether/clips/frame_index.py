@@ -169,7 +169,10 @@ def frame_index(reader: StampReader, rate: float, leave_out: int = 0) -> FrameIn
         rate: frames a second where the stamps do not give it.
         leave_out: this many frames at the end, whose order frames that were not read may change.
     """
-    parts = [hide_before_first_key(reader.parts[0]), *reader.parts[1:]]
+    # Frames before the first key frame, as where a recording was cut, are not decoded.
+    begun, key = reader.parts[0], next((n for n, stamp in enumerate(reader.parts[0]) if stamp.key), 0)
+    cut = [stamp._replace(hidden=stamp.hidden or n < key) for n, stamp in enumerate(begun)]
+    parts = [cut, *reader.parts[1:]]
     shown = [[stamp for stamp in part if not stamp.hidden] for part in parts]
     times, joints = _times([_seconds(part, reader.tick, rate) for part in shown], rate)
     times, notes = _close_jumps(times, rate)
@@ -182,12 +185,6 @@ def frame_index(reader: StampReader, rate: float, leave_out: int = 0) -> FrameIn
         len(reader.parts[0]) - len(shown[0]) - sum(stamp.hidden for stamp in reader.parts[0]),
         [*_joint_notes([times[frame] for frame in joints]), *notes, *_stamp_notes(shown, rate)],
     )
-
-
-def hide_before_first_key(stamps: Sequence[Stamp]) -> list[Stamp]:
-    """Frames before the first key frame, as where a recording was cut, are not decoded."""
-    first = next((number for number, stamp in enumerate(stamps) if stamp.key), 0)
-    return [stamp._replace(hidden=stamp.hidden or number < first) for number, stamp in enumerate(stamps)]
 
 
 def _places(parts: list[list[Stamp]], shown: list[list[Stamp]], reorders: bool) -> list[int]:
@@ -255,18 +252,12 @@ def _close_jumps(times: list[float], rate: float) -> tuple[list[float], list[str
     pauses = (gaps > max(_PAUSE, 5 * usual)) & ~jumps
     closed = np.cumsum([0.0, *np.where(jumps, usual, gaps)])
     stalls = np.flatnonzero(gaps < _STALL * usual)
-    notes = [
-        *_stall_notes(len(stalls), closed[stalls]),
-        *_gap_notes("jump", "taken out", gaps[jumps], closed[:-1][jumps]),
-        *_gap_notes("pause", "kept", gaps[pauses], closed[:-1][pauses]),
-    ]
-    return closed.tolist(), notes
-
-
-def _stall_notes(frames: int, places: np.ndarray) -> list[str]:
-    if not frames:
-        return []
-    return [f"time stamps stand still for {frames} frames, first at {places[0]:.1f} s: few of them are used"]
+    notes = []
+    if len(stalls):
+        where = f"{len(stalls)} frames, first at {closed[stalls[0]]:.1f} s"
+        notes.append(f"time stamps stand still for {where}: few of them are used")
+    notes += _gap_notes("jump", "taken out", gaps[jumps], closed[:-1][jumps])
+    return closed.tolist(), notes + _gap_notes("pause", "kept", gaps[pauses], closed[:-1][pauses])
 
 
 def _gap_notes(kind: str, outcome: str, gaps: np.ndarray, places: np.ndarray) -> list[str]:

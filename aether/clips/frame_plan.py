@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..defaults import FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 
 RATE_TOLERANCE = 0.07
@@ -64,15 +64,11 @@ def plan_frames(
         raise InputError("video", f"has {len(times)} frame; at least 2 are needed")
     source_fps = frame_rate(times)
     needed = frames or FRAMES[0]
-    if fps is None:
-        fps, gap = choose_rate(times, needed)
-    else:
-        gap = frame_gap(fps, times) or 1 / fps
+    fps, gap = choose_rate(times, needed, fps)
     available = count_frames(times, gap)
     length = frames or max((n for n in FRAMES if n <= min(available, max_frames)), default=FRAMES[0])
     real = min(length, available)
-    wanted = times[0] + gap * np.arange(real)
-    indices = [int(i) for i in np.abs(np.asarray(times)[None] - wanted[:, None]).argmin(axis=1)]
+    indices = nearest_frames(np.asarray(times), gap, real)
     notes = [
         *rate_notes(fps, gap, source_fps, indices),
         *length_notes(real, length, gap, available, duration),
@@ -83,32 +79,30 @@ def plan_frames(
 def frame_rate(times: Sequence[float]) -> float:
     """Frames per second of increasing time stamps; holes, where frames are missing, do not count."""
     gaps = np.diff(times)
-    counted = _alike(gaps) if _is_steady(times) else gaps < 1.5 * np.median(gaps)
-    return float(1 / gaps[counted].mean())
+    alike, steady = _alike(gaps)
+    return float(1 / gaps[alike if steady else gaps < 1.5 * np.median(gaps)].mean())
 
 
-def _is_steady(times: Sequence[float]) -> bool:
-    """Whether nine in ten gaps are alike."""
-    return float(np.mean(_alike(np.diff(times)))) >= 0.9
-
-
-def _alike(gaps: np.ndarray) -> np.ndarray:
-    """Which gaps are the usual one, up to time stamps rounded to milliseconds."""
+def _alike(gaps: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Which gaps are the usual one, up to time stamps rounded to milliseconds; whether nine in ten are."""
     usual = np.median(gaps)
-    return np.abs(gaps - usual) <= max(0.1 * usual, 0.0015)
+    alike = np.abs(gaps - usual) <= max(0.1 * usual, 0.0015)
+    return alike, float(alike.mean()) >= 0.9
 
 
 def frame_gap(rate: int, times: Sequence[float]) -> float | None:
     """Seconds between frames taken, a whole number of source frames; None if too far from the rate."""
     source_fps = frame_rate(times)
-    if not _is_steady(times):
+    if not _alike(np.diff(times))[1]:
         return None
     stride = max(1, round(source_fps / rate))
     return stride / source_fps if abs(source_fps / (stride * rate) - 1) <= RATE_TOLERANCE else None
 
 
-def choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
-    """The rate and the seconds between frames, see :func:`plan_frames`."""
+def choose_rate(times: Sequence[float], needed: int, fps: int | None = None) -> tuple[int, float]:
+    """The rate, ``fps`` where it is given, and the seconds between frames; see :func:`plan_frames`."""
+    if fps is not None:
+        return fps, frame_gap(fps, times) or 1 / fps
     source_fps = frame_rate(times)
     gaps = {rate: frame_gap(rate, times) for rate in sorted(FPS, reverse=True)}
     even = [(rate, gap) for rate, gap in gaps.items() if gap]
@@ -118,6 +112,13 @@ def choose_rate(times: Sequence[float], needed: int) -> tuple[int, float]:
     choices = even + uneven or [(min(FPS), 1 / source_fps)]
     enough = [choice for choice in choices if count_frames(times, choice[1]) >= needed]
     return enough[0] if enough else max(choices, key=lambda choice: count_frames(times, choice[1]))
+
+
+def nearest_frames(times: np.ndarray, gap: float, count: int) -> list[int]:
+    """Indices of the frames nearest to every ``gap`` seconds from the first; the earlier of two as near."""
+    wanted = times[0] + gap * np.arange(count)
+    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
+    return (after - (wanted - times[after - 1] <= times[after] - wanted)).tolist()
 
 
 def count_frames(times: Sequence[float], gap: float) -> int:
@@ -132,7 +133,8 @@ def rate_notes(fps: int, gap: float, source_fps: float, indices: list[int]) -> l
     if abs(gap * source_fps - stride) > 1e-6:
         text = f"{source_fps:.4g} frames a second were taken as {fps} by the nearest in time"
         return [f"{text}, {repeats} of them twice or more" if repeats else f"{text}, so gaps are uneven"]
-    notes = [] if stride == 1 else [f"every {_ordinal(stride)} of {source_fps:.4g} frames a second was taken"]
+    ordinal = f"{stride}{ {2: 'nd', 3: 'rd'}.get(stride, 'th') }"
+    notes = [] if stride == 1 else [f"every {ordinal} of {source_fps:.4g} frames a second was taken"]
     if repeats:
         notes.append(f"the source lacks frames: {repeats} are repeats of their neighbor")
     speed = gap * fps
@@ -155,10 +157,6 @@ def length_notes(real: int, length: int, gap: float, available: int, duration: f
         return []
     what = f"{rest:.1f} s after them" if math.isfinite(rest) else "all frames after them"
     return [f"the first {length * gap:.1f} s ({length} frames) are used, {what} {LEFT_OUT}"]
-
-
-def _ordinal(number: int) -> str:
-    return f"{number}{ {2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def check_choice(field_name: str, value: Any, choices: tuple[int, ...]) -> None:

@@ -37,12 +37,12 @@ def picture_files(path: Path, name: str) -> tuple[list[Path], list[str]]:
     keys = _keys(files)
     files.sort(key=lambda file: (keys[file], file.name))
     _check_doubles([(keys[file], file) for file in files], path, name)
-    kinds: dict[Key, list[Path]] = {}
+    alike: dict[Key, list[Path]] = {}
     for file in files:
-        kinds.setdefault(_kind(keys[file]), []).append(file)
-    notes = [*_kind_notes(kinds), *_negative_notes(files, keys)]
-    for alike in kinds.values():
-        notes += _gap_notes([keys[file] for file in alike])
+        alike.setdefault(_kind(keys[file]), []).append(file)
+    notes = [*_kind_notes(alike), *_negative_notes(files, keys)]
+    for kind in alike.values():
+        notes += _gap_notes([keys[file] for file in kind])
     return files, notes + ([unread] if unread else [])
 
 

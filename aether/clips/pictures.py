@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import finite_array
+from ..arrays import finite_array, to_bytes, to_floats
 from ..errors import InputError, reading
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def read_image(path: str | Path, *, size: tuple[int, int] | None = None, name: s
     check_pixels(size)
     pictures = Pictures(size, name)
     pixels = pictures.add_file(path)
-    return Still(to_float(pixels), pictures.notes())
+    return Still(to_floats(pixels), pictures.notes())
 
 
 def open_picture(path: Path, name: str) -> tuple[Image, list[str]]:
@@ -113,7 +113,7 @@ def _from_deep(grey: np.ndarray, top: int | None, path: Path, name: str) -> Imag
             f"{path} holds numbers from {grey.min():.4g} to {grey.max():.4g}; they must be in [0, 1]: "
             "tone-map or scale it, and save it with 8 or 16 bits",
         )
-    return Image.fromarray((np.clip(scaled, 0, 1) * 255 + 0.5).astype(np.uint8)).convert("RGB")
+    return Image.fromarray(to_bytes(scaled)).convert("RGB")
 
 
 class Pictures:
@@ -149,8 +149,11 @@ class Pictures:
         return self.add(picture, str(path), notes)
 
     def notes(self) -> list[str]:
-        alpha = ["transparent parts were put on black"] if self.had_alpha else []
-        return alpha + _few(self.found) + (crop_notes(*self.first, *self.size) if self.size else [])
+        notes = ["transparent parts were put on black"] if self.had_alpha else []
+        notes += list(self.found)[:_NOTES_SHOWN]
+        if (more := len(self.found) - _NOTES_SHOWN) > 0:
+            notes.append(f"and {more} more notes of this kind")
+        return notes + (crop_notes(*self.first, *self.size) if self.size else [])
 
     def _opaque(self, picture: Image) -> Image:
         from PIL import Image
@@ -162,12 +165,6 @@ class Pictures:
         self.had_alpha = True
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         return Image.alpha_composite(black, picture).convert("RGB")
-
-
-def _few(notes: Collection[str]) -> list[str]:
-    """The first few, and how many more there are."""
-    more = len(notes) - _NOTES_SHOWN
-    return [*list(notes)[:_NOTES_SHOWN], *([f"and {more} more notes of this kind"] if more > 0 else [])]
 
 
 def _fill(picture: Image, height: int, width: int) -> Image:
@@ -242,17 +239,12 @@ def check_frames(frames: Any, name: str = "video") -> np.ndarray:
     """
     array = finite_array(frames, name, (None, None, None, 3))
     if array.dtype == np.uint8:
-        return to_float(array)
+        return to_floats(array)
     low, high = array.min(), array.max()
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise InputError(name, f"values reach from {low:.3g} to {high:.3g}; they must be in [0, 1]")
     inside = array if low >= 0 and high <= 1 else np.clip(array, 0, 1)
     return inside.astype(np.float32, copy=False)
-
-
-def to_float(pixels: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1]."""
-    return pixels.astype(np.float32) / np.float32(255)
 
 
 def existing_path(path: str | Path, name: str) -> Path:

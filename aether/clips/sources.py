@@ -20,7 +20,6 @@ from .decoding import Decoded, decode_video, frame_picture, index_video, lost_no
 from .picture_folder import picture_files
 from .pictures import Pictures
 
-"""Frames a second of pictures that have no rate."""
 MAX_MISSING = 4
 """This many frames in a row may fail to decode; the one before stands in for them."""
 
@@ -103,31 +102,32 @@ class Video(_Source):
         self.times = [seconds - times[self.lost] for seconds in times[self.lost :]]
         self.notes = [*self.video.notes, *lost_notes(self.video, self.lost)]
 
-    def _picture(self, decoded: Decoded) -> tuple[Any, str, list[str]]:
-        return frame_picture(decoded, self.path, self.name), self.label, decoded.notes()
-
     def read(self, wanted: Sequence[int], pictures: Pictures) -> Iterator[tuple[int, np.ndarray]]:
         """Where frames do not decode, the one before stands in.
 
         Raises:
             InputError: more than a few in a row do not.
         """
+
+        def pixels(shown: Decoded) -> np.ndarray:
+            return pictures.add(frame_picture(shown, self.path, self.name), self.label, shown.notes())
+
         left = iter(wanted)
         index, before, missing = next(left, None), None, 0
         for decoded in decode_video(self.path, self.name, self.video):
             while index is not None and index < decoded.place - self.lost:
                 missing = self._more_missing(missing, index)
-                yield index, pictures.add(*self._picture(before or decoded))
+                yield index, pixels(before or decoded)
                 index = next(left, None)
             if index is None:
                 return
             if index == decoded.place - self.lost:
-                yield index, pictures.add(*self._picture(decoded))
+                yield index, pixels(decoded)
                 index, missing = next(left, None), 0
             before = decoded
         while index is not None:
             missing = self._more_missing(MAX_MISSING if before is None else missing, index)
-            yield index, pictures.add(*self._picture(before))
+            yield index, pixels(before)
             index = next(left, None)
 
     def _more_missing(self, missing: int, index: int) -> int:

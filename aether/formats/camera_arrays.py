@@ -40,9 +40,8 @@ _TO_CAMERA = (
 _LENSES = ("intrinsics", "intrinsic", "k", "ks", "cam_k", "camera_intrinsics", "intrinsic_matrix")
 _FOCALS, _MIDDLES = ("focals", "focal", "focal_length"), ("principal_points", "principal_point", "pp")
 _SIZES = {"height": ("height", "h"), "width": ("width", "w")}
-_RATES = ("fps",)
-_ALL = (*_TO_WORLD, *_TO_CAMERA, *_LENSES, *_FOCALS, *_MIDDLES, *_SIZES["height"], *_SIZES["width"], *_RATES)
-_ALL += ("fx", "fy", "cx", "cy")
+_ALL = (*_TO_WORLD, *_TO_CAMERA, *_LENSES, *_FOCALS, *_MIDDLES, *_SIZES["height"], *_SIZES["width"])
+_ALL += ("fps", "fx", "fy", "cx", "cy")
 
 
 def read_npz_cameras(path: Path, lens: Lens) -> CameraFile:
@@ -75,8 +74,7 @@ def from_arrays(found: Mapping[str, Any], lens: Lens, what: str) -> CameraFile:
     """
     found = {name.lower(): value for name, value in found.items() if value is not None}
     poses, notes = _poses(found, what)
-    rate = _first(found, _RATES)
-    fps = None if rate is None else float(np.reshape(rate, -1)[0])
+    fps = float(np.reshape(found["fps"], -1)[0]) if "fps" in found else None
     sizes = {side: found[name] for side, names in _SIZES.items() for name in names if name in found}
     lenses = _lenses(found, sizes, len(poses))
     if lenses is None:
@@ -124,15 +122,11 @@ def _lenses(found: Mapping[str, Any], sizes: Mapping[str, Any], frames: int) -> 
     lenses = as_floats(found[name], name)
     if lenses.shape[-2:] == (4, 4) and (lenses[..., 3, :] == [0, 0, 0, 1]).all():
         lenses = lenses[..., :3, :3]
-    if lenses.shape[-2:] != (3, 3):
-        lenses = _matrices(lenses, name)
-    return _for_each(lenses.reshape(-1, 3, 3), name, frames)
-
-
-def _matrices(lenses: np.ndarray, name: str) -> np.ndarray:
+    if lenses.shape[-2:] == (3, 3):
+        return _for_each(lenses.reshape(-1, 3, 3), name, frames)
     if lenses.ndim == 0 or lenses.shape[-1] != 4:
         raise InputError(name, f"has shape {lenses.shape}; it must be (frames, 3, 3), (3, 3) or (frames, 4)")
-    return pinhole_matrices(lenses.reshape(-1, 4))
+    return _for_each(pinhole_matrices(lenses.reshape(-1, 4)), name, frames)
 
 
 def _for_each(lenses: np.ndarray, name: str, frames: int) -> np.ndarray:

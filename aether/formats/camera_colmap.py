@@ -103,15 +103,10 @@ def find_model(folder: Path) -> tuple[Path | None, list[str]]:
 
 def _choices(found: list[Path], folder: Path) -> list[str]:
     notes = ["the folder has a binary and a text model: the binary one was read"] * (len(found) > 1)
-    others = [] if folder.name != "0" else [path for path in folder.parent.iterdir() if _is_another(path)]
-    if others:
-        shown = ", ".join(sorted(path.name for path in others))
-        notes.append(f"COLMAP made several models: 0 was read, not {shown}")
+    models = {file.parent.name for ending in _ENDINGS for file in folder.parent.glob(f"*/images{ending}")}
+    if folder.name == "0" and (others := sorted(models - {"0"})):
+        notes.append(f"COLMAP made several models: 0 was read, not {', '.join(others)}")
     return notes
-
-
-def _is_another(path: Path) -> bool:
-    return path.name != "0" and any((path / f"images{ending}").is_file() for ending in _ENDINGS)
 
 
 def read(path: Path) -> CameraFile:
@@ -144,7 +139,7 @@ def read(path: Path) -> CameraFile:
 
 def _pictures(path: Path) -> tuple[list[Picture], list[str]]:
     """In order, and what to report of it."""
-    found = (_binary_pictures if path.suffix == ".bin" else _text_pictures)(path)
+    found = _binary(path, _binary_picture) if path.suffix == ".bin" else _text_pictures(path)
     if not found:
         raise InputError(path.name, "has no pictures")
     order, notes = picture_order([picture.name for picture in found])
@@ -153,31 +148,28 @@ def _pictures(path: Path) -> tuple[list[Picture], list[str]]:
 
 def _entries(path: Path, pictures: list[Picture]) -> dict[int, CameraEntry]:
     """The lenses that pictures use."""
-    found = (_binary_entries if path.suffix == ".bin" else _text_entries)(
-        path, {one.camera for one in pictures}
-    )
-    missing = next((one for one in pictures if one.camera not in found), None)
+    wanted = {one.camera for one in pictures}
+    found = _binary(path, _binary_entry) if path.suffix == ".bin" else _text_entries(path, wanted)
+    entries = {number: entry for number, entry in found if number in wanted}
+    missing = next((one for one in pictures if one.camera not in entries), None)
     if missing:
         raise InputError(path.name, f"has no camera {missing.camera}, which {missing.name} was taken with")
-    return found
+    return entries
 
 
 # --- Text -------------------------------------------------------------------------------------------------
 
 
-def _text_entries(path: Path, wanted: set[int]) -> dict[int, CameraEntry]:
-    found = {}
+def _text_entries(path: Path, wanted: set[int]) -> Iterator[tuple[int, CameraEntry]]:
     for number, line in _numbered(path):
         words = line.split()
         if not words:
             continue
         with _naming(path, number, "CAMERA_ID MODEL WIDTH HEIGHT PARAMETERS"):
-            if int(words[0]) in wanted:
-                width, height = whole(words[2]), whole(words[3])
-                found[int(words[0])] = CameraEntry(
-                    words[1], width, height, [float(word) for word in words[4:]]
-                )
-    return found
+            camera = int(words[0])
+            if camera in wanted:
+                parameters = [float(word) for word in words[4:]]
+                yield camera, CameraEntry(words[1], whole(words[2]), whole(words[3]), parameters)
 
 
 def _text_pictures(path: Path) -> list[Picture]:
@@ -270,20 +262,11 @@ def _binary(path: Path, record: Callable[[_Bytes], Any]) -> list[Any]:
     return found
 
 
-def _binary_pictures(path: Path) -> list[Picture]:
-    return _binary(path, _binary_picture)
-
-
 def _binary_picture(data: _Bytes) -> Picture:
     _, *pose, camera = data.take("I7dI")
     name = data.name()
     data.skip(24 * data.take("Q")[0])  # two float64 and a number of 8 bytes a point
     return Picture(name, tuple(pose), camera)
-
-
-def _binary_entries(path: Path, wanted: set[int]) -> dict[int, CameraEntry]:
-    found = dict(_binary(path, _binary_entry))
-    return {number: entry for number, entry in found.items() if number in wanted}
 
 
 def _binary_entry(data: _Bytes) -> tuple[int, CameraEntry]:

@@ -35,16 +35,6 @@ from .camera_arrays import read_npy_cameras, read_npz_cameras
 from .camera_parts import CameraFile, Lens
 from .units import check_rate
 
-__all__ = [
-    "FORMATS",
-    "SUFFIXES",
-    "CameraFile",
-    "Lens",
-    "files_beside",
-    "is_offered",
-    "read_cameras",
-    "write_cameras",
-]
 _JSON_NAMES = ("cameras.json", "transforms.json", "camera_path.json", "transforms_train.json")
 _ELSEWHERE = {
     ".out": "a Bundler file; convert it with COLMAP, or export transforms.json",

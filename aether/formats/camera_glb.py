@@ -83,13 +83,15 @@ def read(path: Path, lens: Lens) -> CameraFile:
     """
     camera, notes = _moving_camera(open_gltf(path))
     times, time_notes = camera.even_times()
-    poses, pose_notes = camera.poses_at(times)
-    notes += pose_notes + camera.notes()
-    ours = camera.ours
+    worlds, pose_notes = _rigid(camera.worlds(times))
+    poses = to_gltf(worlds)
+    notes += pose_notes + camera.animations.notes(camera.tracks)
+    # Where :func:`encode` wrote the file: width, height, fps and intrinsics (F, 3, 3).
+    ours = camera.entry.get("extras", {}).get("aether", {})
     if not time_notes and len(ours.get("intrinsics", ())) == len(poses):
         found = from_arrays(ours | {"poses": poses}, lens, path.name)
         return CameraFile(found.cameras, found.fps, notes + found.notes + time_notes)
-    aspect = camera.perspective.get("aspectRatio")
+    aspect = camera.entry["perspective"].get("aspectRatio")
     if aspect is None:
         aspect = lens.width / lens.height
         notes.append(f"the file has no aspect ratio: {lens.width} x {lens.height} was taken")
@@ -119,74 +121,48 @@ class _Camera:
     tracks: dict[Target, dict[str, Track]]
 
     @property
-    def _all_tracks(self) -> list[Track]:
-        return [track for tracks in self.tracks.values() for track in tracks.values()]
-
-    @property
     def _node(self) -> dict[str, Any]:
         return self.gltf.document["nodes"][self.line[0]]
 
     @property
-    def _camera(self) -> dict[str, Any]:
+    def entry(self) -> dict[str, Any]:
+        """What the file says of its lens."""
         return self.gltf.document["cameras"][self._node["camera"]]
 
     @property
     def name(self) -> str:
-        return str(self._node.get("name") or self._camera.get("name") or f"node {self.line[0]}")
-
-    @property
-    def is_animated(self) -> bool:
-        return any(len(track.times) > 1 for track in self._all_tracks)
+        return str(self._node.get("name") or self.entry.get("name") or f"node {self.line[0]}")
 
     @property
     def is_perspective(self) -> bool:
-        return self._camera.get("type") == "perspective"
+        return self.entry.get("type") == "perspective"
 
     @property
-    def perspective(self) -> dict[str, Any]:
-        return self._camera["perspective"]
-
-    @property
-    def ours(self) -> dict[str, Any]:
-        """Where :func:`encode` wrote the file: width, height, fps and intrinsics (F, 3, 3)."""
-        return self._camera.get("extras", {}).get("aether", {})
-
-    @property
-    def times(self) -> np.ndarray:
-        """(F,) rising seconds at which anything of it has a key."""
-        return merged_times(track for track in self._all_tracks if len(track.times) > 1)
-
-    @property
-    def _curved(self) -> bool:
-        """Whether it leaves the straight line between keys: a parent that turns or grows swings it round."""
-        parents = [self.tracks[Target("nodes", number)] for number in self.line[1:]]
-        swings = [track for tracks in parents for path, track in tracks.items() if path != "translation"]
-        return any(track.curved for track in self._all_tracks) or any(len(one.times) > 1 for one in swings)
+    def moving_tracks(self) -> list[Track]:
+        """Those with two keys or more."""
+        tracks = [track for tracks in self.tracks.values() for track in tracks.values()]
+        return [track for track in tracks if len(track.times) > 1]
 
     def even_times(self) -> tuple[np.ndarray, list[str]]:
-        """The times to sample it at, and what to report of them."""
-        return even_times(self.times, curved=self._curved)
+        """The times to sample it at, (F,) rising seconds, and what to report of them."""
+        moving = self.moving_tracks
+        # A parent that turns or grows swings it round, off the straight line between keys.
+        parents = [self.tracks[Target("nodes", number)] for number in self.line[1:]]
+        swings = [track for tracks in parents for path, track in tracks.items() if path != "translation"]
+        curved = any(track.curved for track in moving) or any(len(one.times) > 1 for one in swings)
+        return even_times(merged_times(moving), curved=curved)
 
     @property
     def moves(self) -> bool:
         times, _ = self.even_times()
         zooms = self.is_perspective and np.ptp(self.fov_at(times)) > _STILL
-        return bool(zooms or np.ptp(self._worlds(times), axis=0).max() > _STILL)
-
-    def notes(self) -> list[str]:
-        return self.animations.notes(self.tracks)
-
-    def poses_at(self, times: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Poses (N, 4, 4), camera to world, OpenCV axes; before the first key and after the last it stands
-        still. And what to report."""
-        worlds, notes = _rigid(self._worlds(times))
-        return to_gltf(worlds), notes
+        return bool(zooms or np.ptp(self.worlds(times), axis=0).max() > _STILL)
 
     def fov_at(self, times: np.ndarray) -> np.ndarray:
         """(N,) full vertical angle of view in radians."""
         track = self.tracks[Target("cameras", self._node["camera"])].get("yfov")
         if track is None:
-            angles = np.full(len(times), float(self.perspective["yfov"]))
+            angles = np.full(len(times), float(self.entry["perspective"]["yfov"]))
         else:
             angles = track.at(times)[:, 0]
         wrong = angles[~((angles > 0) & (angles < np.pi))]
@@ -194,7 +170,8 @@ class _Camera:
             raise InputError("yfov", f"{wrong[0]:g} must be between 0 and pi")
         return angles
 
-    def _worlds(self, times: np.ndarray) -> np.ndarray:
+    def worlds(self, times: np.ndarray) -> np.ndarray:
+        """(N, 4, 4), glTF's axes; before the first key and after the last it stands still."""
         world = np.tile(np.eye(4), (len(times), 1, 1))
         for number in reversed(self.line):
             node = self.gltf.document["nodes"][number]
@@ -252,7 +229,7 @@ def _moving_camera(gltf: Gltf) -> tuple[_Camera, list[str]]:
     animations = Animations(gltf)
     parents = {child: number for number, node in enumerate(nodes) for child in node.get("children", ())}
     cameras = [_camera(gltf, animations, parents, number) for number in numbers]
-    animated = [camera for camera in cameras if camera.is_animated]
+    animated = [camera for camera in cameras if camera.moving_tracks]
     if not animated:
         raise InputError("file", "its camera does not move: no animation of it has two keys or more")
     moving = [camera for camera in animated if camera.moves] or animated

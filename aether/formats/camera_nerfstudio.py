@@ -22,6 +22,7 @@ from .camera_parts import (
     inverted,
     one_size,
     picture_order,
+    pinhole_matrices,
     size_of,
     square_poses,
     whole,
@@ -94,8 +95,11 @@ def read_transforms(document: dict[str, Any], lens: Lens) -> CameraFile:
         taken = Lens(lens.fov, height, width)
         cameras = taken.cameras(poses)
         return CameraFile(cameras, fps, [*notes, *_bent(settings, cameras), taken.note])
-    intrinsics = np.stack([_matrix(one, height, width) for one in settings])
-    cameras = Cameras(poses, intrinsics, height, width)
+    numbers = []
+    for one in settings:
+        fx, fy = _focal(one, "x", width), _focal(one, "y", height)
+        numbers.append([fx or fy, fy or fx, one.get("cx", width / 2), one.get("cy", height / 2)])
+    cameras = Cameras(poses, pinhole_matrices(as_floats(numbers, "frames")), height, width)
     return CameraFile(cameras, fps, [*notes, *_bent(settings, cameras)])
 
 
@@ -126,24 +130,15 @@ def _poses(document: Mapping[str, Any], frames: Sequence[Mapping[str, Any]]) -> 
             raise InputError("transform_matrix", f"{_name(frame, number)} has none; give it one or remove it")
     matrices = as_floats([frame["transform_matrix"] for frame in frames], "transform_matrix")
     matrices = square_poses(matrices, "transform_matrix")
-    matrices[:, :3, 3] /= _applied_scale(document)
-    return inverted(_applied_transform(document), "applied_transform") @ matrices @ FLIP
-
-
-def _applied_transform(document: Mapping[str, Any]) -> np.ndarray:
-    given = document.get("applied_transform")
-    applied = as_floats(np.eye(4) if given is None else given, "applied_transform")
-    if applied.shape not in ((3, 4), (4, 4)):
-        raise InputError("applied_transform", f"has shape {applied.shape}; it must be (3, 4) or (4, 4)")
-    return square_poses(applied[None], "applied_transform")[0]
-
-
-def _applied_scale(document: Mapping[str, Any]) -> float:
-    given = document.get("applied_scale")
-    scale = 1.0 if given is None else float(given)
+    given = {"applied_scale": 1.0, "applied_transform": np.eye(4), **_given(document)}
+    scale, applied = float(given["applied_scale"]), as_floats(given["applied_transform"], "applied_transform")
     if not 0 < scale < np.inf:
         raise InputError("applied_scale", f"{scale:g} must be a positive number")
-    return scale
+    if applied.shape not in ((3, 4), (4, 4)):
+        raise InputError("applied_transform", f"has shape {applied.shape}; it must be (3, 4) or (4, 4)")
+    matrices[:, :3, 3] /= scale
+    applied = square_poses(applied[None], "applied_transform")[0]
+    return inverted(applied, "applied_transform") @ matrices @ FLIP
 
 
 def _check_pinhole(settings: Mapping[str, Any]) -> None:
@@ -182,12 +177,6 @@ def _size(settings: Sequence[Mapping[str, Any]], lens: Lens) -> tuple[int, int, 
     return lens.height, lens.width, [f"the file has no h and w: {lens.width} x {lens.height} was taken"]
 
 
-def _matrix(one: Mapping[str, Any], height: int, width: int) -> np.ndarray:
-    fx, fy = _focal(one, "x", width), _focal(one, "y", height)
-    cx, cy = float(one.get("cx", width / 2)), float(one.get("cy", height / 2))
-    return np.array([[fx or fy, 0, cx], [0, fy or fx, cy], [0, 0, 1]], dtype=np.float64)
-
-
 def _focal(one: Mapping[str, Any], axis: str, side: int) -> float | None:
     """In pixels; None where the axis has none, and pixels are square."""
     pixels, radians, degrees = _FOCALS[axis]
@@ -207,16 +196,12 @@ def _focal(one: Mapping[str, Any], axis: str, side: int) -> float | None:
 
 
 def _bent(settings: Sequence[Mapping[str, Any]], cameras: Cameras) -> list[str]:
-    lenses = [
-        PinholeLens("OPENCV", matrix, _distortion(one))
-        for one, matrix in zip(settings, cameras.intrinsics, strict=True)
-    ]
+    lenses = []
+    for one, matrix in zip(settings, cameras.intrinsics, strict=True):
+        listed = dict(zip(_DISTORTION, one.get("distortion_params", ()), strict=False)) | one
+        bent = {name: float(listed.get(name, 0.0)) for name in (*_DISTORTION, "k5", "k6")}
+        lenses.append(PinholeLens("OPENCV", matrix, bent))
     return distortion_notes(lenses, cameras.height, cameras.width)
-
-
-def _distortion(one: Mapping[str, Any]) -> dict[str, float]:
-    listed = dict(zip(_DISTORTION, one.get("distortion_params", ()), strict=False))
-    return {name: float(one.get(name, listed.get(name, 0.0))) for name in (*_DISTORTION, "k5", "k6")}
 
 
 def read_camera_path(document: dict[str, Any], lens: Lens) -> CameraFile:
@@ -233,7 +218,10 @@ def read_camera_path(document: dict[str, Any], lens: Lens) -> CameraFile:
     poses = np.stack([_viewer_pose(frame, number) for number, frame in enumerate(frames)]) @ FLIP
     fov_y = np.array([_viewer_angle(document | _given(frame), number) for number, frame in enumerate(frames)])
     fov_x = 2 * np.arctan(np.tan(fov_y / 2) * width / height)
-    return CameraFile(cameras_from_fov(poses, fov_x, fov_y, height, width), _viewer_rate(document), notes)
+    seconds, given = document.get("seconds"), document.get("fps")
+    fps = len(frames) / float(seconds) if given is None and seconds else given
+    cameras = cameras_from_fov(poses, fov_x, fov_y, height, width)
+    return CameraFile(cameras, None if fps is None else float(fps), notes)
 
 
 def _viewer_pose(frame: Mapping[str, Any], number: int) -> np.ndarray:
@@ -262,10 +250,3 @@ def _viewer_size(document: Mapping[str, Any], lens: Lens) -> tuple[int, int, lis
         return height, width, [note] if note else []
     width = round(lens.height * float(aspect)) if aspect else lens.width
     return lens.height, width, [f"the file has no render size: {width} x {lens.height} was taken"]
-
-
-def _viewer_rate(document: Mapping[str, Any]) -> float | None:
-    if document.get("fps") is not None:
-        return float(document["fps"])
-    seconds = document.get("seconds")
-    return len(document["camera_path"]) / float(seconds) if seconds else None

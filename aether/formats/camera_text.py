@@ -64,6 +64,7 @@ _COLUMNS = {
 }
 """In TUM's order; what heads of tables call them."""
 _LONGEST_HEAD = 1000
+_SEPARATORS = r"[,;\s]+"
 _EPOCHS = ((1e17, 1e-9), (1e14, 1e-6), (1e11, 1e-3))
 """Stamps of this size, since 1970, are nano-, micro- or milliseconds."""
 
@@ -123,27 +124,19 @@ def _table(name: str, text: str) -> Table:
     heads: list[list[str]] = []
     for number, line in enumerate(text.splitlines(), 1):
         content, _, comment = line.partition("#")
-        words = _words(content, number)
+        if re.search(r"\d,\d", content) and re.search(r"\d\s+[-+\d]", content):
+            raise InputError("poses", f"line {number} has decimal commas; write decimal points")
+        words = [word for word in re.split(_SEPARATORS, content) if word]
         address = content.lstrip().startswith("http")  # of RealEstate10K's clip
         if words and not address and (rows or any(map(_is_number, words))):
             rows.append(_numbers(words, number, rows))
         elif not rows:
-            heads.append(_names(content if words else comment))
+            # Without units and remarks in brackets.
+            head = re.sub(r"\[[^]]*\]|\([^)]*\)", "", (content if words else comment)[:_LONGEST_HEAD])
+            heads.append(re.split(_SEPARATORS, head.strip().lower()))
     if not rows:
         raise InputError("poses", f"{name} has no lines of numbers; {_EXPECTED}")
     return Table(np.array(rows), heads)
-
-
-def _names(head: str) -> list[str]:
-    """Lower-case words, without units and remarks in brackets."""
-    bare = re.sub(r"\[[^]]*\]|\([^)]*\)", "", head[:_LONGEST_HEAD])
-    return re.split(r"[,;\s]+", bare.strip().lower())
-
-
-def _words(content: str, number: int) -> list[str]:
-    if re.search(r"\d,\d", content) and re.search(r"\d\s+[-+\d]", content):
-        raise InputError("poses", f"line {number} has decimal commas; write decimal points")
-    return [word for word in re.split(r"[,;\s]+", content.strip()) if word]
 
 
 def _is_number(word: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ..arrays import to_bytes
 from ..frames import Frames
 from ..geometry.cameras import Cameras
 
@@ -32,7 +33,11 @@ def color_depth(disparity: Frames) -> Frames:
         (F, H, W, 3) uint8.
     """
     far, near = color_limits(disparity)
-    return disparity.map(partial(paint_disparity, far=far, near=near), (*disparity.shape[1:], 3))
+
+    def paint(picture: np.ndarray) -> np.ndarray:
+        return _spectral()[to_bytes((picture - far) / max(near - far, 1e-12))]
+
+    return disparity.map(paint, (*disparity.shape[1:], 3))
 
 
 def color_limits(disparity: Frames | np.ndarray) -> tuple[float, float]:
@@ -51,17 +56,11 @@ def _thinned(disparity: Frames | np.ndarray) -> np.ndarray:
     )
 
 
-def paint_disparity(picture: np.ndarray, far: float, near: float) -> np.ndarray:
-    """One picture (H, W) as colours (H, W, 3) uint8, see :func:`color_depth`."""
-    share = (picture - far) / max(near - far, 1e-12)
-    return _spectral()[(np.clip(share, 0, 1) * 255 + 0.5).astype(np.uint8)]
-
-
 @cache
 def _spectral() -> np.ndarray:
     from matplotlib import colormaps
 
-    return (colormaps["Spectral_r"](np.linspace(0, 1, 256))[:, :3] * 255 + 0.5).astype(np.uint8)
+    return to_bytes(colormaps["Spectral_r"](np.linspace(0, 1, 256))[:, :3])
 
 
 def color_rays(raymap: np.ndarray) -> np.ndarray:
@@ -75,7 +74,7 @@ def color_rays(raymap: np.ndarray) -> np.ndarray:
     """
     directions = np.moveaxis(raymap[:, :3], 1, -1)
     length = np.linalg.norm(directions, axis=-1, keepdims=True)
-    return ((directions / np.maximum(length, 1e-6) * 0.5 + 0.5) * 255 + 0.5).astype(np.uint8)
+    return to_bytes(directions / np.maximum(length, 1e-6) * 0.5 + 0.5)
 
 
 def sheet_frames(count: int) -> np.ndarray:
@@ -121,9 +120,7 @@ def contact_sheet(
 def _picture(pixels: np.ndarray, width: int, height: int) -> Any:
     from PIL import Image
 
-    if pixels.dtype != np.uint8:
-        pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
-    picture = Image.fromarray(pixels)
+    picture = Image.fromarray(to_bytes(pixels))
     # Cells of a raymap stay visible as cells.
     filter = Image.Resampling.NEAREST if picture.width * 2 < width else Image.Resampling.LANCZOS
     return picture.resize((width, height), filter)

@@ -132,7 +132,9 @@ def write_depth(
     }
     with new_folder(folder) as part:
         for number, picture in enumerate(pictures, 1):
-            values = picture if quantity == "depth" else _inverse(picture)
+            values = picture
+            if quantity == "disparity":
+                values = np.divide(1, picture, out=np.zeros_like(picture), where=picture > 0)
             (part / (about["files"] % number)).write_bytes(writer.encode(values, low, high))
             if callback:
                 callback(number, len(pictures))
@@ -216,10 +218,6 @@ class _Pictures:
                 "mask", f"has {len(mask)} frames, the depth {len(self._depth)}; give as many, or 1"
             )
         return mask > 0.5
-
-
-def _inverse(picture: np.ndarray) -> np.ndarray:
-    return np.divide(1, picture, out=np.zeros_like(picture), where=picture > 0)
 
 
 def _full_range(

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..arrays import finite_array, write_npz
+from ..arrays import finite_array, to_bytes, to_floats, write_npz
 from ..errors import InputError
 from ..files import new_folder
 from ..frames import Frames
@@ -20,6 +20,7 @@ from ..geometry.depth import disparity_to_depth
 from ..geometry.point_cloud import fuse, write_ply
 from ..geometry.surfaces import Surfaces
 from .contact import color_depth, color_rays, contact_sheet
+from .depth_files import write_depth
 from .units import SCALE_NOTE, check_rate
 
 CONVENTION = (
@@ -76,8 +77,9 @@ def write_run(
         extras: further files by name: bytes as they are, anything else as JSON.
         overwrite: replace ``out_dir`` if it holds an earlier run, or is empty. The earlier run goes only
             after the new one is complete.
-        max_points: in scene.ply.
-        depth_format: "exr" or "png16" adds a folder depth/, see :func:`write_depth_pictures`.
+        max_points: in scene.ply, one point cloud of all frames (see `aether.geometry.point_cloud.fuse`).
+        depth_format: "exr" (depth) or "png16" (disparity) adds a folder depth/, see
+            `aether.formats.depth_files`.
 
     Returns:
         File name to path.
@@ -98,12 +100,16 @@ def write_run(
         write_video(folder / "depth.mp4", colored, fps)
         write_npz(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
-        write_scene(folder / "scene.ply", rgb.map(_as_floats), depth, cameras, max_points)
-        rows = {"rgb": rgb, "depth (near red, far blue)": colored, "ray directions": _ray_colors(raymap)}
-        if source is not None:
-            rows = {"input": source, **rows}
+        scene = fuse(Surfaces(depth, rgb.map(to_floats), cameras), max_points=max_points)
+        write_ply(folder / "scene.ply", scene)
+        rows = {} if source is None else {"input": source}
+        rows |= {"rgb": rgb, "depth (near red, far blue)": colored}
+        rows["ray directions"] = raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
         (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
-        write_depth_pictures(folder, depth, fps, depth_format)
+        if depth_format is not None:
+            # The even steps of PNGs suit disparity better.
+            quantity = "disparity" if depth_format == "png16" else "depth"
+            write_depth(folder / "depth", depth, fps, format=depth_format, quantity=quantity)
         for name, content in documents.items():
             (folder / name).write_bytes(content)
     return {path.name: path for path in sorted(out_dir.iterdir())}
@@ -165,25 +171,12 @@ def write_video(path: str | Path, frames: np.ndarray | Frames, fps: float) -> No
         stream.codec_context.colorspace = Colorspace.ITU709
         stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
         for pixels in frames:
-            if pixels.dtype != np.uint8:
-                pixels = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
-            frame = av.VideoFrame.from_ndarray(np.pad(pixels, pad, mode="edge"), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.pad(to_bytes(pixels), pad, mode="edge"), format="rgb24")
             frame = frame.reformat(
                 format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
             )
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-
-
-def write_depth_pictures(folder: Path, depth: Sequence[np.ndarray], fps: float, format: str | None) -> None:
-    """A run's depth as pictures in ``folder``/depth: as depth for exr, as disparity for png16, whose even
-    steps suit it better. Nothing where ``format`` is None. See ``aether.formats.depth_files``.
-    """
-    from .depth_files import write_depth
-
-    if format is not None:
-        quantity = "disparity" if format == "png16" else "depth"
-        write_depth(folder / "depth", depth, fps, format=format, quantity=quantity)
 
 
 def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str:
@@ -210,19 +203,6 @@ def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str
     return json.dumps(document, indent=1, allow_nan=False)
 
 
-def write_scene(
-    path: str | Path, rgb: Any, depth: Any, cameras: Cameras, max_points: int = SCENE_POINTS
-) -> None:
-    """The surfaces of all frames as one point cloud, a PLY file; see `aether.geometry.point_cloud.fuse`.
-
-    Args:
-        rgb: (F, H, W, 3) in [0, 1].
-        depth: (F, H, W).
-        max_points: voxels grow until there are no more.
-    """
-    write_ply(path, fuse(Surfaces(depth, rgb, cameras), max_points=max_points))
-
-
 def _checked(decoded: Streams, cameras: Cameras) -> tuple[Frames, Frames, Frames]:
     rgb = _pictures(decoded.rgb, "rgb", (None, None, None, 3))
     disparity = _pictures(decoded.disparity, "disparity", rgb.shape[:3])
@@ -233,7 +213,7 @@ def _checked(decoded: Streams, cameras: Cameras) -> tuple[Frames, Frames, Frames
             f"{len(cameras)} cameras of {cameras.width} x {cameras.height} pictures do not fit "
             f"{len(rgb)} frames of {rgb.shape[2]} x {rgb.shape[1]}",
         )
-    return rgb, disparity.map(_as_float32), raymap
+    return rgb, disparity.map(lambda picture: picture.astype(np.float32, copy=False)), raymap
 
 
 def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
@@ -247,30 +227,18 @@ def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
     return Frames(found, lambda frame: finite_array(value[frame], field, found[1:]))
 
 
-def _as_float32(picture: np.ndarray) -> np.ndarray:
-    return picture.astype(np.float32, copy=False)
-
-
-def _as_floats(picture: np.ndarray) -> np.ndarray:
-    return picture.astype(np.float32) / np.float32(255) if picture.dtype == np.uint8 else picture
-
-
-def _ray_colors(raymap: Frames) -> Frames:
-    return raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
-
-
 def _documents(
     report: Mapping[str, Any] | None, report_png: bytes | None, extras: Mapping[str, Any] | None
 ) -> dict[str, bytes]:
     """File name to content of what is only copied; anything that cannot be JSON raises here, in time."""
     contents = {"report.json": report, "report.png": report_png, **(extras or {})}
-    documents = {}
-    for name, content in contents.items():
+    for name in contents:
         if not name or Path(name).name != name or name in _RUN_FILES:
             raise InputError(
                 "extras", f"{name!r} is not a plain file name, or one that the run itself writes"
             )
-        if content is not None:
-            is_bytes = isinstance(content, bytes)
-            documents[name] = content if is_bytes else json.dumps(content, indent=1).encode()
-    return documents
+    return {
+        name: content if isinstance(content, bytes) else json.dumps(content, indent=1).encode()
+        for name, content in contents.items()
+        if content is not None
+    }

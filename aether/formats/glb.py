@@ -114,7 +114,8 @@ class Gltf:
         if "bufferView" in accessor:
             start = accessor.get("byteOffset", 0)
             return self._view(accessor["bufferView"], start, (count, width), dtype).copy()
-        if not 0 <= count <= self._largest_buffer():  # every key has a time of 4 bytes there
+        largest = max((len(self._buffer(n)) for n in range(len(self.document.get("buffers", ())))), default=0)
+        if not 0 <= count <= largest:  # every key has a time of 4 bytes there
             raise InputError(
                 "file", f"an animation says that it has {count} keys, more than the file can hold"
             )
@@ -144,9 +145,6 @@ class Gltf:
         if start + stride * (shape[0] - 1) + row > len(buffer):
             raise InputError("file", "its animation is longer than the buffer that holds it; export it again")
         return np.ndarray(shape, dtype, buffer, start, (stride, dtype.itemsize))
-
-    def _largest_buffer(self) -> int:
-        return max((len(self._buffer(n)) for n in range(len(self.document.get("buffers", ())))), default=0)
 
     def _buffer(self, number: int) -> bytes:
         if number not in self._buffers:

@@ -104,17 +104,13 @@ class Animations:
             if target.kind == "cameras" and others:
                 notes.append(f"the animation of the camera's {', '.join(sorted(others))} was left out")
             if len(numbers) > 1:
-                notes.append(
-                    f"{len(numbers)} animations move the same thing: {self._name(numbers[0])} was taken"
-                )
+                name = self._gltf.document["animations"][numbers[0]].get("name", f"animation {numbers[0]}")
+                notes.append(f"{len(numbers)} animations move the same thing: {name} was taken")
         return notes
 
     def _numbers(self, target: Target) -> list[int]:
         paths = self._channels.get(target, {})
         return sorted({number for path in _WIDTHS for number, _ in paths.get(path, ())})
-
-    def _name(self, number: int) -> str:
-        return str(self._gltf.document["animations"][number].get("name", f"animation {number}"))
 
     def _track(self, animation: int, number: int, path: str) -> Track:
         sampler = self._gltf.document["animations"][animation]["samplers"][number]

@@ -150,7 +150,11 @@ def distortion_notes(lenses: Iterable[PinholeLens], height: int, width: int) -> 
     Args:
         lenses: of all frames of a height x width picture.
     """
-    unlike = {_key(lens): lens for lens in lenses if any(lens.distortion.values())}
+    unlike = {
+        (lens.model, *lens.matrix.ravel(), *lens.distortion.values()): lens
+        for lens in lenses
+        if any(lens.distortion.values())
+    }
     if not unlike:
         return []
     shifts = {key: _largest_shift(lens, height, width) for key, lens in unlike.items()}
@@ -162,10 +166,6 @@ def distortion_notes(lenses: Iterable[PinholeLens], height: int, width: int) -> 
         f"lens distortion was left out: {lens.model} with {values}, up to {shifts[worst]:.3g} pixels at the "
         f"picture's edge{most}"
     ]
-
-
-def _key(lens: PinholeLens) -> tuple:
-    return lens.model, *lens.matrix.ravel(), *lens.distortion.values()
 
 
 def _largest_shift(lens: PinholeLens, height: int, width: int) -> float:

@@ -61,8 +61,7 @@ def split(spec: AetherSpec, latent: torch.Tensor) -> Streams:
         raise InputError(
             "latent", f"has shape {tuple(latent.shape)}; it must be (batch, time, {spec.out_channels}, h, w)"
         )
-    sizes = (spec.latent_channels, spec.latent_channels, spec.raymap_channels)
-    return Streams(*latent.split(sizes, dim=2))
+    return Streams(*latent.split(spec.stream_channels, dim=2))
 
 
 @torch.no_grad()

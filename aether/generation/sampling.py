@@ -69,7 +69,6 @@ def sample(
     model: AetherModel | Denoiser,
     conditions: Conditions,
     *,
-    task: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     dynamic_guidance: bool | None = None,
@@ -83,7 +82,6 @@ def sample(
 
     Args:
         conditions: from :func:`aether.generation.tasks.condition`.
-        task: by default the conditions' own; if given it must be that.
         steps: 1 to 1000; by default the task's (4, 50, 50).
         guidance: scale of classifier-free guidance, from 1 (none); by default the task's (1, 3, 3). Each
             guided step costs two passes. Reconstruction knows 1 only.
@@ -110,30 +108,33 @@ def sample(
         InputError: a value out of range.
         SamplingStopped: the callback returned False.
     """
-    recipe = _check_conditions(model, conditions, task)
-    steps = check_steps(model, recipe.default_steps if steps is None else steps)
-    scale = _check_guidance(recipe, guidance)
-    dynamic = recipe.guided if dynamic_guidance is None else dynamic_guidance
-    tolerance = _check_guidance_skip(guidance_skip)
-    rotary = rotary_embeddings(model.spec, *_grid(conditions.cond), fps=check_fps(fps), device=model.device)
-    check_generator(generator)
-    _check_session(session)
+    from diffusers.utils.torch_utils import randn_tensor
 
-    scheduler = copy.copy(model.scheduler)
-    timesteps = _timesteps(scheduler, steps, model.device)
-    latent = _initial_noise(model, conditions, generator) * scheduler.init_noise_sigma
-    plan = _plan(
-        scale if conditions.uncond is not None else 1.0, dynamic, tolerance, timesteps.tolist(), steps
+    recipe = _check_conditions(model, conditions)
+    guided, scheduler = conditions.uncond is not None, copy.copy(model.scheduler)
+    plan, timesteps = _plan(
+        scheduler, recipe, steps, guidance, dynamic_guidance, guidance_skip, guided, model.device
     )
+    batch, time, _, *size = conditions.cond.shape
+    rotary = rotary_embeddings(model.spec, time, *size, fps=check_fps(fps), device=model.device)
+    check_generator(generator)
+    if session is not None and not hasattr(session, "__enter__"):
+        raise InputError("session", f"is a {type(session).__name__}; give a context manager or None")
+
+    shape = (batch, time, model.spec.out_channels, *size)
+    latent = randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
+    latent = latent * scheduler.init_noise_sigma
     with nullcontext() if session is None else session as entered:
         run = entered if hasattr(entered, "begin_pass") else acceleration_on(model.transformer)
         if run is not None:
             run.begin_pass(scheduler, len(plan))
-        passes = _Passes(model, conditions, scheduler, rotary, run, run is not None and _is_mixed(plan))
-        for info in _denoised(passes, plan, timesteps, latent, steps, generator):
+        # Where some steps may leave a pass out and others not, passes run one by one.
+        apart = run is not None and len({step.spared for step in plan}) == 2
+        passes = _Passes(model, conditions, scheduler, rotary, run, apart)
+        for info in _denoised(passes, plan, timesteps, latent, generator):
             latent = info.latent
             if callback and callback(info) is False:
-                raise SamplingStopped(info.index + 1, steps)
+                raise SamplingStopped(info.index + 1, len(plan))
     return latent
 
 
@@ -149,20 +150,40 @@ class _Step(NamedTuple):
     spared: bool
 
 
-def _plan(scale: float, dynamic: bool, tolerance: float, places: list[int], steps: int) -> list[_Step]:
-    """The steps of a run with this guidance; a scale of 1 is none."""
-    strengths = [
-        dynamic_guidance(scale, place, steps) if dynamic and scale > 1 else scale for place in places
-    ]
-    return [
-        _Step(place, strength, strength - 1 <= tolerance)
-        for place, strength in zip(places, strengths, strict=True)
-    ]
+def _plan(
+    scheduler: Any,
+    recipe: Task,
+    steps: int | None,
+    guidance: float | None,
+    dynamic: bool | None,
+    tolerance: float,
+    guided: bool,
+    device: torch.device | str = "cpu",
+) -> tuple[list[_Step], torch.Tensor]:
+    """The steps of a run and its timesteps (steps,), falling, which are set on the scheduler.
 
+    At 62 of the 1000 possible step counts (61 is the smallest) rounding gives the trailing schedule one
+    timestep too many, -1, at which the model's answer means nothing. It is left out.
 
-def _is_mixed(plan: list[_Step]) -> bool:
-    """Whether some steps may leave a pass out and others not."""
-    return len({step.spared for step in plan}) == 2
+    Args:
+        steps, guidance, dynamic, tolerance: as for :func:`sample`.
+        guided: False where there are no conditions to guide by.
+    """
+    steps = check_steps(scheduler, recipe.default_steps if steps is None else steps)
+    scale = _check_guidance(recipe, guidance)
+    scale = scale if guided else 1.0
+    dynamic = (recipe.guided if dynamic is None else dynamic) and scale > 1
+    if not _is_number(tolerance) or not 0 <= tolerance <= 1:
+        raise InputError(
+            "guidance_skip", f"{tolerance!r} cannot be used; give 0 (at a scale of 1 only) to 1, such as 0.05"
+        )
+    with torch.inference_mode(False):  # ordinary tensors, so that a session can know them for unchanged
+        scheduler.set_timesteps(steps, device=device)
+        timesteps = scheduler.timesteps[scheduler.timesteps >= 0]
+    places = timesteps.tolist()
+    strengths = [dynamic_guidance(scale, place, steps) if dynamic else scale for place in places]
+    pairs = zip(places, strengths, strict=True)
+    return [_Step(place, strength, strength - 1 <= tolerance) for place, strength in pairs], timesteps
 
 
 @dataclass(frozen=True)
@@ -222,20 +243,25 @@ def _denoised(
     plan: list[_Step],
     timesteps: torch.Tensor,
     latent: torch.Tensor,
-    steps: int,
     generator: torch.Generator | None,
 ) -> Iterator[StepInfo]:
     """The state after each step."""
-    model, predicted, before = passes.model, None, None
+    from diffusers import CogVideoXDPMScheduler
+
+    model, scheduler, predicted, before = passes.model, passes.scheduler, None, None
     for index, (step, timestep) in enumerate(zip(plan, timesteps, strict=True)):
         output = passes.output(latent, timestep, step)
         # Places as numbers: to look them up in its tables, a scheduler would wait for the device.
         with SentAhead(model.device):
-            latent, predicted = _scheduler_step(
-                passes.scheduler, output, predicted, step.place, before, latent, generator
-            )
+            if isinstance(scheduler, CogVideoXDPMScheduler):  # it also wants the step before
+                latent, predicted = scheduler.step(
+                    output, predicted, step.place, before, latent, generator=generator, return_dict=False
+                )
+            else:
+                result = scheduler.step(output, step.place, latent, generator=generator)
+                latent, predicted = result.prev_sample, result.pred_original_sample
         latent, before = latent.to(model.dtype), step.place
-        yield StepInfo(index, steps, step.place, latent, predicted)
+        yield StepInfo(index, len(plan), step.place, latent, predicted)
 
 
 def acceleration_on(transformer: torch.nn.Module) -> Acceleration | None:
@@ -279,61 +305,15 @@ def skipped_steps(
 
     None where the run is not guided at all. Arguments, errors: as for ``sample``.
     """
-    recipe = check_task(task)
-    steps = check_steps(model, recipe.default_steps if steps is None else steps)
-    scale = _check_guidance(recipe, guidance)
-    tolerance = _check_guidance_skip(guidance_skip)
-    if scale == 1:
-        return []
-    dynamic = recipe.guided if dynamic_guidance is None else dynamic_guidance
-    places = _timesteps(copy.copy(model.scheduler), steps, torch.device("cpu")).tolist()
-    plan = _plan(scale, dynamic, tolerance, places, steps)
-    return [index for index, step in enumerate(plan) if step.spared]
+    recipe, scheduler = check_task(task), copy.copy(model.scheduler)
+    plan, _ = _plan(scheduler, recipe, steps, guidance, dynamic_guidance, guidance_skip, True)
+    return [index for index, step in enumerate(plan) if step.spared] if is_guided(task, guidance) else []
 
 
-def _scheduler_step(scheduler, output, predicted, timestep: int, before: int | None, latent, generator):
-    """(latent, predicted clean latent). CogVideoX's DPM scheduler also wants the step before."""
-    from diffusers import CogVideoXDPMScheduler
-
-    if isinstance(scheduler, CogVideoXDPMScheduler):
-        return scheduler.step(
-            output, predicted, timestep, before, latent, generator=generator, return_dict=False
-        )
-    result = scheduler.step(output, timestep, latent, generator=generator)
-    return result.prev_sample, result.pred_original_sample
-
-
-@torch.inference_mode(False)
-def _timesteps(scheduler, steps: int, device: torch.device) -> torch.Tensor:
-    """The schedule, (steps,) falling; an ordinary tensor, so that a session can know it for unchanged.
-
-    At 62 of the 1000 possible step counts (61 is the smallest) rounding gives the trailing schedule one
-    timestep too many, -1, at which the model's answer means nothing. It is left out.
-    """
-    scheduler.set_timesteps(steps, device=device)
-    return scheduler.timesteps[scheduler.timesteps >= 0]
-
-
-def _initial_noise(
-    model: AetherModel | Denoiser, conditions: Conditions, generator: torch.Generator | None
-) -> torch.Tensor:
-    from diffusers.utils.torch_utils import randn_tensor
-
-    batch, time, _, height, width = conditions.cond.shape
-    shape = (batch, time, model.spec.out_channels, height, width)
-    return randn_tensor(shape, generator=generator, device=model.device, dtype=model.dtype)
-
-
-def _grid(cond: torch.Tensor) -> tuple[int, int, int]:
-    return cond.shape[1], cond.shape[3], cond.shape[4]
-
-
-def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions, task: str | None) -> Task:
+def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions) -> Task:
     if not isinstance(conditions, Conditions):
         raise InputError("conditions", "must come from aether.generation.tasks.condition()")
-    recipe = check_task(conditions.task if task is None else task)
-    if recipe.name != conditions.task:
-        raise InputError("task", f"is {recipe.name!r}, but the conditions were made for {conditions.task!r}")
+    recipe = check_task(conditions.task)
     spec, size = model.spec, (conditions.height, conditions.width)
     wanted = (1, spec.latent_frames(conditions.frames), spec.condition_channels, *spec.cells(*size))
     for field, tensor in (("cond", conditions.cond), ("uncond", conditions.uncond)):
@@ -344,27 +324,21 @@ def _check_conditions(model: AetherModel | Denoiser, conditions: Conditions, tas
     return recipe
 
 
-def check_steps(model: AetherModel | Denoiser, steps: int, field: str = "steps") -> int:
+def check_steps(scheduler: Any, steps: int, field: str = "steps") -> int:
     """
     Raises:
         InputError: a number of steps that cannot be used.
     """
-    most = model.scheduler.config.num_train_timesteps
+    most = scheduler.config.num_train_timesteps
     if not isinstance(steps, Integral) or isinstance(steps, bool) or not 1 <= steps <= most:
         raise InputError(field, f"{steps!r} cannot be used; give a whole number from 1 to {most}")
     return int(steps)
 
 
-def _check_session(session: object) -> None:
-    if session is not None and not hasattr(session, "__enter__"):
-        raise InputError("session", f"is a {type(session).__name__}; give a context manager or None")
-
-
 def _check_guidance(task: Task, guidance: float | None) -> float:
     """The scale, by default the task's."""
     guidance = task.default_guidance if guidance is None else guidance
-    number = isinstance(guidance, Real) and not isinstance(guidance, bool) and math.isfinite(guidance)
-    if not number or guidance < 1:
+    if not _is_number(guidance) or not math.isfinite(guidance) or guidance < 1:
         raise InputError(
             "guidance", f"{guidance!r} cannot be used; give a number from 1 (no guidance), such as 3"
         )
@@ -373,10 +347,5 @@ def _check_guidance(task: Task, guidance: float | None) -> float:
     return float(guidance)
 
 
-def _check_guidance_skip(tolerance: float) -> float:
-    number = isinstance(tolerance, Real) and not isinstance(tolerance, bool)
-    if not number or not 0 <= tolerance <= 1:
-        raise InputError(
-            "guidance_skip", f"{tolerance!r} cannot be used; give 0 (at a scale of 1 only) to 1, such as 0.05"
-        )
-    return float(tolerance)
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

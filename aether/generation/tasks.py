@@ -11,17 +11,12 @@ from numbers import Integral, Real
 import numpy as np
 import torch
 
-from ..defaults import BASE_FPS, FPS, TASKS, Task
+from ..defaults import FPS, TASKS, Task
 from ..errors import InputError
 from ..geometry import raymap as raymaps
 from ..model.parts import AetherModel, Encoder
 from ..spec import FRAMES, RAYMAP_VALUES, AetherSpec
 from .latents import encode
-
-__all__ = [
-    "BASE_FPS", "FPS", "FRAMES", "TASKS", "Conditions", "Task", "check_fps", "check_frames", "check_size",
-    "check_task", "condition",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,9 +70,17 @@ def condition(
     packed = _raymap_condition(model, raymap, frames, height, width)
 
     encoded = [encode(model, picture, generator) for picture in pictures.values()]
-    rgb = _spread(encoded, packed.shape[1])
-    cond = torch.cat([rgb, packed], dim=2)
-    uncond = _unconditional(cond, model.spec.latent_channels) if wanted.guided else None
+    # A video as it is; one picture at the start, a second at the end, zeros between.
+    head, tail = encoded[0], encoded[1:]
+    missing = packed.shape[1] - sum(part.shape[1] for part in encoded)
+    gap = head.new_zeros(head.shape[0], missing, *head.shape[2:])
+    cond = torch.cat([torch.cat([head, gap, *tail], dim=1), packed], dim=2)
+    uncond = None
+    if wanted.guided:
+        # Guidance's other branch: pictures left out, raymap kept. The reference zeroes the first frame for
+        # prediction and all for planning: the same, since prediction's other frames are zero already.
+        uncond = cond.clone()
+        uncond[:, :, : model.spec.latent_channels] = 0
     return Conditions(wanted.name, cond, uncond, frames, height, width)
 
 
@@ -221,22 +224,3 @@ def _raymap_condition(
         raise InputError("raymap", "holds NaN or infinite values")
     packed = torch.as_tensor(raymaps.pack(values.cpu().numpy()))
     return packed[None].to(**like)
-
-
-def _spread(encoded: list[torch.Tensor], length: int) -> torch.Tensor:
-    """A video as it is; one picture at the start, a second at the end, zeros between."""
-    head, tail = encoded[0], encoded[1:]
-    missing = length - sum(part.shape[1] for part in encoded)
-    gap = head.new_zeros(head.shape[0], missing, *head.shape[2:])
-    return torch.cat([head, gap, *tail], dim=1)
-
-
-def _unconditional(cond: torch.Tensor, channels: int) -> torch.Tensor:
-    """Guidance's other branch: pictures left out, raymap kept.
-
-    The reference zeroes the first frame for prediction and all frames for planning. The same thing, since
-    prediction's other frames are zero already.
-    """
-    uncond = cond.clone()
-    uncond[:, :, :channels] = 0
-    return uncond

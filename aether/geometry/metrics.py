@@ -145,10 +145,13 @@ def align_depth(depth: np.ndarray, truth: np.ndarray, align: str) -> tuple[float
         columns = np.stack([depth, np.ones_like(depth)], axis=1)
         scale, shift = np.linalg.lstsq(columns, truth, rcond=None)[0]
         return scale, shift
-    if align == "scale":
-        return _reweighted_scale(depth, truth), 0.0
-    if align == "scale-l1":
-        return _least_absolute_scale(depth, truth), 0.0
+    if align in ("scale", "scale-l1"):
+        scale = _quotient(truth.mean(), depth.mean(), "mean")
+        if align == "scale":
+            return _reweighted_scale(depth, truth, scale), 0.0
+        # Each pixel of truth / depth weighs as much as its depth: the median is where the slope changes sign.
+        fits = depth != 0
+        return weighted_median(truth[fits] / depth[fits], np.abs(depth[fits])), 0.0
     start = _quotient(_lower_median(truth), _lower_median(depth), "median")
     return _scale_shift_by_adam(depth, truth, start) if align == "scale-shift" else (start, 0.0)
 
@@ -165,18 +168,14 @@ def _lower_median(values: np.ndarray) -> float:
     return float(np.partition(values, middle)[middle])
 
 
-def _least_absolute_scale(depth: np.ndarray, truth: np.ndarray) -> float:
-    """The median of truth / depth, each pixel weighing as much as its depth: where the slope changes sign."""
-    _quotient(truth.mean(), depth.mean(), "mean")
-    fits = depth != 0
-    weights, ratios = np.abs(depth[fits]), truth[fits] / depth[fits]
-    order = np.argsort(ratios)
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    """The value that half of the weight is at or below."""
+    order = np.argsort(values)
     reached = np.cumsum(weights[order])
-    return float(ratios[order[np.searchsorted(reached, reached[-1] / 2)]])
+    return float(values[order[np.searchsorted(reached, reached[-1] / 2)]])
 
 
-def _reweighted_scale(depth: np.ndarray, truth: np.ndarray) -> float:
-    scale = _quotient(truth.mean(), depth.mean(), "mean")
+def _reweighted_scale(depth: np.ndarray, truth: np.ndarray, scale: float) -> float:
     for _ in range(10):
         weighted = depth / (np.abs(scale * depth - truth) + 1e-8)
         scale = (weighted @ truth) / (weighted @ depth)

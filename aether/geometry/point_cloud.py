@@ -154,7 +154,9 @@ class VoxelGrid:
     def coarsen(self) -> None:
         """Make voxels twice as large; eight become one."""
         self.size *= 2
-        keys, inverse = np.unique(_pack(_unpack(self._keys) >> 1), return_inverse=True)
+        part, held = (1 << _BITS) - 1, self._keys
+        cells = np.stack([held >> 2 * _BITS, held >> _BITS & part, held & part]) - _REACH
+        keys, inverse = np.unique(_pack(cells >> 1), return_inverse=True)
         # A voxel's frames are at least those of the most seen of the eight.
         frames = np.zeros(len(keys), np.float32)
         np.maximum.at(frames, inverse, self._sums[-1])
@@ -204,8 +206,3 @@ def _pack(cells: np.ndarray) -> np.ndarray:
     """(3, N) voxels to (N,) keys."""
     x, y, z = cells + _REACH
     return (x << 2 * _BITS) | (y << _BITS) | z
-
-
-def _unpack(keys: np.ndarray) -> np.ndarray:
-    part = (1 << _BITS) - 1
-    return np.stack([keys >> 2 * _BITS, keys >> _BITS & part, keys & part]) - _REACH

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import finite_array
+from ..arrays import finite_array, to_bytes
 from ..errors import InputError
 from .cameras import Cameras
 from .depth import edge_confidence, point_map
@@ -98,8 +98,7 @@ class Surfaces:
 
     def colors_of(self, frame: int) -> np.ndarray:
         """(H, W, 3) uint8."""
-        image = finite_array(self.image[frame], f"image (frame {frame})", (*self.size, 3))
-        return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+        return to_bytes(finite_array(self.image[frame], f"image (frame {frame})", (*self.size, 3)))
 
     def confidence_of(self, frame: int) -> np.ndarray:
         """(H, W) float32 in [0, 1]: 0 for what is left out, else how far from a jump of the depth."""

@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import finite_array
-from ..errors import InputError
+from ..errors import InputError, about
 from ..generation.latents import Decoded
 from ..geometry.cameras import Cameras
+from ..geometry.metrics import weighted_median
 from ..geometry.raymap import from_cameras
 
 REFERENCE_STRIDE, REFERENCE_LENGTH = 24, 41
@@ -162,15 +163,11 @@ def blend_weights(starts: Sequence[int], length: int, frame: int) -> list[tuple[
     for window, start in enumerate(starts):
         if not start <= frame < start + length:
             continue
-        share = _share(starts, length, window, frame) if parts else 1.0
+        overlap = starts[window - 1] + length - start
+        share = (frame - start) / max(overlap - 1, 1) if parts else 1.0
         parts = [(earlier, weight * (1 - share)) for earlier, weight in parts]
         parts.append((window, share))
     return [(window, weight) for window, weight in parts if weight > 0]
-
-
-def _share(starts: Sequence[int], length: int, window: int, frame: int) -> float:
-    overlap = starts[window - 1] + length - starts[window]
-    return (frame - starts[window]) / (overlap - 1) if overlap > 1 else 0.0
 
 
 def blend(
@@ -221,19 +218,13 @@ def fit_disparity(window: Any, merged: Any) -> tuple[float, float]:
     # Near pixels count more: a far one's quotient is mostly noise.
     thin = slice(None, None, max(1, logs.size // _SAMPLES))
     weights = (source * target)[thin]
-    middle = _weighted_median(logs[thin], weights)
-    spread = _weighted_median(np.abs(logs[thin] - middle), weights)
+    middle = weighted_median(logs[thin], weights)
+    spread = weighted_median(np.abs(logs[thin] - middle), weights)
     keep = np.abs(logs - middle) <= _TRIM * 1.4826 * spread + 1e-6
     factor = np.sqrt(np.square(target[keep]).sum() / np.square(source[keep]).sum())
     if not (np.isfinite(factor) and factor > 0):
         raise InputError("disparity", "is too small in one of the windows for a scale to be found")
     return float(factor), float(np.expm1(spread))
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    share = np.cumsum(weights[order])
-    return float(values[order[np.searchsorted(share, share[-1] / 2)]])
 
 
 def fit_similarity(poses: Any, target: Any, fallback_scale: float | None = None) -> tuple[Similarity, str]:
@@ -258,10 +249,12 @@ def fit_similarity(poses: Any, target: Any, fallback_scale: float | None = None)
     poses = finite_array(poses, "poses", target.shape).astype(np.float64)
     rough = _rough_fit(poses, target)
     for _ in range(5):
-        keep = _without_outliers(*_pose_errors(rough.apply(poses), target))
-        fit, origin = _fit_once(poses[keep], target[keep], fallback_scale)
-        rough = fit
-    return fit, origin
+        offsets, angles = _pose_errors(rough.apply(poses), target)
+        alike = angles <= _TRIM * np.median(angles) + 1e-6
+        both = alike & (offsets <= _TRIM * np.median(offsets) + _STILL)
+        keep = both if both.any() else alike
+        rough, origin = _fit_once(poses[keep], target[keep], fallback_scale)
+    return rough, origin
 
 
 def _rough_fit(poses: np.ndarray, target: np.ndarray) -> Similarity:
@@ -276,12 +269,6 @@ def _rough_fit(poses: np.ndarray, target: np.ndarray) -> Similarity:
     scale = float(np.median(target_lengths[moving] / lengths[moving])) if moving.any() else 1.0
     shifts = target_path - scale * path @ rotation.T
     return Similarity(scale, rotation, np.median(shifts, axis=0))
-
-
-def _without_outliers(offsets: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    near = offsets <= _TRIM * np.median(offsets) + _STILL
-    alike = angles <= _TRIM * np.median(angles) + 1e-6
-    return near & alike if (near & alike).any() else alike
 
 
 def _fit_once(poses: np.ndarray, target: np.ndarray, fallback_scale: float | None) -> tuple[Similarity, str]:
@@ -370,21 +357,19 @@ def align_windows(starts: Sequence[int], disparities: Sequence[Any], cameras: Se
     alignments = [Alignment(1.0, Similarity(1.0, np.eye(3), np.zeros(3)), np.ones(2))]
     for window in range(1, len(starts)):
         start, shared = starts[window], range(starts[window], len(merged))
-        try:
-            before = np.stack([_aligned(disparities, starts[:window], alignments, f, length) for f in shared])
-            factor, spread = fit_disparity(disparities[window][: len(shared)], before)
-            fit, origin = fit_similarity(
-                cameras[window].poses[: len(shared)], merged.poses[start:], fallback_scale=1 / factor
-            )
-        except InputError as error:
-            where = f"windows {window} and {window + 1}, frames {shared[0] + 1} to {shared[-1] + 1}"
-            reason = str(error).removeprefix(f"{error.field}: ")
-            raise InputError(error.field, f"{where}: {reason}; try another stride") from error
-        focal = _fit_focals(cameras[window].intrinsics[: len(shared)], merged.intrinsics[start:])
+        poses, intrinsics = cameras[window].poses, cameras[window].intrinsics.copy()
+        where = f"windows {window} and {window + 1}, frames {shared[0] + 1} to {shared[-1] + 1}"
+        with about(where, "; try another stride"):
+            factors = [alignment.disparity for alignment in alignments]
+            weights = {frame: blend_weights(starts[:window], length, frame) for frame in shared}
+            before = [blend(disparities, parts, starts, frame, factors) for frame, parts in weights.items()]
+            factor, spread = fit_disparity(disparities[window][: len(shared)], np.stack(before))
+            fit, origin = fit_similarity(poses[: len(shared)], merged.poses[start:], 1 / factor)
+        focals, merged_focals = (k[:, [0, 1], [0, 1]] for k in (intrinsics, merged.intrinsics[start:]))
+        focal = np.median(merged_focals / focals[: len(shared)], axis=0)
         alignments.append(Alignment(factor, fit, focal, spread, origin))
-        intrinsics = cameras[window].intrinsics.copy()
         intrinsics[:, [0, 1], [0, 1]] *= focal
-        aligned = replace(cameras[window], poses=fit.apply(cameras[window].poses), intrinsics=intrinsics)
+        aligned = replace(cameras[window], poses=fit.apply(poses), intrinsics=intrinsics)
         merged = join_cameras(merged, aligned, start)
     # Depth is 1 / disparity with disparities above 1 cut off: the nearest window must set the unit.
     unit = max(alignment.disparity for alignment in alignments)
@@ -414,32 +399,13 @@ def merge_windows(
     merge = align_windows(starts, disparity, cameras)
     if len(windows) == 1:
         return windows[0], merge
-    size = merge.cameras.height, merge.cameras.width
-    raymap = from_cameras(merge.cameras.poses, merge.cameras.intrinsics, *size)
-    frames = range(len(merge))
+    path, frames = merge.cameras, range(len(merge))
     decoded = Decoded(
         np.stack([merge.rgb(rgb, f) for f in frames]),
         np.stack([merge.disparity(disparity, f) for f in frames]),
-        raymap,
+        from_cameras(path.poses, path.intrinsics, path.height, path.width),
     )
     return decoded, merge
-
-
-def _aligned(
-    disparities: Sequence[Any],
-    starts: Sequence[int],
-    alignments: Sequence[Alignment],
-    frame: int,
-    length: int,
-) -> np.ndarray:
-    """A frame's disparity from the windows aligned so far, in the first one's unit."""
-    factors = [alignment.disparity for alignment in alignments]
-    return blend(disparities, blend_weights(starts, length, frame), starts, frame, factors)
-
-
-def _fit_focals(intrinsics: np.ndarray, merged: np.ndarray) -> np.ndarray:
-    """(2,) factors along x and y: the median quotient."""
-    return np.median(merged[:, [0, 1], [0, 1]] / intrinsics[:, [0, 1], [0, 1]], axis=0)
 
 
 def _check_windows(

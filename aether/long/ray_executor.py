@@ -55,7 +55,11 @@ class RayWindows(Executor):
         ray = _ray()
         started = not ray.is_initialized()
         if started:
-            _start(self.address)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers
+            try:
+                ray.init(address=self.address or "local", log_to_driver=False, logging_level="ERROR")
+            except (ConnectionError, ValueError) as error:
+                raise InputError("ray", f"no cluster at {self.address}: {error}") from error
         actors: list[Any] = []
         try:
             shared = ray.put(compute)  # kept until the end, for workers that are started again
@@ -120,16 +124,6 @@ def _next(ray: Any, free: list[Any], running: dict[Any, Any], watch: Watch) -> t
     free.append(actor)
     watch.finish(window.number)
     return window, outcome
-
-
-def _start(address: str | None) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers
-    ray = _ray()
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        ray.init(address=address or "local", **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise InputError("ray", f"no cluster at {address}: {error}") from error
 
 
 def _ray() -> Any:

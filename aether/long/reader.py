@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import to_floats
 from ..clips.frame_plan import (
     check_choice,
     choose_rate,
     count_frames,
-    frame_gap,
     frame_rate,
     length_notes,
+    nearest_frames,
     rate_notes,
 )
 from ..clips.pictures import (
@@ -26,12 +27,10 @@ from ..clips.pictures import (
     crop_notes,
     existing_path,
     fit_frames,
-    to_float,
 )
 from ..clips.sources import Animation, PictureFolder, Video, open_source
-from ..defaults import BASE_FPS
+from ..defaults import BASE_FPS, FPS
 from ..errors import InputError
-from ..generation.tasks import FPS
 from ..spec import FRAMES
 from .joining import window_starts
 from .tiles import Tiles, plan_tiles
@@ -83,8 +82,7 @@ class LongClip:
             while len(held) < self.length:
                 frame, pixels = next(pictures)
                 held[frame] = pixels
-            pixels = np.stack([held[frame] for frame in frames])
-            yield window, to_float(pixels) if pixels.dtype == np.uint8 else pixels
+            yield window, to_floats(np.stack([held[frame] for frame in frames]))
 
     def stand_ins(self, window: int) -> int:
         """How many frames of a window that was read did not decode, so that a neighbour stands in."""
@@ -191,14 +189,10 @@ def _plan(
     check_pixels(size)
     check_choice("frames", length, FRAMES)
     times = np.asarray(source.times)
-    if fps is None and source.rate is None:
-        rate, gap = choose_rate(times, length or FRAMES[0])
-    else:
-        rate = fps or source.rate
-        gap = frame_gap(rate, times) or 1 / rate
+    rate, gap = choose_rate(times, length or FRAMES[0], fps or source.rate)
     real = count_frames(times, gap)
     length = length or max((n for n in FRAMES if n <= min(real, max_length)), default=FRAMES[0])
-    indices = _nearest(times, times[0] + gap * np.arange(real))
+    indices = nearest_frames(times, gap, real)
     frames = max(real, length)
     starts = window_starts(frames, length, stride)
     first, found = source.first()
@@ -213,13 +207,6 @@ def _plan(
     ]
     padded = (*indices, *[indices[-1]] * (frames - real))
     return LongClip(rate, whole, padded, length, starts, tuple(notes), tiles, source)
-
-
-def _nearest(times: np.ndarray, wanted: np.ndarray) -> list[int]:
-    """Index of the time nearest to each that is wanted; the earlier of two as near."""
-    after = np.searchsorted(times, wanted).clip(1, len(times) - 1)
-    earlier = wanted - times[after - 1] <= times[after] - wanted
-    return (after - earlier).tolist()
 
 
 class _Array:

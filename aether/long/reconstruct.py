@@ -11,7 +11,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -184,19 +184,18 @@ def reconstruct_windows(
             if accelerator:
                 did = accelerator.total(runs_of(report))["summary"].partition("\n")[0]
                 say(f"window {window.number + 1} of {count}: {did}")
-    merge = _join(store, clip)
+    disparities = [store.array(window, "disparity") for window in range(count)]
+    raymaps = (store.array(window, "raymap")[:] for window in range(count))
+    cameras = [to_cameras(raymap, *clip.size, square_pixels=True) for raymap in raymaps]
+    merge = align_windows(clip.starts, disparities, cameras)
     reports = [store.report(window) for window in range(count)]
-    result = LongResult(clip, merge, store, _report(clip, merge, reports), len(done))
-    return _with_totals(result, reports, accelerator) if accelerator else result
-
-
-def _with_totals(
-    result: LongResult, reports: Sequence[Mapping[str, Any]], accelerator: job.Accelerator
-) -> LongResult:
-    """The result with what the accelerator did over all windows."""
-    did = accelerator.total([run for report in reports for run in runs_of(report)])
-    totals = {name: value for name, value in did.items() if name != "forwards"}  # each window has its own
-    return replace(result, report={**result.report, "hero": totals}, picture=accelerator.picture(did))
+    report, picture = _report(clip, merge, reports), None
+    if accelerator:
+        did = accelerator.total([run for report in reports for run in runs_of(report)])
+        # Each window has its own forwards.
+        report["hero"] = {name: value for name, value in did.items() if name != "forwards"}
+        picture = accelerator.picture(did)
+    return LongResult(clip, merge, store, report, len(done), picture)
 
 
 def _windows(clip: LongClip, skip: set[int]) -> Iterator[Window]:
@@ -215,22 +214,19 @@ def run_signature(
 ) -> dict[str, Any]:
     """All that a window's result hangs on: the clip's files, the settings, and the model down to a sample of
     its weights."""
+    # Without diffusers' own entries, some of which are in another order in every process.
+    scheduler = {name: value for name, value in model.scheduler.config.items() if not name.startswith("_")}
     return {
         "clip": clip.identity(),
         "steps": job.steps_of(TASK, settings),
         "guidance": settings.guidance,
         "seed": settings.seed,
         "accelerator": accelerator.settings() if accelerator else None,
-        "scheduler": {"class": type(model.scheduler).__name__, **_public(model.scheduler.config)},
+        "scheduler": {"class": type(model.scheduler).__name__, **scheduler},
         "weights": fingerprint(model.transformer, model.vae, model.prompt_embeds),
         "device": device,
         "dtype": str(model.dtype),
     }
-
-
-def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without diffusers' own entries, some of which are in another order in every process."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def fingerprint(transformer: torch.nn.Module, vae: torch.nn.Module, prompt: torch.Tensor) -> str:
@@ -243,15 +239,6 @@ def fingerprint(transformer: torch.nn.Module, vae: torch.nn.Module, prompt: torc
             digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + few.numpy().tobytes())
     digest.update(prompt.detach().to("cpu", torch.float32).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _join(store: WindowStore, clip: LongClip) -> Merge:
-    windows = range(len(clip.starts))
-    disparities = [store.array(window, "disparity") for window in windows]
-    cameras = [
-        to_cameras(store.array(window, "raymap")[:], *clip.size, square_pixels=True) for window in windows
-    ]
-    return align_windows(clip.starts, disparities, cameras)
 
 
 def _report(clip: LongClip, merge: Merge, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

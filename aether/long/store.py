@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import finite_array
+from ..arrays import finite_array, to_bytes
 from ..errors import InputError, reading
 from ..files import new_file
 from ..generation.latents import Decoded
@@ -82,9 +82,7 @@ class WindowStore:
         from safetensors.numpy import save_file
 
         arrays = {
-            "rgb": (np.clip(finite_array(decoded.rgb, "rgb", (None,) * 4), 0, 1) * 255 + 0.5).astype(
-                np.uint8
-            ),
+            "rgb": to_bytes(finite_array(decoded.rgb, "rgb", (None,) * 4)),
             "disparity": finite_array(decoded.disparity, "disparity", (None,) * 3).astype(np.float32),
             "raymap": finite_array(decoded.raymap, "raymap", (None,) * 4).astype(np.float32),
         }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, about
 from ..generation.latents import Decoded
 from ..geometry.cameras import Cameras
 from ..geometry.raymap import SPATIAL_SCALE, from_cameras, to_cameras
@@ -113,11 +113,8 @@ def _join_disparities(tiles: Tiles, parts: Sequence[np.ndarray]) -> tuple[np.nda
     for number, start in enumerate(tiles.starts[1:], start=1):
         overlap = joined.shape[axis] - start
         shared = parts[number].take(range(overlap), axis=axis)
-        try:
+        with about(f"tiles {number} and {number + 1}"):
             factor, _ = fit_disparity(shared, joined.take(range(start, start + overlap), axis=axis))
-        except InputError as error:
-            reason = str(error).removeprefix(f"{error.field}: ")
-            raise InputError(error.field, f"tiles {number} and {number + 1}: {reason}") from error
         factors.append(factor)
         joined = _fade(joined, parts[number] * np.float32(factor), start, axis)
     return joined, np.array(factors)

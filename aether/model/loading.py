@@ -32,7 +32,6 @@ from .weights import check_keys, read_header, read_json, read_tensors
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 
-AETHER_REPO = "AetherWorldModel/AetherV1"
 BASE_REPO = "THUDM/CogVideoX-5b-I2V"
 """What Aether was tuned from: its VAE, scheduler and text encoder are Aether's."""
 
@@ -86,7 +85,6 @@ def load(
     float8: bool = False,
     offload: bool = False,
     tiling: bool | None = None,
-    slicing: bool = False,
     cache_dir: str | Path | None = None,
     progress: Progress | None = None,
 ) -> AetherModel:
@@ -109,7 +107,6 @@ def load(
             slower, and results change slightly. By default tiles are of its own size (480 x 720): up to there
             nothing changes, and beyond memory does not grow with the picture; they get smaller where memory
             runs out (see :func:`aether.generation.latents.decode_pixels`). The reference's demo has it on.
-        slicing: let the VAE work clip by clip.
         cache_dir: for downloads and the computed embedding; by default Hugging Face's cache and
             ~/.cache/aether-hero.
         progress: called with a line of text when a part is begun.
@@ -126,7 +123,11 @@ def load(
 
     say("transformer")
     transformer = load_transformer(root, device="cpu" if offload else device, dtype=dtype)
-    vae_source = _vae_source(vae, source, root, base)
+    vae_source = vae or (root / "vae" if (root / "vae").is_dir() else base)
+    if vae_source is None:
+        raise InputError(
+            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
+        )
     # Before offloading, which fills the host's memory.
     embeds = find_prompt(prompt, text_encoder, root, base, transformer.config, cache, say)
     if float8:
@@ -136,7 +137,11 @@ def load(
     vae_root = resolve(vae_source, "vae", cache, _VAE_PATTERNS, say)
     say("vae")
     autoencoder = load_vae(vae_root, device=device, dtype=dtype)
-    _set_tiles(autoencoder, tiling, slicing)
+    if tiling:
+        enable_small_tiles(autoencoder)
+    elif tiling is None:
+        own = autoencoder.config
+        autoencoder.enable_tiling(own.sample_height, own.sample_width)
     return AetherModel(
         transformer=transformer,
         vae=autoencoder,
@@ -144,27 +149,6 @@ def load(
         prompt_embeds=embeds.to(device, dtype),
         name=str(source) if from_hub else Path(source).expanduser().stem,
     )
-
-
-def _vae_source(vae: str | Path | None, source: str | Path, root: Path, base: str | None) -> str | Path:
-    """Where the VAE is: given, the source's own, or the base repository's."""
-    found = vae or (root / "vae" if (root / "vae").is_dir() else base)
-    if found is None:
-        raise InputError(
-            "vae", f"is missing: {source} has none; give the folder of Aether's VAE ({BASE_REPO}'s)"
-        )
-    return found
-
-
-def _set_tiles(vae: AutoencoderKLCogVideoX, tiling: bool | None, slicing: bool) -> None:
-    """See :func:`load`."""
-    if tiling:
-        enable_small_tiles(vae)
-    elif tiling is None:
-        own = vae.config
-        vae.enable_tiling(tile_sample_min_height=own.sample_height, tile_sample_min_width=own.sample_width)
-    if slicing:
-        vae.enable_slicing()
 
 
 def load_transformer(
@@ -185,22 +169,10 @@ def load_transformer(
     """
     from diffusers import CogVideoXTransformer3DModel
 
-    field = "transformer"
-    path = existing(path, field)
-    if path.is_dir():
-        folder = path / "transformer" if (path / "transformer").is_dir() else path
-        settings = _read_config(folder / "config.json", "CogVideoXTransformer3DModel", field)
-        files = weight_files(folder, field)
-        names = {file: {key: key for key in read_header(file, field)} for file in files}
-    else:
-        refuse_shard(path, field)
-        shapes = read_header(path, field)
-        names = {path: _plain_names(shapes)}
-        settings = infer_config({new: shapes[old] for old, new in names[path].items()}, path)
-        beside = path.with_name("config.json")
-        if beside.is_file():
-            settings |= _read_config(beside, "CogVideoXTransformer3DModel", field)
-    return _build(CogVideoXTransformer3DModel, settings | (config or {}), names, field, path, device, dtype)
+    def settings(beside: dict[str, Any] | None, shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
+        return infer_config(shapes, path) | (beside or {})
+
+    return _load_part(CogVideoXTransformer3DModel, "transformer", path, settings, config, device, dtype)
 
 
 def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file") -> dict[str, Any]:
@@ -231,6 +203,10 @@ def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file")
     outputs, _ = shape("proj_out.weight", 2)
     table = "patch_embed.pos_embedding"
     blocks = {key.split(".")[1] for key in shapes if key.startswith("transformer_blocks.")}
+    frames = FRAMES[-1]
+    if table in shapes:  # (1, tokens, width), of them 226 of the text, for 480 x 720 pixels
+        cells = (60 // patch) * (90 // patch)
+        frames = (max(shapes[table][1] - 226, cells) // cells - 1) * 4 + 1
     return {
         "num_layers": len(blocks),
         "num_attention_heads": width // head_dim,
@@ -245,14 +221,8 @@ def infer_config(shapes: dict[str, tuple[int, ...]], where: object = "the file")
         "norm_elementwise_affine": "norm_final.weight" in shapes,
         "use_rotary_positional_embeddings": True,
         "use_learned_positional_embeddings": table in shapes,
-        "sample_frames": _table_frames(shapes[table], patch) if table in shapes else FRAMES[-1],
+        "sample_frames": frames,
     }
-
-
-def _table_frames(shape: tuple[int, ...], patch: int) -> int:
-    """Frames that learned positions (1, tokens, width) are for, with 226 text tokens and 480 x 720 pixels."""
-    cells = (60 // patch) * (90 // patch)
-    return (max(shape[1] - 226, cells) // cells - 1) * 4 + 1
 
 
 def load_vae(
@@ -281,21 +251,13 @@ def load_vae(
 
     from .lean_vae import make_lean
 
-    field = "vae"
-    path = existing(path, field)
-    if path.is_dir():
-        folder = path / "vae" if (path / "vae").is_dir() else path
-        settings = _read_config(folder / "config.json", "AutoencoderKLCogVideoX", field)
-        files = weight_files(folder, field)
-    else:
-        refuse_shard(path, field)
-        beside, files = path.with_name("config.json"), [path]
-        settings = _read_config(beside, "AutoencoderKLCogVideoX", field) if beside.is_file() else VAE_CONFIG
-    names = {file: {key: key for key in read_header(file, field)} for file in files}
-    vae = _build(AutoencoderKLCogVideoX, settings | (config or {}), names, field, path, device, dtype)
+    def settings(beside: dict[str, Any] | None, _: object) -> dict[str, Any]:
+        return VAE_CONFIG if beside is None else beside
+
+    vae = _load_part(AutoencoderKLCogVideoX, "vae", path, settings, config, device, dtype)
     scale = vae.config.scaling_factor
     if isinstance(scale, bool) or not isinstance(scale, Real) or not 0 < scale < math.inf:
-        raise InputError(field, f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
+        raise InputError("vae", f"{path}: scaling_factor in its config is {scale!r}, not a number above 0")
     if lean:
         make_lean(vae)
     return vae
@@ -371,19 +333,33 @@ def _read_config(file: Path, class_name: str, field: str) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
-def _plain_names(shapes: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """The name in the file to diffusers' name: the prefix, if any, left off."""
-    prefix = next((prefix for prefix in _PREFIXES if prefix + _PATCH_WEIGHT in shapes), "")
-    return {key: key.removeprefix(prefix) for key in shapes}
+def _load_part(cls, field, path, settings, config, device, dtype):
+    """An instance of ``cls`` from a diffusers folder, its own or a pipeline's, or a single file.
+
+    Args:
+        settings: a file's, from those of the config.json beside it, or None, and its tensors' shapes.
+        config: goes before what is read.
+    """
+    path = existing(path, field)
+    if path.is_dir():
+        folder = path / field if (path / field).is_dir() else path
+        read, files = _read_config(folder / "config.json", cls.__name__, field), weight_files(folder, field)
+    else:
+        refuse_shard(path, field)
+        files, beside = [path], path.with_name("config.json")
+        read = _read_config(beside, cls.__name__, field) if beside.is_file() else None
+    names, found = {}, {}  # of every file its names to diffusers', which have no prefix; and all shapes
+    for file in files:
+        shapes = read_header(file, field)
+        prefix = next((prefix for prefix in _PREFIXES if prefix + _PATCH_WEIGHT in shapes), "")
+        names[file] = {key: key.removeprefix(prefix) for key in shapes}
+        found |= {names[file][key]: shape for key, shape in shapes.items()}
+    own = read if path.is_dir() else settings(read, found)
+    return _build(cls, own | (config or {}), names, found, field, path, device, dtype)
 
 
-def _build(cls, config, names, field, where, device, dtype):
+def _build(cls, config, names, found, field, where, device, dtype):
     """An instance of ``cls`` with the weights of the files in ``names`` (file to names to new names)."""
-    found = {
-        new: shape
-        for file, renamed in names.items()
-        for new, shape in ((renamed[old], shape) for old, shape in read_header(file, field).items())
-    }
     with reading(field, f"the config of {where} cannot be used"):
         for key in _LAYER_COUNTS & config.keys():
             if config[key] > len(found):
@@ -421,7 +397,12 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
             "is missing: give the empty prompt's embedding as a .safetensors file, or text_encoder=, a "
             f"folder with the T5 encoder ({BASE_REPO} has it), from which it is computed once",
         )
-    kept = _kept_prompt(encoder, config, cache)
+    path = Path(encoder).expanduser()
+    key = (
+        f"{path.resolve() if path.exists() else encoder}|{config.max_text_seq_length}|{config.text_embed_dim}"
+    )
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    kept = (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"
     if kept.is_file():
         return load_prompt_embeds(kept)
     folder = resolve(encoder, "text_encoder", cache, _TEXT_PATTERNS, say)
@@ -429,12 +410,3 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
     embeds = encode_null_prompt(folder, config.max_text_seq_length)
     save_prompt_embeds(kept, embeds)
     return load_prompt_embeds(kept)
-
-
-def _kept_prompt(encoder: str | Path, config, cache: Path | None) -> Path:
-    """Where the embedding by this encoder at this length is kept."""
-    path = Path(encoder).expanduser()
-    name = path.resolve() if path.exists() else encoder
-    key = f"{name}|{config.max_text_seq_length}|{config.text_embed_dim}"
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"

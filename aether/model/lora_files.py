@@ -82,13 +82,18 @@ def read_lora(path: Path) -> LoraFile:
     with reading(_FIELD, f"{path.name} cannot be read as a LoRA"):
         tensors, header = _read(path)
         _check_values(path, tensors)
-        _check_kind(path, tensors)
+        for part, kind in ((_MAGNITUDE, "a DoRA"), (_ADALORA, "an AdaLoRA")):
+            if found := next((key for key in tensors if part in key), None):
+                raise _unusable(path, kind, f"it has {found}")
         tensors = _one_naming(path, tensors)
         settings, source = _settings(path, tensors, header)
         if not settings:
             return LoraFile(tensors, {}, source)
         alphas = _alphas(path, tensors, settings)
-        return LoraFile(tensors, alphas, (f"scale {_scales(alphas, _layers(tensors))} by {source[0]}",))
+        ranks = _layers(tensors).items()
+        scales = [float(alphas[f"{layer}.alpha"]) / rank for layer, rank in ranks if rank] or [0.0]
+        ends = dict.fromkeys(f"{scale:.4g}" for scale in (min(scales), max(scales)))
+        return LoraFile(tensors, alphas, (f"scale {' to '.join(ends)} by {source[0]}",))
 
 
 def seems_for(keys: Iterable[str]) -> str | None:
@@ -117,12 +122,6 @@ def _check_values(path: Path, tensors: dict[str, torch.Tensor]) -> None:
                 f"{path.name} holds NaN or infinite values (in {key}): its training broke down; take one "
                 "saved before that",
             )
-
-
-def _check_kind(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    for part, kind in ((_MAGNITUDE, "a DoRA"), (_ADALORA, "an AdaLoRA")):
-        if found := next((key for key in tensors if part in key), None):
-            raise _unusable(path, kind, f"it has {found}")
 
 
 def _unusable(path: Path, kind: str, why: str) -> InputError:
@@ -167,18 +166,14 @@ def _settings(
         return _usable(path, settings, "its header")
     if not beside.is_file() or any(key.endswith(".alpha") for key in tensors):
         return {}, ()
-    if not _may_belong(path, tensors):
+    # Among many files it need not be about this one.
+    alone = path.name == _PEFTS_OWN or len(list(path.parent.glob("*.safetensors"))) == 1
+    if not alone and not any(key.startswith(_PEFT_PREFIX) for key in tensors):
         return {}, (f"{CONFIG} beside it is of another file and was not used",)
     settings = read_json(beside, _FIELD)
     if _kind(settings) == "LORA" and (misfit := _misfit(settings, layers)):
         return {}, (f"{CONFIG} beside it was not used: {misfit}",)
     return _usable(path, settings, CONFIG)
-
-
-def _may_belong(path: Path, tensors: dict[str, torch.Tensor]) -> bool:
-    """Whether an adapter_config.json beside the file is about this one, which among many it need not be."""
-    alone = len(list(path.parent.glob("*.safetensors"))) == 1
-    return alone or path.name == _PEFTS_OWN or any(key.startswith(_PEFT_PREFIX) for key in tensors)
 
 
 def _misfit(settings: dict[str, Any], layers: dict[str, int]) -> str | None:
@@ -227,13 +222,6 @@ def _alphas(
         factor = rank**0.5 if settings.get("use_rslora") else 1.0
         alphas[f"{layer}.alpha"] = torch.tensor(float(alpha) * factor)
     return alphas
-
-
-def _scales(alphas: dict[str, torch.Tensor], layers: dict[str, int]) -> str:
-    """The smallest and the largest scale, or the one that all have."""
-    scales = [float(alphas[f"{layer}.alpha"]) / rank for layer, rank in layers.items() if rank]
-    ends = (min(scales), max(scales)) if scales else (0.0,)
-    return " to ".join(dict.fromkeys(f"{scale:.4g}" for scale in ends))
 
 
 def _for_layer(settings: dict[str, Any], patterns: str, default: str, layer: str) -> Any:

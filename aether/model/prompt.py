@@ -75,8 +75,14 @@ def encode_null_prompt(
     except ImportError as error:
         raise ImportError("the T5 encoder needs `pip install transformers`") from error
 
+    # What transformers calls the version of the weights: "fp16" of "model.fp16.safetensors".
+    variant = re.fullmatch(r"model\.(\w+?)(-\d+-of-\d+)?\.safetensors", files[0].name)
     model = T5EncoderModel.from_pretrained(
-        folder, variant=_variant(files), use_safetensors=True, local_files_only=True, trust_remote_code=False
+        folder,
+        variant=variant and variant[1],
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
     ).eval()
     stack = model.encoder
     model.shared.to(dtype)
@@ -88,12 +94,6 @@ def encode_null_prompt(
     ids = torch.full((1, tokens), model.config.pad_token_id)
     ids[0, 0] = model.config.eos_token_id
     return model(ids)[0]
-
-
-def _variant(files: list[Path]) -> str | None:
-    """What transformers calls the version of the weights: "fp16" of "model.fp16.safetensors"."""
-    found = re.fullmatch(r"model\.(\w+?)(-\d+-of-\d+)?\.safetensors", files[0].name)
-    return found and found[1]
 
 
 def check_prompt_embeds(embeds: torch.Tensor, where: object) -> torch.Tensor:

@@ -132,9 +132,6 @@ def _t5(shapes: Shapes, prefix: str, stack: str) -> TextEncoder:
     return TextEncoder(f"T5{size}", t5=True, prefix=prefix, stack=stack, table=table)
 
 
-_DECODER_NORMS = {"input_layernorm.weight", "post_attention_layernorm.weight"}
-
-
 def _side(shapes: Shapes, axis: int, *names: str) -> int:
     """The size along an axis of the first of these that is there; 0 if none is."""
     shape = next((shapes[name] for name in names if name in shapes), ())
@@ -151,7 +148,8 @@ def _language_model(*parts: str, words: range | None = None) -> Callable[[Shapes
 
     def is_it(shapes: Shapes) -> bool:
         first = {key.split("layers.0.", 1)[1] for key in shapes if "layers.0." in key}
-        if not first & _DECODER_NORMS or not first.issuperset(parts):
+        norms = {"input_layernorm.weight", "post_attention_layernorm.weight"}
+        if not first & norms or not first.issuperset(parts):
             return False
         tables = [shape[0] for key, shape in shapes.items() if key.endswith("embed_tokens.weight") and shape]
         return words is None or any(table in words for table in tables)

@@ -130,7 +130,7 @@ def _lack(folder: Path, names: list[str], versions: list[_Version]) -> str:
 def _unfinished(folder: Path, names: list[str]) -> list[str]:
     """Files of a download that broke off."""
     waiting = [folder / _HUB_DOWNLOADS, folder.parent / _HUB_DOWNLOADS / folder.name]
-    kept = [file.name for place in waiting if place.is_dir() for file in sorted(place.glob("*.incomplete"))]
+    kept = [file.name for place in waiting for file in sorted(place.glob("*.incomplete"))]
     return [name for name in names if name.lower().endswith(UNFINISHED)] + kept
 
 

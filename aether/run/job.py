@@ -6,11 +6,11 @@ The command line stands on this. HERO is handed in as an `Accelerator`, so that 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,10 +31,6 @@ from ..geometry.raymap import to_cameras
 from ..model.parts import AetherModel
 from ..synthetic import SYNTHETIC
 
-if TYPE_CHECKING:
-    from ..miniature import WorldClip
-
-SYNTHETIC_FPS = BASE_FPS
 REHEARSED = 4
 """Steps of a rehearsal."""
 
@@ -111,7 +107,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample; None takes the task's default (see `aether.generation.tasks.TASKS`)."""
+    """How to sample; None takes the task's default (see `aether.defaults.TASKS`)."""
 
     steps: int | None = None
     guidance: float | None = None
@@ -161,94 +157,48 @@ def gather(
     spec = model.spec
     height, width = size or spec.default_size
     check_size(spec, height, width)
-    wanted = _Clip(
-        None if frames is None else check_frames(frames),
-        height,
-        width,
-        None if fps is None else check_fps(fps),
-    )
+    frames = None if frames is None else check_frames(frames)
+    fps = None if fps is None else check_fps(fps)
     if raymap is not None and camera is not None:
         raise InputError("camera", "cannot be given beside a raymap, which says how the camera moves already")
     action = None if raymap is None else read_raymap(raymap)
-    read = _read_all(sources, wanted, spec.default_frames)
-    notes, length, rate = read.notes, read.frames, read.fps
+    inputs = _read(task, sources, (height, width), frames, fps, spec.default_frames)
     if camera is not None:
-        with _about("camera"):
-            path = read_path(camera, length, rate)
-        notes = [*notes, *(f"camera: {note}" for note in path.notes)]
-        action = trajectory.action(path.cameras, length, height, width)
-    return Inputs(task, sources, read.pictures, length, height, width, rate, action, notes, read.truth)
+        try:
+            path = read_path(camera, inputs.frames, inputs.fps)
+        except InputError as error:
+            # What a reader calls the part that is wrong comes after the argument; "file" is the whole of it.
+            text = error.message if error.field in ("camera", "file") else str(error)
+            raise InputError("camera", text) from error
+        inputs.notes.extend(f"camera: {note}" for note in path.notes)
+        action = trajectory.action(path.cameras, inputs.frames, height, width)
+    return replace(inputs, raymap=action)
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """The clip that was asked for; None for what the inputs decide."""
-
-    frames: int | None
-    height: int
-    width: int
-    fps: int | None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.height, self.width
-
-
-@dataclass
-class _Read:
-    """What was read so far. frames, fps: of the clip; the others as in :class:`Inputs`."""
-
-    frames: int
-    fps: int
-    pictures: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    truth: np.ndarray | None = None
-
-
-def _read_all(sources: dict[str, str], wanted: _Clip, most: int) -> _Read:
+def _read(
+    task: str, sources: dict[str, str], size: tuple[int, int], frames: int | None, fps: int | None, most: int
+) -> Inputs:
     """The inputs in order; a video's length, up to ``most``, and rate are those of what follows."""
-    read = _Read(wanted.frames or most, wanted.fps or SYNTHETIC_FPS)
-    for name, source in sources.items():
-        if match := SYNTHETIC.fullmatch(source):
-            _read_synthetic(read, name, int(match[1] or 0), wanted)
-        elif name == "video":
-            _read_video(read, source, wanted, most)
-        else:
-            still = read_image(source, size=wanted.size, name=name)
-            read.pictures[name] = still.pixels
-            read.notes += [f"{name}: {note}" for note in still.notes]
-    return read
-
-
-def _read_synthetic(read: _Read, name: str, seed: int, wanted: _Clip) -> None:
-    world = _rendered(seed, read.frames, *wanted.size, read.fps)
-    read.pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
-    read.truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
-
-
-def _read_video(read: _Read, source: str, wanted: _Clip, most: int) -> None:
-    clip = read_clip(source, wanted.fps, frames=wanted.frames, max_frames=most, size=wanted.size)
-    read.pictures["video"], read.fps, read.frames = clip.frames, clip.fps, len(clip.frames)
-    read.notes += [f"video: {note}" for note in clip.notes]
-
-
-@contextmanager
-def _about(argument: str) -> Iterator[None]:
-    """Errors in the block name the argument; what a reader calls the part that is wrong comes after it."""
-    try:
-        yield
-    except InputError as error:
-        if error.field == argument:
-            raise
-        text = str(error)  # "file" is the whole of it
-        raise InputError(argument, text.removeprefix("file: ")) from error
-
-
-def _rendered(seed: int, frames: int, height: int, width: int, fps: int) -> WorldClip:
     from ..miniature import random_scene, render
 
-    # Four rays a pixel do for large pictures, and take half the time.
-    return render(random_scene(seed), frames, height, width, fps, samples=3 if width <= 256 else 2)
+    pictures, notes, truth = {}, [], None
+    length, rate = frames or most, fps or BASE_FPS
+    for name, source in sources.items():
+        if match := SYNTHETIC.fullmatch(source):
+            # Four rays a pixel do for large pictures, and take half the time.
+            samples = 3 if size[1] <= 256 else 2
+            world = render(random_scene(int(match[1] or 0)), length, *size, rate, samples=samples)
+            pictures[name] = {"video": world.rgb, "image": world.rgb[0], "goal": world.rgb[-1]}[name]
+            truth = np.where(world.sky, np.nan, world.depth) if name == "video" else None
+            continue
+        if name == "video":
+            found = read_clip(source, fps, frames=frames, max_frames=most, size=size)
+            pictures[name], rate, length = found.frames, found.fps, len(found.frames)
+        else:
+            found = read_image(source, size=size, name=name)
+            pictures[name] = found.pixels
+        notes += [f"{name}: {note}" for note in found.notes]
+    return Inputs(task, sources, pictures, length, *size, rate, notes=notes, truth=truth)
 
 
 def read_raymap(path: str) -> np.ndarray:
@@ -297,7 +247,7 @@ def run(
     steps = steps_of(inputs.task, settings)
     generator = make_generator(model, settings.seed)
     watch = _Watch(model.device)
-    conditions = _condition(model, inputs, generator)
+    conditions = condition_on(model, inputs, generator)
     watch.lap("encode")
     latent = _denoise(model, inputs, conditions, settings, generator, accelerator, callback)
     watch.lap("denoise")
@@ -331,7 +281,7 @@ def rehearse(
         callback: called after every step, see `aether.generation.sampling.sample`.
     """
     generator = make_generator(model, settings.seed)
-    conditions = _condition(model, inputs, generator)
+    conditions = condition_on(model, inputs, generator)
     brief = replace(settings, steps=REHEARSED if accelerator else 2, guidance_skip=0.0)
     kinds = [brief]
     if settings.guidance_skip and is_guided(inputs.task, settings.guidance):
@@ -341,7 +291,8 @@ def rehearse(
         _denoise(model, inputs, conditions, kind, generator, chosen, callback)
 
 
-def _condition(model: AetherModel, inputs: Inputs, generator: torch.Generator) -> Conditions:
+def condition_on(model: AetherModel, inputs: Inputs, generator: torch.Generator) -> Conditions:
+    """The inputs, encoded; see `aether.generation.tasks.condition`."""
     return condition(
         model,
         inputs.task,

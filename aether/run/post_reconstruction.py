@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import torch
 
+from ..defaults import TASKS
 from ..errors import InputError
 from ..generation.latents import Decoded
 from ..generation.sampling import Callback, check_steps
-from ..generation.tasks import TASKS
 from ..model.parts import AetherModel
 from . import job
 
@@ -46,7 +46,7 @@ def post_reconstruct(
     """
     if inputs.task == "reconstruction":
         raise InputError("task", "reconstruction cannot be reconstructed again: it kept no colors of its own")
-    steps = check_steps(model, steps, "post_reconstruction")
+    steps = check_steps(model.scheduler, steps, "post_reconstruction")
     again = job.run(
         model,
         replace(inputs, task="reconstruction", pictures={"video": result.decoded.rgb}, raymap=None),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,6 @@ if TYPE_CHECKING:
 
 HELP = "every method against the unaccelerated run: speed, fidelity, depth and pose; or a search for settings"
 SCENES, SEARCH_SCENES = "0,1", "100,101"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is printed in the end."""
-
-    content: str
-
-    def text(self) -> str:
-        return self.content
 
 
 def add_compare(commands: Any) -> None:
@@ -58,8 +47,8 @@ def add_compare(commands: Any) -> None:
     command.set_defaults(run=run_compare, out=None)
 
 
-def run_compare(arguments: argparse.Namespace) -> Outcome:
-    """Compare, or search, or say what that would take.
+def run_compare(arguments: argparse.Namespace) -> str:
+    """Compare, or search, or say what that would take; what is printed in the end.
 
     Raises:
         InputError: an argument that cannot be used.
@@ -78,7 +67,7 @@ def run_compare(arguments: argparse.Namespace) -> Outcome:
     plan = _checked(arguments)
     torch.set_num_threads(1)
     act = comparison.find_settings if arguments.search else comparison.compare
-    return Outcome(act(plan, arguments.dry_run))
+    return act(plan, arguments.dry_run)
 
 
 def _checked(arguments: argparse.Namespace) -> Plan:
@@ -89,15 +78,21 @@ def _checked(arguments: argparse.Namespace) -> Plan:
     from .packages import PACKAGES
 
     _check_numbers(arguments)
+    scenes = arguments.scenes or (SEARCH_SCENES if arguments.search else SCENES)
+    seeds, targets = _numbers("scenes", scenes, int), _numbers("targets", arguments.targets, float)
+    if any(seed < 0 for seed in seeds):
+        raise InputError("scenes", f"{scenes} are not all seeds from 0")
+    if any(not (math.isfinite(target) and target > 1) for target in targets):
+        raise InputError("targets", f"{arguments.targets} are not all above 1")
     tasks = _names("tasks", arguments.tasks, STEPS)
     methods = arguments.methods and _names("methods", arguments.methods, [*METHODS, *PACKAGES])
     return Plan(
         folder=None if arguments.folder is None else Path(arguments.folder).expanduser(),
         source=arguments.model,
-        scenes=_scenes(arguments),
+        scenes=seeds,
         tasks={task: arguments.steps or STEPS[task] for task in tasks},
         samplers=_names("samplers", arguments.samplers, SAMPLERS),
-        targets=_targets(arguments.targets),
+        targets=targets,
         methods=methods,
         settings=arguments.settings,
         workers=arguments.workers,
@@ -114,20 +109,6 @@ def _check_numbers(arguments: argparse.Namespace) -> None:
         raise InputError("workers", f"{arguments.workers} is not at least 1")
     if not (math.isfinite(arguments.minutes) and arguments.minutes > 0):
         raise InputError("minutes", f"{arguments.minutes} is not a number above 0")
-
-
-def _targets(text: str) -> list[float]:
-    targets = _numbers("targets", text, float)
-    if any(not (math.isfinite(target) and target > 1) for target in targets):
-        raise InputError("targets", f"{text} are not all above 1")
-    return targets
-
-
-def _scenes(arguments: argparse.Namespace) -> list[int]:
-    scenes = _numbers("scenes", arguments.scenes or (SEARCH_SCENES if arguments.search else SCENES), int)
-    if any(scene < 0 for scene in scenes):
-        raise InputError("scenes", f"{arguments.scenes} are not all seeds from 0")
-    return scenes
 
 
 def _numbers(field: str, text: str, kind: Callable[[str], Any]) -> list[Any]:

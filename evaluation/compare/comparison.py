@@ -21,7 +21,7 @@ from aether.model.weights import weights_digest
 from ..models import loader_of
 from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
 from .journal import Journal
-from .report import best_csv, code_digest, command_line, csv_text, frontier_png, machine, markdown, versions
+from .report import best_csv, code_digest, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
 from .search import Budget, affordable, candidates, rungs, search, settings_document
 from .summary import rows_of
@@ -80,29 +80,17 @@ def compare(plan: Plan, dry_run: bool) -> str:
     tasks: list[Task] = [(group, chosen[group.sampler]) for group in plan.groups()]
     if dry_run:
         return _dry_run_text(plan, model, tasks)
-    with locked(plan.folder) as note:
-        _warn(note)
-        journal = Journal(plan.folder / "runs.jsonl", _setup(model))
+    with _journal(plan.folder / "runs.jsonl", model) as journal:
         left = sum(1 + len(contenders) for _, contenders in unfinished(tasks, journal.records))
-        with _interruptible(journal):
-            work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
-        return _write_comparison(plan, model, tasks, journal)
-
-
-def _warn(note: str | None) -> None:
-    if note:
-        print(f"note: out: {note}", file=sys.stderr)
-
-
-def _write_comparison(plan: Plan, model: AetherModel, tasks: Sequence[Task], journal: Journal) -> str:
-    rows = rows_of(_of(tasks, journal.records))
-    text = markdown(rows, _header(plan, model), plan.targets)
-    write_file(plan.folder / "results.md", text)
-    write_file(plan.folder / "results.csv", csv_text(rows))
-    write_file(plan.folder / "best.csv", best_csv(rows, plan.targets))
-    if picture := frontier_png(rows):
-        write_file(plan.folder / "frontier.png", picture)
-    return text
+        work_off(tasks, journal, loader, workers=plan.workers, progress=_progress(left))
+        rows = rows_of(_of(tasks, journal.records))
+        text = markdown(rows, _header(plan, model), plan.targets)
+        files = {"results.md": text, "results.csv": csv_text(rows), "best.csv": best_csv(rows, plan.targets)}
+        if picture := frontier_png(rows):
+            files["frontier.png"] = picture
+        for name, content in files.items():
+            write_file(plan.folder / name, content)
+        return text
 
 
 def _chosen(plan: Plan, model: AetherModel) -> dict[str, list[Contender]]:
@@ -177,23 +165,20 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
             f"{len(always) + len(more)} settings can be tried with each sampler, {len(always)} always are; "
             f"{plan.minutes:g} minutes with {plan.workers} workers allow about {room}"
         )
-    with locked(plan.folder) as note:
-        _warn(note)
-        journal = Journal(plan.folder / "search.jsonl", _setup(model))
-        with _interruptible(journal):
-            found = search(
-                journal,
-                loader,
-                always=always,
-                more=more,
-                tasks=plan.tasks,
-                scenes=plan.scenes,
-                targets=plan.targets,
-                budget=budget,
-                samplers=plan.samplers,
-                progress=_progress(None),
-                say=lambda text: print(text, file=sys.stderr),
-            )
+    with _journal(plan.folder / "search.jsonl", model) as journal:
+        found = search(
+            journal,
+            loader,
+            always=always,
+            more=more,
+            tasks=plan.tasks,
+            scenes=plan.scenes,
+            targets=plan.targets,
+            budget=budget,
+            samplers=plan.samplers,
+            progress=_progress(None),
+            say=lambda text: print(text, file=sys.stderr),
+        )
     document = {**_header(plan, model), **settings_document(found)}
     write_file(plan.folder / "settings.json", json.dumps(document, indent=1) + "\n")
     lines = [f"{sampler}: {one.label}: {one.title}" for sampler, kept in found.items() for one in kept]
@@ -203,13 +188,9 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
 def _setup(model: AetherModel) -> dict[str, Any]:
     """What all runs of a file have in common; results of two machines, or of two states of the code, cannot
     be put in one table."""
-    setup = {"weights": _weights(model), "machine": machine(), "versions": versions()}
-    return {**setup, "code": code_digest()}
-
-
-def _weights(model: AetherModel) -> str:
     trained = "trained" if model.trained else "untrained: quality means nothing"
-    return f"{model.name} ({trained}), sha256 {weights_digest(model.transformer, model.vae)}"
+    weights = f"{model.name} ({trained}), sha256 {weights_digest(model.transformer, model.vae)}"
+    return {"weights": weights, "machine": machine(), "versions": versions(), "code": code_digest()}
 
 
 def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
@@ -217,7 +198,7 @@ def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
     height, width = model.spec.default_size
     scenes = ", ".join(map(str, plan.scenes))
     return {
-        "command": f"`{command_line()}`",
+        "command": f"`python -m evaluation {' '.join(sys.argv[1:])}`",
         "weights": setup["weights"],
         "machine": f"{setup['machine']}, {plan.workers} processes of one thread",
         "versions": ", ".join(f"{name} {version}" for name, version in setup["versions"].items()),
@@ -248,9 +229,14 @@ def _described(record: Record) -> str:
 
 
 @contextmanager
-def _interruptible(journal: Journal) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = len(journal.records)
-        raise KeyboardInterrupt(f"runs kept: {kept}; the same command goes on with the others") from None
+def _journal(file: Path, model: AetherModel) -> Iterator[Journal]:
+    """The runs so far, for this command alone."""
+    with locked(file.parent) as note:
+        if note:
+            print(f"note: out: {note}", file=sys.stderr)
+        journal = Journal(file, _setup(model))
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            kept = len(journal.records)
+            raise KeyboardInterrupt(f"runs kept: {kept}; the same command goes on with the others") from None

@@ -112,18 +112,18 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 """The engine's other methods and what is set in them besides interval, warm-up and cool-down."""
 
-BEST = {"tau": "25%", "forecast": "linear", "shallow": "forecast", "text": "omit"}
+BEST = {"tau": "25%", "shallow": "forecast", "text": "omit"}
 """HERO's settings with the lowest error in trials with a cool-down."""
 SPARSE = {**BEST, "tau": "10%", "patch": (1, 8, 12), "ratio": 0.01}
 """As little refreshing as can be: one token in 96, of the first tenth of the blocks."""
 HERO_FAMILIES: tuple[dict[str, Any], ...] = (
     {"text": "omit"},
-    {**BEST, "forecast": "fitted"},
+    BEST,
     {**BEST, "warmup": SHORT_WARMUP},
     *(
-        {**family, "forecast": forecast, "feedback": feedback, "warmup": SHORT_WARMUP}
+        {**family, "feedback": feedback, "warmup": SHORT_WARMUP}
         for family in (BEST, SPARSE)
-        for forecast, feedback in (("linear", 1.0), ("linear", 0.5), ("quadratic", 1.0))
+        for feedback in (1.0, 0.5)
     ),
 )
 """HERO as in the paper, the best without a cool-down, with one, and with error feedback, all or half."""
@@ -142,8 +142,6 @@ LADDERS: dict[str, tuple[dict[str, Any], ...]] = {
 """Settings of the engine's adaptive methods: how fast they are shows when they run."""
 
 HERO_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "context": ("selected", "cached_kv"),
-    "forecast": ("linear", "quadratic", "fitted"),
     "shallow": ("reuse", "forecast"),
     "text": ("omit", "refresh"),
     "tau": ("10%", "25%", "50%", "75%"),
@@ -229,7 +227,10 @@ def default_contenders(
     """A selection that needs no search: HERO's presets, and of every method for every target the smallest
     interval that reaches it with as many warm-ups, or the two smallest ones with a cool-down; of HERO with
     error feedback, whose errors grow little with the interval, the three smallest."""
-    found = [Contender("hero", {**_differing(preset)}) for preset in PRESETS.values()]
+    usual, found = vars(HeroConfig()), []
+    for preset in PRESETS.values():
+        changed = {name: value for name, value in vars(preset).items() if value != usual[name]}
+        found.append(Contender("hero", {"interval": preset.interval, "warmup": preset.warmup, **changed}))
     families = [*(("hero", settings) for settings in HERO_FAMILIES), *FAMILIES]
     families += [(method, package.fixed) for method, package in PACKAGES.items() if package.fixed]
     for method, settings in families:
@@ -241,12 +242,6 @@ def default_contenders(
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]
     return unique(found)
-
-
-def _differing(config: HeroConfig) -> dict[str, Any]:
-    usual = vars(HeroConfig())
-    changed = {name: value for name, value in vars(config).items() if value != usual[name]}
-    return {"interval": config.interval, "warmup": config.warmup, **changed}
 
 
 def unique(contenders: Sequence[Contender]) -> list[Contender]:

@@ -65,15 +65,12 @@ class Meter:
         if self._calls % EVERY == 1:
             self.held_bytes = max(self.held_bytes, held_bytes(self._fast))
             if self._plain is not None:
-                self._plain_times.append(self._time_plain(inputs, device))
+                watch = Stopwatch(device)
+                self._plain(**inputs)
+                watch.stop()
+                self._plain_times.append(watch.seconds)
         self._calls += 1
         return result
-
-    def _time_plain(self, inputs: dict[str, Any], device: torch.device) -> float:
-        watch = Stopwatch(device)
-        self._plain(**inputs)
-        watch.stop()
-        return watch.seconds
 
 
 class Counter:

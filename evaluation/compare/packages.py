@@ -20,6 +20,9 @@ _MODULES = [r"transformer_blocks\.\d+\.(attn1|ff)"]
 _THRESHOLDS = (0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.36)
 _NEVER = 1e9
 
+Cache = AbstractContextManager[None]
+"""A cache on a transformer, for the time of the context."""
+
 
 @dataclass
 class Occasion:
@@ -53,7 +56,7 @@ class Package:
     """
 
     label: str
-    session: Callable[[Any, dict[str, Any], Occasion], AbstractContextManager[None]]
+    session: Callable[[Any, dict[str, Any], Occasion], Cache]
     skipped: Callable[[ModelShape], float]
     fixed: dict[str, Any]
     ladder: tuple[dict[str, Any], ...] = ()
@@ -78,16 +81,13 @@ def diffusers_cache(transformer: Any, config: Any) -> Iterator[None]:
         transformer.disable_cache()
 
 
-@contextmanager
-def _first_block(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
+def _first_block(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Cache:
     from diffusers import FirstBlockCacheConfig
 
-    with diffusers_cache(transformer, FirstBlockCacheConfig(threshold=settings["threshold"])):
-        yield
+    return diffusers_cache(transformer, FirstBlockCacheConfig(threshold=settings["threshold"]))
 
 
-@contextmanager
-def _taylorseer(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
+def _taylorseer(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Cache:
     import torch
     from diffusers import TaylorSeerCacheConfig
 
@@ -98,12 +98,10 @@ def _taylorseer(transformer: Any, settings: dict[str, Any], occasion: Occasion) 
         taylor_factors_dtype=torch.float32,
         cache_identifiers=_MODULES,
     )
-    with diffusers_cache(transformer, config):
-        yield
+    return diffusers_cache(transformer, config)
 
 
-@contextmanager
-def _magcache(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
+def _magcache(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Cache:
     from diffusers import MagCacheConfig
 
     config = MagCacheConfig(
@@ -113,8 +111,7 @@ def _magcache(transformer: Any, settings: dict[str, Any], occasion: Occasion) ->
         num_inference_steps=occasion.steps,
         mag_ratios=occasion.mag_ratios,
     )
-    with diffusers_cache(transformer, config):
-        yield
+    return diffusers_cache(transformer, config)
 
 
 @contextmanager
@@ -132,8 +129,7 @@ def magcache_calibration(transformer: Any, steps: int) -> Iterator[list[float]]:
     ratios += [float(ratio) for ratio in last.strip("[]").split(",")]
 
 
-@contextmanager
-def _pyramid(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
+def _pyramid(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Cache:
     from diffusers import PyramidAttentionBroadcastConfig
 
     config = PyramidAttentionBroadcastConfig(
@@ -141,12 +137,10 @@ def _pyramid(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> 
         spatial_attention_timestep_skip_range=(-1, settings["below"]),
         current_timestep_callback=occasion.timestep,
     )
-    with diffusers_cache(transformer, config):
-        yield
+    return diffusers_cache(transformer, config)
 
 
-@contextmanager
-def _faster(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Iterator[None]:
+def _faster(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> Cache:
     from diffusers import FasterCacheConfig
 
     config = FasterCacheConfig(
@@ -159,8 +153,7 @@ def _faster(transformer: Any, settings: dict[str, Any], occasion: Occasion) -> I
         is_guidance_distilled=not occasion.guided,
         current_timestep_callback=occasion.timestep,
     )
-    with diffusers_cache(transformer, config):
-        yield
+    return diffusers_cache(transformer, config)
 
 
 @contextmanager

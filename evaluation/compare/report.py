@@ -7,7 +7,6 @@ import io
 import math
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,16 +41,11 @@ below."""
 
 def machine() -> str:
     """Processor, cores and system."""
-    return f"{_processor()}, {os.cpu_count()} cores, {platform.system()}"
-
-
-def _processor() -> str:
-    names = Path("/proc/cpuinfo")
-    if names.exists():
-        for line in names.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    listed = Path("/proc/cpuinfo")
+    text = listed.read_text(encoding="utf-8", errors="replace") if listed.exists() else ""
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    processor = next(iter(names), "") or platform.processor() or platform.machine()
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def versions() -> dict[str, str]:
@@ -63,20 +57,11 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Of the project's own code that results hang on."""
     root = Path(__file__).parents[2]
-    files = [
-        *root.glob("hero_engine/**/*.py"),
-        *root.glob("aether/**/*.py"),
-        *root.glob("evaluation/**/*.py"),
-    ]
+    folders = ("hero_engine", "aether", "evaluation")
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in sorted(file for folder in folders for file in root.glob(f"{folder}/**/*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def command_line() -> str:
-    """What was typed."""
-    return " ".join(["python -m evaluation", *sys.argv[1:]])
 
 
 def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[float]) -> str:
@@ -94,9 +79,10 @@ def markdown(rows: Sequence[Row], header: dict[str, str], targets: Sequence[floa
     parts.append("\n".join([f"**{claim(found)}**", "", *(f"- {verdict.line()}" for verdict in found)]))
     for sampler in dict.fromkeys(row.sampler for row in rows):
         parts.append(f"### {sampler} sampler\n\n{_lowest_errors(found, sampler)}")
-    failed = [f"- {row.label}, {row.sampler} sampler: {_escaped(row.failed)}" for row in rows if row.failed]
+    failed = [f"- {row.label}, {row.sampler} sampler: {row.failed}" for row in rows if row.failed]
     if failed:
-        parts.append("\n".join(["### Failed", "", *dict.fromkeys(failed)]))
+        lines = (" ".join(line.replace("|", "/").split()) for line in dict.fromkeys(failed))
+        parts.append("\n".join(["### Failed", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -112,7 +98,8 @@ def _lowest_errors(found: Sequence[Verdict], sampler: str) -> str:
     lines = [f"| lowest error at | {' | '.join(f'{target:g}x' for target in columns)} |"]
     lines.append("|---|" + "---|" * len(columns))
     for label in sorted(labels, key=order):
-        cells = (format_error(column.get(label, math.nan)) for column in columns.values())
+        errors = (column.get(label, math.nan) for column in columns.values())
+        cells = ("-" if math.isnan(error) else f"{error:.4f}" for error in errors)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -121,15 +108,6 @@ def _errors(verdict: Verdict) -> dict[str, float]:
     """The error of each method's best setting; NaN where none is fast enough or none ran."""
     errors = dict.fromkeys((*verdict.slow, *verdict.failed), math.nan)
     return errors | {row.label: row.error for row in verdict.best}
-
-
-def format_error(value: float) -> str:
-    """Four decimals; a dash where it is not known."""
-    return "-" if math.isnan(value) else f"{value:.4f}"
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
 
 
 def numbers(row: Row) -> dict[str, float]:
@@ -176,11 +154,8 @@ def best_csv(rows: Sequence[Row], targets: Sequence[float]) -> str:
     )
 
 
-def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, dpi: int = 110) -> bytes:
+def frontier_png(rows: Sequence[Row]) -> bytes:
     """Speed against fidelity, one panel a sampler; empty bytes where nothing worked.
-
-    Args:
-        width, height: inches.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -197,7 +172,7 @@ def frontier_png(rows: Sequence[Row], width: float = 13.0, height: float = 6.0, 
         return b""
     labels = sorted({row.label for row in rows}, key=lambda label: (label != HERO, label))
     looks = {label: _look(number, label) for number, label in enumerate(labels)}
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    figure = Figure(figsize=(13, 6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(samplers), squeeze=False)[0]
     lines = {}

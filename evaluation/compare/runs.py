@@ -16,7 +16,7 @@ import torch
 from aether.errors import InputError
 from aether.generation.latents import Decoded, decode, decode_raymap, split
 from aether.generation.sampling import Callback, sample
-from aether.generation.tasks import TASKS, Conditions
+from aether.generation.tasks import Conditions
 from aether.geometry.depth import disparity_to_depth
 from aether.geometry.metrics import depth_errors
 from aether.geometry.raymap import to_cameras
@@ -86,11 +86,6 @@ def run_group(
         except Exception as error:  # noqa: BLE001 (a method of any package may fail in any way: its row says how)
             measured = {"failed": f"{type(error).__name__}: {error}".strip()[:500]}
         yield {**_identity(group, contender), **measured}
-
-
-def guided(task: str) -> bool:
-    """Whether each step asks for both branches."""
-    return TASKS[task].guided
 
 
 def sampled(model: AetherModel, group: Group, steps: int, marks: list[float]) -> torch.Tensor:

@@ -128,7 +128,11 @@ def search(
     """
     until = time.monotonic() + 60 * budget.minutes
     ladder = rungs(scenes, tasks, budget.seconds)
-    chosen = _affordable_settings(always, more, affordable(budget, ladder, len(samplers)), say)
+    room = affordable(budget, ladder, len(samplers))
+    if room < len(always):
+        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
+    chosen = [*always, *more[: max(0, room - len(always))]]
+    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
 
     def run(work: Sequence[Task]) -> None:
         work_off(work, journal, loader, workers=budget.workers, brief=True, until=until, progress=progress)
@@ -136,29 +140,20 @@ def search(
     state = _Search(journal, tasks, targets, run, dict.fromkeys(samplers, chosen))
     for number, rung in enumerate(ladder, 1):
         state.climb(rung)
-        if not state.complete():
+        if not all(len(state.rows(sampler)) >= len(alive) for sampler, alive in state.alive.items()):
             if number == 1:
                 raise InputError(
                     "minutes", "were over before every setting had one run; give more, and it goes on"
                 )
             say(f"the time was up before rung {number} of {len(ladder)} was through")
-            state.drop(rung)
+            # What only some have run cannot be compared.
+            state.done = state.done[: -len(rung)]
             break
         if number < len(ladder):
             state.alive = state.survivors(KEPT)
         left = ", ".join(f"{len(alive)} ({sampler})" for sampler, alive in state.alive.items())
         say(f"rung {number} of {len(ladder)} is through; left: {left}")
     return state.survivors(None)
-
-
-def _affordable_settings(
-    always: Sequence[Contender], more: Sequence[Contender], room: int, say: Callable[[str], None]
-) -> list[Contender]:
-    if room < len(always):
-        say(f"the time allows about {room} settings, but {len(always)} are needed: give more minutes")
-    chosen = [*always, *more[: max(0, room - len(always))]]
-    say(f"{len(chosen)} of {len(always) + len(more)} settings are tried with each sampler")
-    return chosen
 
 
 @dataclass
@@ -179,7 +174,7 @@ class _Search:
         self.done += rung
         if first:
             self.alive = {
-                sampler: unique([*alive, *between(self._rows(sampler), self.targets)])
+                sampler: unique([*alive, *between(self.rows(sampler), self.targets)])
                 for sampler, alive in self.alive.items()
             }
             self._run(rung)
@@ -193,39 +188,22 @@ class _Search:
             ]
         )
 
-    def complete(self) -> bool:
-        """Whether everyone who is left has every run."""
-        return all(len(self._rows(sampler)) >= len(alive) for sampler, alive in self.alive.items())
-
-    def drop(self, rung: Sequence[Run]) -> None:
-        """Forget the last rung: what only some have run cannot be compared."""
-        self.done = self.done[: -len(rung)]
-
     def survivors(self, share: int | None) -> dict[str, list[Contender]]:
         """By sampler, see :func:`survivors`."""
-        return {sampler: survivors(self._rows(sampler), self.targets, share) for sampler in self.alive}
+        return {sampler: survivors(self.rows(sampler), self.targets, share) for sampler in self.alive}
 
-    def _rows(self, sampler: str) -> list[Row]:
-        return _rows(self.journal.records, sampler, self.done, self.tasks, self.alive[sampler])
-
-
-def _rows(
-    records: Sequence[Record],
-    sampler: str,
-    done: Sequence[Run],
-    tasks: dict[str, int],
-    alive: Sequence[Contender],
-) -> list[Row]:
-    keys = {contender.key for contender in alive}
-    wanted = [
-        record
-        for record in records
-        if record["sampler"] == sampler
-        and (record["scene"], record["task"]) in done
-        and record["steps"] == tasks[record["task"]]
-        and Contender(record["method"], record["settings"]).key in keys
-    ]
-    return rows_of(wanted, runs=len(done))
+    def rows(self, sampler: str) -> list[Row]:
+        """Of those who are left, with every run so far."""
+        keys = {contender.key for contender in self.alive[sampler]}
+        wanted = [
+            record
+            for record in self.journal.records
+            if record["sampler"] == sampler
+            and (record["scene"], record["task"]) in self.done
+            and record["steps"] == self.tasks[record["task"]]
+            and Contender(record["method"], record["settings"]).key in keys
+        ]
+        return rows_of(wanted, runs=len(self.done))
 
 
 def between(rows: Sequence[Row], targets: Sequence[float]) -> list[Contender]:

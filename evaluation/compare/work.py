@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from aether.defaults import TASKS
 from aether.generation.latents import decode
 from aether.model.parts import AetherModel
 
@@ -24,7 +25,7 @@ from ..models import Loader
 from .contenders import Contender
 from .journal import Journal
 from .meter import EVERY
-from .runs import PLAIN, Group, guided, run_group, sampled
+from .runs import PLAIN, Group, run_group, sampled
 
 _TIMED_STEPS = 4
 
@@ -34,10 +35,8 @@ Record = dict[str, Any]
 
 def record_key(record: Record) -> str:
     """Which run a record is of."""
-    return json.dumps([record[name] for name in _KEY], sort_keys=True)
-
-
-_KEY = ("scene", "task", "sampler", "steps", "method", "settings")
+    names = ("scene", "task", "sampler", "steps", "method", "settings")
+    return json.dumps([record[name] for name in names], sort_keys=True)
 
 
 def unfinished(tasks: Sequence[Task], records: Sequence[Record], *, brief: bool = False) -> list[Task]:
@@ -53,7 +52,9 @@ def unfinished(tasks: Sequence[Task], records: Sequence[Record], *, brief: bool 
         plain = record_key({**asdict(group), "method": PLAIN, "settings": {}})
         if missing or (not brief and plain not in done):
             left.append((group, missing))
-    return sorted(left, key=lambda task: -_forwards(task[0]) * (1 + len(task[1])))
+    # A guided step asks for both branches.
+    costs = {group: group.steps * (1 + TASKS[group.task].guided) for group, _ in left}
+    return sorted(left, key=lambda task: -costs[task[0]] * (1 + len(task[1])))
 
 
 def work_off(
@@ -165,10 +166,6 @@ def _run(model: AetherModel, task: Task, brief: bool, until: float) -> Iterator[
             return
 
 
-def _forwards(group: Group) -> int:
-    return group.steps * (2 if guided(group.task) else 1)
-
-
 def seconds_of_one(model: AetherModel, group: Group) -> dict[str, float]:
     """Time a step of a group's unaccelerated run, and decoding: "forward", "decode".
 
@@ -188,8 +185,6 @@ def estimated_seconds(
     tasks: Sequence[Task],
     costs: dict[str, dict[str, float]],
     speedup: Callable[[Contender, int], float],
-    *,
-    brief: bool = False,
 ) -> float:
     """Of one process.
 
@@ -200,7 +195,6 @@ def estimated_seconds(
     total = 0.0
     for group, contenders in tasks:
         cost = costs[group.task]
-        beside, after = (0.0, 0.0) if brief else (1 / EVERY, cost["decode"])
-        steps = [1.0] + [1 / speedup(contender, group.steps) + beside for contender in contenders]
-        total += sum(group.steps * share * cost["forward"] + after for share in steps)
+        steps = [1.0] + [1 / speedup(contender, group.steps) + 1 / EVERY for contender in contenders]
+        total += sum(group.steps * share * cost["forward"] + cost["decode"] for share in steps)
     return total

@@ -21,27 +21,25 @@ from ..models.adapter import (
     ModuleAdapter,
     OutputCallback,
 )
+from ..settings import MethodConfig
 from .config import ModulesConfig
 from .taylor_feature import TaylorFeature
 
 
 class ModuleMethod(Method[ConfigT]):
-    """A method that reaches inside the blocks.
-
-    Raises:
-        ConfigError: the model is one whose blocks it does not know (field ``"config"``).
-    """
+    """A method that reaches inside the blocks."""
 
     adapter: Any
 
-    def __init__(self, adapter: ModelAdapter, config: ConfigT, counts: Any):
+    @classmethod
+    def check_model(cls, config: MethodConfig, adapter: ModelAdapter) -> None:
+        """See :class:`~hero_engine.method.Method`."""
         if not isinstance(adapter, ModuleAdapter):
             raise ConfigError(
                 "config",
                 f"{config.name} reuses what the parts of CogVideoX's blocks give, and does not know those of "
                 f"{type(adapter.model).__name__}; use HERO or WorldCache",
             )
-        super().__init__(adapter, config, counts)
 
     @property
     def inside_blocks(self) -> bool:

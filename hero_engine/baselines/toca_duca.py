@@ -41,7 +41,9 @@ class Toca(ModuleMethod[TocaConfig]):
     def attach(self, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
         watched, _ = _SCORED.get(self.config.score, (None, None))
-        return self.adapter.watch(MODULES if watched is None else (watched, *MODULES), on_output)
+        kinds = MODULES if watched is None else (watched, *MODULES)
+        watching: AbstractContextManager[None] = self.adapter.watch(kinds, on_output)
+        return watching
 
 
 class TocaBranch(ModulesBranch):

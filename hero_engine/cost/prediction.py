@@ -14,11 +14,11 @@ from ..schedule import step_ages
 from ..settings import Counts, MethodConfig
 
 # Aether at 480 x 720 x 41 (arXiv 2503.18945 and its published configuration).
-_AETHER = CogVideoXSize(
+AETHER_SIZE = CogVideoXSize(
     blocks=42, width=3072, time_width=512, text_width=4096, in_channels=96, out_channels=56, patch_size=2
 )
 _PROMPT = 226
-AETHER: ModelShape = _AETHER.shape((11, 30, 45), _PROMPT)
+AETHER: ModelShape = AETHER_SIZE.shape((11, 30, 45), _PROMPT)
 
 
 def full_step_flops(shape: ModelShape) -> float:
@@ -44,6 +44,7 @@ class Prediction:
 
     Attributes:
         steps, full_steps: denoising steps and how many run in full.
+        strip: for each step, whether it runs in full.
         cached_share: c, FLOPs of a cached step (on average) over those of a full one, attention included.
         linear_flops, unaccelerated_linear_flops: of the whole run, as the paper counts them.
         flops, unaccelerated_flops: of the whole run, attention included.
@@ -54,6 +55,7 @@ class Prediction:
 
     steps: int
     full_steps: int
+    strip: tuple[bool, ...]
     cached_share: float
     linear_flops: float
     unaccelerated_linear_flops: float
@@ -106,6 +108,7 @@ def predict(
     return Prediction(
         steps=steps,
         full_steps=ages.count(0),
+        strip=tuple(age == 0 for age in ages),
         cached_share=_cached_flops(ages, work) / whole.total,
         linear_flops=sum(count * work[age].linear for count, age in zip(forwards, ages, strict=True)),
         unaccelerated_linear_flops=batch * steps * whole.linear,
@@ -145,7 +148,7 @@ def aether_shape(height: int, width: int, frames: int) -> ModelShape:
     if frames < 1 or frames % 4 != 1:
         raise ConfigError("size", f"{frames} frames do not fit; use a multiple of 4 plus 1, such as 17 or 41")
     grid = ((frames - 1) // 4 + 1, height // 16, width // 16)
-    return _AETHER.shape(grid, _PROMPT)
+    return AETHER_SIZE.shape(grid, _PROMPT)
 
 
 def format_prediction(prediction: Prediction) -> str:

@@ -168,8 +168,8 @@ class HeroConfig(MethodConfig):
         if any(p > g for p, g in zip(self.patch, shape.grid, strict=True)):
             raise ConfigError("patch", f"{self.patch} is larger than the token grid {shape.grid}")
 
-    def _refreshed_tokens(self, shape: ModelShape, counts: ResolvedConfig) -> int:
-        """Tokens that run through the shallow blocks on a cached step."""
+    def _refreshed_tokens(self, shape: ModelShape, counts: ResolvedConfig) -> tuple[int, int]:
+        """Video and text tokens that run through the shallow blocks on a cached step."""
 
         def sides(length: int, patch: int) -> list[int]:
             return [min(patch, length - start) for start in range(0, length, patch)]
@@ -177,12 +177,13 @@ class HeroConfig(MethodConfig):
         frames, rows, columns = (sides(g, p) for g, p in zip(shape.grid, self.patch, strict=True))
         video = sum(min(counts.tokens_per_patch, a * b * c) for a in frames for b in rows for c in columns)
         with_text = self.text == "refresh" or shape.keeps_text
-        return video + sum(shape.extra) + (shape.text_tokens if with_text else 0)
+        return video + sum(shape.extra), shape.text_tokens if with_text else 0
 
     def work(self, shape: ModelShape, counts: ResolvedConfig, age: int) -> Work:
         """See :class:`~hero_engine.settings.MethodConfig`."""
-        tokens = self._refreshed_tokens(shape, counts)
-        return Work(linear_flops(shape, counts.tau, tokens), attention_flops(shape, counts.tau, tokens))
+        video, text = self._refreshed_tokens(shape, counts)
+        linear = linear_flops(shape, counts.tau, video, text, selected=True)
+        return Work(linear, attention_flops(shape, counts.tau, video + text))
 
     def cached_numbers(self, shape: ModelShape, counts: ResolvedConfig) -> int:
         """The residuals: three hidden states (shallow residual, deep residual, its slope), one more where the
@@ -194,6 +195,7 @@ class HeroConfig(MethodConfig):
     def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
         """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale. Feedback keeps
         a clean latent of each step of an interval, in float32."""
+        element_bytes = shape.stream_bytes or element_bytes
         latents = self.interval if self.feedback and self.interval > 1 else 0
         clean = 4 * latents * shape.grid_tokens * shape.token_numbers
         if self.storage != "float8":

@@ -157,9 +157,7 @@ class RefreshedStep(LayersStep):
         positions = self._beside.positions
         if call.kind != self._beside.kind:
             positions = self._adapter.gather(call, self._drawn, self._with_text)
-        self._beside = replace(
-            call, video=self._beside.video, text=self._beside.text, positions=positions
-        )
+        self._beside = replace(call, video=self._beside.video, text=self._beside.text, positions=positions)
 
     def _keep(self) -> None:
         self._refreshed.append(self._beside.video.index_select(1, self._seen).float())

@@ -195,29 +195,35 @@ class CachedStep(HeroStep):
         self._positions: dict[str, Mapping[str, Any]] = {}
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
-        if number >= self._tau:
-            return call.unchanged
-        if number == 0:
-            call = self._select(call)
-        video, text = self._adapter.call_block(forward, self._placed(call))
+        # The model has its own stream between the blocks, whatever it does with it there.
+        if number < self._tau:
+            self._inside = self._select(call) if number == 0 else self._entering(call)
+            video, text = self._adapter.call_block(forward, self._inside)
+            self._inside = replace(self._inside, video=video, text=text)
         if number == self._tau - 1:
-            video, text = self._leave(video), self._text
-        return self._adapter.pack(call, video, text)
+            self._result = self._leave(video)
+        if number < len(self._adapter.blocks) - 1:
+            return call.unchanged
+        result = self._adapter.pack(call, self._result, self._text)
+        del self._result, self._text
+        return result
 
     def _select(self, call: BlockCall) -> BlockCall:
-        self._stream, self._text = call.video, call.text
+        self._stream, self._text = self._kept(call.video), call.text
         with torch.no_grad():
             selected = self._adapter.select(call, self.index, self._refresh_text)
         self._selected = self._kept(selected.video)
         self._positions[call.kind] = selected.positions
         return selected
 
-    def _placed(self, call: BlockCall) -> BlockCall:
-        """The call with the positions of the selected tokens, gathered once for each kind of block."""
+    def _entering(self, call: BlockCall) -> BlockCall:
+        """The call with what has left the block before, and with the positions of the selected tokens, which
+        are gathered once for each kind of block."""
         if call.kind not in self._positions:
             with torch.no_grad():
                 self._positions[call.kind] = self._adapter.gather(call, self.index, self._refresh_text)
-        return replace(call, positions=self._positions[call.kind])
+        inside, positions = self._inside, self._positions[call.kind]
+        return replace(call, video=inside.video, text=inside.text, positions=positions)
 
     def _leave(self, refreshed: Tensor) -> Tensor:
         """The stream behind the last block."""
@@ -227,7 +233,7 @@ class CachedStep(HeroStep):
             stream = shallow.add_to(self._stream, time)
             if self._cache.deep.ready:
                 self._cache.deep.add_to(stream, time, in_place=True)
-        del self._stream, self._selected
+        del self._stream, self._selected, self._inside
         return stream
 
     def _correct(self, feedback: Feedback, latent: Tensor, velocity: Tensor) -> Tensor | None:

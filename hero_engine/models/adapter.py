@@ -80,7 +80,7 @@ class ModelAdapter(ABC):
         model, blocks: the model, and its blocks in order.
         given: the model, or what ``torch.compile`` has made of it.
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
-        in_place: whether blocks write to the tensors that they are given.
+        in_place: whether blocks write to the tensors that they are given, or the model to what they return.
         in_order: whether selected tokens must come in the order of the stream.
         noise: the noise schedule that it is sampled with, if known.
     """
@@ -131,7 +131,7 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> Any:
-        """What the block returns for these video and text tokens."""
+        """What the block returns for these video and text tokens, as many as it was called with."""
 
     @abstractmethod
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> Mapping[str, Any]:

@@ -4,14 +4,13 @@ nothing of ComfyUI."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import ConfigError
-from .adapter import BlockCall, ModelAdapter, ModelCall
-from .gathering import picked
+from ..wrapping import CALLS
+from .adapter import ModelAdapter, ModelCall
 
 _BETWEEN_BLOCKS = ("double_block", "single_block")
 
@@ -28,7 +27,8 @@ class ComfyAdapter(ModelAdapter):
 
     def __init__(self, transformer: Any):
         super().__init__(transformer)
-        self._signature = inspect.signature(type(self.model)._forward)
+        method = "forward" if self.entry == CALLS else self.entry
+        self._signature = inspect.signature(getattr(type(self.model), method))
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""
@@ -104,42 +104,3 @@ class ComfyAdapter(ModelAdapter):
     def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         return latent.transpose(1, 2)
-
-
-class OneStream:
-    """A block that takes and returns the video tokens, and attends to the prompt by cross-attention; mixed
-    into an adapter.
-
-    Attributes:
-        parameters: names of the block's arguments in order, for those given by position.
-        stream: the name of the video tokens'.
-        token_dims: the arguments that belong to single tokens, and their dimension of tokens. One with a
-            single place there holds for all tokens.
-    """
-
-    parameters: tuple[str, ...]
-    stream: str
-    token_dims: Mapping[str, int]
-
-    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        named = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
-        video = named.pop(self.stream)
-        positions = {name: named.pop(name) for name in self.token_dims if name in named}
-        return BlockCall(args, kwargs, video, video, video[:, :0], positions, named)
-
-    def arguments(self, call: BlockCall) -> dict[str, Any]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return {self.stream: call.video, **call.positions, **call.rest}
-
-    def unpack(self, call: BlockCall, result: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return result, call.text
-
-    def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> Tensor:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return video
-
-    def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return {name: picked(value, self.token_dims[name], tokens) for name, value in call.positions.items()}

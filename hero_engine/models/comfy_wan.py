@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..flops import BlockShape, ModelShape
 from .adapter import BlockCall
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
 from .gathering import picked
+from .one_stream import OneStream
 
 _PICTURE_TOKENS = 257
 """Of CLIP vision, for models with an embedding for a picture."""

@@ -42,17 +42,20 @@ class DiffusersAdapter(ModelAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         asked = self.asked(args, kwargs)
         self.check(asked)
-        latent, timestep, text = asked["hidden_states"], asked["timestep"], asked["encoder_hidden_states"]
-        if isinstance(timestep, Tensor) and timestep.ndim > 1:  # one a frame or token: those given are 0
-            timestep = timestep.amax()
+        latent, shape = asked["hidden_states"], self.shape_of_call(asked)
         adapters = self._adapters(asked.get("attention_kwargs"))
         return ModelCall(
-            timestep=self._timesteps.read(timestep),
-            shape=self.shape_of_call(asked),
+            timestep=self._timesteps.read(self.timestep_of(asked)),
+            shape=shape,
             batch=latent.shape[0],
             device=latent.device,
-            signature=(tuple(latent.shape), latent.dtype, latent.device, tuple(text.shape), adapters),
+            signature=(tuple(latent.shape), latent.dtype, latent.device, shape, adapters),
         )
+
+    def timestep_of(self, asked: dict[str, Any]) -> Tensor | float:
+        """The scheduler's timestep; of one a frame or token the highest, as what is given has lower ones."""
+        timestep: Tensor | float = asked["timestep"]
+        return timestep.amax() if isinstance(timestep, Tensor) and timestep.ndim > 1 else timestep
 
     def shape_of_call(self, asked: dict[str, Any]) -> ModelShape:
         """The dimensions of a call with these arguments."""

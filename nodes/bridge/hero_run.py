@@ -15,7 +15,8 @@ from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...aether.errors import InputError
 from ...hero_engine import ConfigError, HeroRun, MethodConfig, hero_session
-from ...hero_engine.models.families import family_of
+from ...hero_engine.methods import checked_class
+from ...hero_engine.models.families import adapter_for, family_of
 from . import core_samplers
 from .errors import on_canvas
 from .hero_reports import ReportBox
@@ -79,7 +80,7 @@ def in_session(model: Any, config: MethodConfig, done: Done) -> Any:
     Raises:
         InputError: see :func:`transformer_of`.
     """
-    transformer_of(model)
+    checked_class(config, adapter_for(transformer_of(model)))
     clone = model.clone()
     clone.remove_wrappers_with_key(_RUN, KEY)
     clone.add_wrapper_with_key(_RUN, KEY, _Session(config, done))

@@ -11,7 +11,7 @@ def show_text(node_id: str | None, text: str) -> None:
 
     Lines after the first get a bullet: Nodes 2.0 shows all of them in one paragraph.
     """
-    server = _server()
+    server = running_server()
     if server is not None and node_id is not None:
         server.send_progress_text(text.replace("\n", "\n• "), node_id, server.client_id)
 
@@ -24,12 +24,13 @@ def show_notes(node_id: str | None, notes: list[str]) -> None:
 
 def send_event(name: str, data: dict[str, Any]) -> None:
     """An event for the pack's JavaScript. Does nothing where no server runs."""
-    server = _server()
+    server = running_server()
     if server is not None:
         server.send_sync(name, data, server.client_id)
 
 
-def _server() -> Any | None:
+def running_server() -> Any | None:
+    """ComfyUI's ``PromptServer``; None where the nodes are used without one."""
     # A server that runs has imported its module; importing it here would load all of ComfyUI.
     module = sys.modules.get("server")
     return getattr(getattr(module, "PromptServer", None), "instance", None)

@@ -118,7 +118,7 @@ def test_seeds(plain, tmp_path):
 
 def test_options_reach_hero(tmp_path):
     options = "--hero paper-fast --tau 1/4 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 50% --cooldown 1"
-    options += " --context cached_kv --forecast fitted --text refresh --patch 1x2x2 --hero-seed 9"
+    options += " --text refresh --patch 1x2x2 --hero-seed 9"
     options += " --storage float8 --shallow forecast --feedback 1/2"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
@@ -130,8 +130,6 @@ def test_options_reach_hero(tmp_path):
         "warmup": "50%",
         "cooldown": 1,
         "seed": 9,
-        "context": "cached_kv",
-        "forecast": "fitted",
         "text": "refresh",
         "storage": "float8",
         "shallow": "forecast",
@@ -239,7 +237,7 @@ def test_a_rehearsal_takes_every_kind_of_step(monkeypatch):
     """Full and cached ones, and those without the unconditional half, whatever the schedule says."""
     model, hero = build(), Hero(HeroConfig.preset("balanced", warmup="90%", cooldown="50%", threshold=0.5))
     kinds = []
-    monkeypatch.setattr(Hero, "_remember", observed(Hero._remember, kinds))
+    monkeypatch.setattr(Hero, "session", observed(Hero.session, kinds))
     inputs = job.gather(model, "prediction", {"image": "synthetic:3"}, size=(32, 48))
     job.rehearse(model, inputs, job.Settings(steps=50, guidance_skip=0.05), hero)
     assert [[full for full, _ in run] for run in kinds] == [[True, False, True, False]] * 2
@@ -321,7 +319,7 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("--threshold", "reconstruct synthetic --threshold -1"),
         ("--warmup", "reconstruct synthetic --warmup 0"),
         ("--patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
-        ("--context", "reconstruct synthetic --context all"),
+        ("--shallow", "reconstruct synthetic --shallow all"),
         ("--hero-seed", "reconstruct synthetic --hero-seed -2"),
         ("--post-reconstruction", "predict synthetic --post-reconstruction 0"),
         ("--camera", "predict synthetic --camera {tmp}/sizes"),
@@ -422,7 +420,7 @@ def test_an_interrupt_leaves_nothing(command, moment, tmp_path, capsys, monkeypa
     if moment == "denoising":
         monkeypatch.setattr(Console, "steps", lambda self, name: interrupt)
     else:
-        monkeypatch.setattr("aether.formats.export.write_scene", interrupt)
+        monkeypatch.setattr("aether.formats.export.write_ply", interrupt)
     assert run(command, "synthetic", *SMALL, out=tmp_path / "out") == 130
     assert "interrupted" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

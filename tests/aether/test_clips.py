@@ -9,9 +9,9 @@ from PIL import Image
 
 import aether.clips.clip as clips
 from aether.clips import decoding
-from aether.clips.clip import fit, read_clip
+from aether.clips.clip import read_clip
 from aether.clips.frame_plan import frame_rate, plan_frames
-from aether.clips.pictures import _fill, check_frames, fit_frames, open_picture, read_image
+from aether.clips.pictures import _fill, check_frames, crop_notes, fit_frames, open_picture, read_image
 from aether.errors import InputError
 from aether.long.reader import open_clip
 
@@ -303,18 +303,16 @@ def test_fit_antialiases_and_notes():
     frames = np.repeat(checker[None, ..., None], 3, axis=3)
     small = fit_frames(frames, 16, 16)
     assert np.abs(small[:, 2:-2, 2:-2] - 0.5).max() < 0.02
-    clip = fit(clips.Clip(frames, 12, ["before"]), 16, 8)
-    assert clip.frames.shape == (1, 16, 8, 3)
-    assert clip.notes == [
-        "before",
-        "resized from 64 x 64 to 8 x 16; 50% of the width is cut, half at each side",
+    assert fit_frames(frames, 16, 8).shape == (1, 16, 8, 3)
+    assert crop_notes(64, 64, 16, 8) == [
+        "resized from 64 x 64 to 8 x 16; 50% of the width is cut, half at each side"
     ]
 
 
-def test_fit_leaves_a_fitting_clip_alone():
+def test_fitting_frames_are_left_alone():
     frames = np.random.default_rng(0).random((2, 16, 24, 3), dtype=np.float32)
     assert (fit_frames(frames, 16, 24) == frames).all()
-    assert fit(clips.Clip(frames, 12), 16, 24).notes == []
+    assert crop_notes(16, 24, 16, 24) == []
 
 
 def test_pictures(tmp_path):

@@ -208,7 +208,7 @@ def test_overwrite_replaces_an_earlier_run(tmp_path, run):
 @pytest.mark.parametrize(
     "stage",
     [
-        *(f"formats.export.{name}" for name in ("write_video", "write_scene", "contact_sheet")),
+        *(f"formats.export.{name}" for name in ("write_video", "write_ply", "contact_sheet")),
         "files._put_in_place",
     ],
 )

@@ -18,6 +18,7 @@ from aether.model import hub, loading
 from aether.model.loading import infer_config, load, load_transformer, load_vae, make_scheduler
 from aether.model.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
 
+AETHER = "AetherWorldModel/AetherV1"
 FLOAT = {"dtype": torch.float32}
 
 
@@ -91,10 +92,10 @@ def test_the_default_dtype_is_bfloat16(saved):
     assert dtypes == {loaded.dtype} == {torch.bfloat16}
 
 
-def test_tiling_and_slicing_are_switched_on_when_asked_for(saved):
+def test_tiling_is_switched_on_when_asked_for(saved):
     assert not load(saved, tiling=False).vae.use_tiling
-    loaded = load(saved, tiling=True, slicing=True)
-    assert loaded.vae.use_tiling and loaded.vae.use_slicing
+    loaded = load(saved, tiling=True)
+    assert loaded.vae.use_tiling
     assert (loaded.vae.tile_sample_min_height, loaded.vae.tile_sample_min_width) == (240, 360)
 
 
@@ -498,12 +499,12 @@ def test_what_a_repository_lacks_comes_from_the_base_model(downloads, saved, mod
 
     def fetch(repo, *, allow_patterns, cache_dir):
         calls.append(repo)
-        return str(tmp_path / "bare" if repo == loading.AETHER_REPO else saved)
+        return str(tmp_path / "bare" if repo == AETHER else saved)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     monkeypatch.setattr(loading, "encode_null_prompt", lambda *_, **__: model.prompt_embeds)
-    loaded = load(loading.AETHER_REPO, cache_dir=tmp_path / "cache", **FLOAT)
-    assert calls == [loading.AETHER_REPO, loading.BASE_REPO, loading.BASE_REPO]
+    loaded = load(AETHER, cache_dir=tmp_path / "cache", **FLOAT)
+    assert calls == [AETHER, loading.BASE_REPO, loading.BASE_REPO]
     assert same_weights(loaded.vae, model.vae)
 
 

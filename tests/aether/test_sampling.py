@@ -200,8 +200,6 @@ def test_a_model_without_rotary_positions_gets_none(tiny):
         ({"guidance": "3"}, "guidance", "from 1"),
         ({"fps": 13}, "fps", "8, 10, 12, 15 or 24"),
         ({"fps": None}, "fps", "8, 10, 12, 15 or 24"),
-        ({"task": "prediction"}, "task", "made for 'planning'"),
-        ({"task": "dreaming"}, "task", "not one of"),
         ({"session": 3}, "session", "context manager"),
         ({"generator": 3}, "generator", "torch.Generator"),
     ],

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from aether import InputError
+from aether.defaults import FPS, TASKS
 from aether.generation.latents import encode
-from aether.generation.tasks import FPS, FRAMES, TASKS, check_fps, check_frames, check_size, condition
+from aether.generation.tasks import check_fps, check_frames, check_size, condition
 from aether.geometry.raymap import pack
+from aether.spec import FRAMES
 
 
 def conditions(model, tiny, task, **changes):

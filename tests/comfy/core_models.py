@@ -1,4 +1,4 @@
-"""Small models of families that core loads itself: weights from a seed, as a file that core's loader recognises."""
+"""Small models of families that core loads itself: weights from a seed, in files that its loader knows."""
 
 from __future__ import annotations
 
@@ -81,6 +81,48 @@ def _picture(channels: int = 16) -> Callable[[torch.Generator], dict[str, Any]]:
     return make
 
 
+def _kandinsky() -> torch.nn.Module:
+    import comfy.ldm.kandinsky5.model
+    import comfy.ops
+
+    sizes = {"time_dim": 40, "model_dim": 128, "ff_dim": 128, "num_text_blocks": 1, "num_visual_blocks": 4}
+    build = comfy.ldm.kandinsky5.model.Kandinsky5
+    return build(**sizes, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
+
+
+def _pooled(generator: torch.Generator) -> dict[str, Any]:
+    return {"pooled_output": torch.randn(1, 768, generator=generator)}
+
+
+def _first_frame(generator: torch.Generator) -> dict[str, Any]:
+    """A start image as Kandinsky5ImageToVideo gives it."""
+    mask = torch.ones(1, 1, 3, 8, 12)
+    mask[:, :, 0] = 0
+    frame = torch.randn(1, 16, 1, 8, 12, generator=generator)
+    return {"time_dim_replace": frame, "concat_mask": mask, **_pooled(generator)}
+
+
+def _ltx() -> torch.nn.Module:
+    import comfy.ldm.lightricks.model
+    import comfy.ops
+
+    sizes = {"attention_head_dim": 4, "cross_attention_dim": 128, "num_layers": 4}  # of 32 heads
+    build = comfy.ldm.lightricks.model.LTXVModel
+    return build(**sizes, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
+
+
+def _masked(generator: torch.Generator) -> dict[str, Any]:
+    """The last two of the prompt's tokens are padding."""
+    return {"attention_mask": (torch.arange(16) < 14).long()[None]}
+
+
+def _masked_picture(generator: torch.Generator) -> dict[str, Any]:
+    """A first frame that is given, so that every token has a timestep of its own."""
+    mask = torch.ones(1, 1, 3, 4, 6)
+    mask[:, :, 0] = 0
+    return {"concat_mask": mask, **_masked(generator)}
+
+
 WAN_TEXT = (16, 4096)
 CORE_MODELS: dict[str, CoreModel] = {
     "wan_t2v": CoreModel(_wan(), WAN_TEXT, (16, 3, 8, 12)),
@@ -95,4 +137,8 @@ CORE_MODELS: dict[str, CoreModel] = {
         },
     ),
     "wan_5b": CoreModel(_wan(in_dim=48, out_dim=48), WAN_TEXT, (48, 3, 4, 6)),
+    "kandinsky_t2v": CoreModel(_kandinsky, (16, 3584), (16, 3, 8, 12), _pooled),
+    "kandinsky_i2v": CoreModel(_kandinsky, (16, 3584), (16, 3, 8, 12), _first_frame),
+    "ltx_t2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked),
+    "ltx_i2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked_picture),
 }

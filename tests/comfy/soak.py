@@ -104,8 +104,6 @@ def _acceleration(rng: random.Random, name: str) -> tuple[str, dict[str, Any]]:
             "threshold": rng.choice((0.0, 0.1, 0.5)), "warmup": rng.choice(("1", "30%")),
             "cooldown": rng.choice(("0", "1", "20%")), "storage": "model",
             "patch_frames": frames, "patch_rows": rows, "patch_columns": columns,
-            "context": rng.choice(("selected", "cached_kv")),
-            "forecast": rng.choice(("linear", "quadratic", "fitted")),
             "text": rng.choice(("refresh", "omit")), "seed": _seed(rng),
             "shallow": rng.choice(("reuse", "forecast")), "feedback": rng.choice((0.0, 0.5, 1.0)),
         }  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from .browser import BUNDLED, CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
+from .headers import WAN_14B, save_header
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 SEEDS = {
@@ -193,7 +194,7 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("warm-up and cool-down take all 4 steps")
     assert page.js("() => document.querySelector('.aether-hero').dataset.mood") == "warning"
     page.set_widget("HeroPatch", "patch_columns", 64)
-    page.wait_for_panel("larger than the 5x8x12 tokens")
+    page.wait_for_panel("patch: (1, 2, 64) is larger than the token grid (5, 8, 12)")
 
 
 @in_browser
@@ -218,6 +219,74 @@ def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: boo
     page.set_widget("AetherSampler", "seed", 5 + vue)  # a run of its own
     page.run()
     page.wait_for_panel("Last run: 19 full / 31 cached")
+    assert page.errors == []
+
+
+CORE = """file => {
+    app.graph.clear();
+    const add = (type, x, y, values) => {
+        const node = LiteGraph.createNode(type);
+        node.pos = [x, y];
+        app.graph.add(node);
+        for (const [name, value] of Object.entries(values))
+            node.widgets.find(widget => widget.name === name).value = value;
+        return node;
+    };
+    const into = (source, target, name) =>
+        source.connect(0, target, target.inputs.findIndex(input => input.name === name));
+    const loader = add("UNETLoader", 0, 0, { unet_name: file });
+    const hero = add("HeroPatch", 400, 0, {});
+    const latent = add("EmptyHunyuanLatentVideo", 0, 300, { width: 832, height: 480, length: 81 });
+    const sampler = add("KSampler", 900, 0, { steps: 8, cfg: 1 });
+    into(loader, hero, "model");
+    into(hero, sampler, "model");
+    into(latent, sampler, "latent_image");
+}"""
+"""Core's nodes for a diffusion model, with HERO Patch between."""
+
+
+@in_browser
+@both_renderers
+def test_a_model_of_cores_is_recognized_before_it_is_loaded(
+    page: Page, renderer: Any, server: Any, vue: bool
+):
+    """What it is, from its file; that few steps leave little to reuse, and what was not measured."""
+    renderer(vue)
+    folder = server.base / "models/diffusion_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_header(folder / "wan.safetensors", WAN_14B)
+    page.open_template(FIRST)
+    page.js(CORE, "wan.safetensors")
+    page.look_at("HeroPatch")
+    page.wait_for_panel("WAN21_T2V 832×480×81")
+    said = page.panel()
+    assert "5 full + 3 cached of 8 steps" in said
+    assert "Only 3 of 8 steps can be reused" in said and "Quality has not been measured" in said
+    assert "Assuming" not in said and page.js(PANEL_CUT) == []
+    page.shot(f"core_model_{'nodes2' if vue else 'classic'}")
+    page.js(CORE, "other.safetensors")
+    page.wait_for_panel("Assuming an Aether-sized model.")
+    assert page.errors == []
+
+
+@in_browser
+@both_renderers
+def test_a_server_that_does_not_answer(page: Page, renderer: Any, vue: bool):
+    """The last prediction is not left to stand for the new settings; and it comes back."""
+    renderer(vue)
+    page.open_template(FIRST)
+    page.look_at("HeroPatch")
+    page.wait_for_panel("up to 1.74×")
+    address = "**/aether_hero/predict"
+    page.tab.route(address, lambda route: route.abort())
+    try:
+        page.set_widget("HeroPatch", "interval", 3)
+        page.wait_for_panel("ComfyUI's server does not answer.")
+        assert page.js(PANEL_CUT) == []
+        page.shot(f"no_answer_{'nodes2' if vue else 'classic'}")
+    finally:
+        page.tab.unroute(address)
+    page.wait_for_panel("of 50 steps")
     assert page.errors == []
 
 

@@ -11,7 +11,8 @@ import torch
 from .core_models import CORE_MODELS
 
 SETTINGS = {
-    "preset": "custom", "interval": 3, "warmup": "2", "cooldown": "1", "patch_columns": 2, "tau": 0.5, "ratio": 0.5,
+    "preset": "custom", "interval": 3, "warmup": "2", "cooldown": "1", "patch_columns": 2, "tau": 0.5,
+    "ratio": 0.5,
 }  # fmt: skip
 STEPS = 8
 
@@ -47,3 +48,110 @@ def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampl
         report = part("nodes.bridge.hero_reports").box_of(patched).find(result)
         assert (report.full_steps, report.cached_steps) == (4, 4)
         assert report.steps == STEPS
+
+
+def test_transitions_are_as_in_runs_of_their_own(nodes, ksampler, core):
+    """Another size, batch, prompt's length and seed one after the other, on one patched MODEL."""
+    text, conditions = core.task.positive[0]
+    if (mask := conditions.get("attention_mask")) is not None:
+        conditions = conditions | {"attention_mask": torch.cat([mask, mask], dim=1)}
+    longer = [[torch.cat([text, text], dim=1), conditions]]
+    tasks = [
+        core.task,
+        SimpleNamespace(**vars(core.task) | {"positive": longer}),
+        SimpleNamespace(
+            **vars(core.task) | {"latent": {"samples": core.task.latent["samples"].repeat(2, 1, 1, 1, 1)}}
+        ),
+        core.task,
+    ]
+    patched = nodes.HeroPatch(model=core.model, **SETTINGS)[0]
+    together = [ksampler(patched, task, steps=STEPS) for task in tasks]
+    alone = [ksampler(nodes.HeroPatch(model=core.model, **SETTINGS)[0], task, steps=STEPS) for task in tasks]
+    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
+
+
+def test_two_samplers_in_a_row_are_two_runs(nodes, part, ksampler, core):
+    """As Wan 2.2's two experts: the first half of the steps, and the second, each with its own schedule."""
+    import comfy.sample
+
+    latent = comfy.sample.fix_empty_latent_channels(core.model, core.task.latent["samples"])
+    noise = comfy.sample.prepare_noise(latent, 1)
+    reports = []
+    for first, last in ((0, 6), (6, 12)):
+        patched = nodes.HeroPatch(model=core.model, **SETTINGS)[0]
+        with torch.inference_mode():
+            latent = comfy.sample.sample(
+                patched, noise, 12, 3.0, "euler", "simple", core.task.positive, core.task.negative, latent,
+                start_step=first, last_step=last, force_full_denoise=last == 12, disable_noise=first > 0,
+                disable_pbar=True,
+            )  # fmt: skip
+        noise = torch.zeros_like(noise)
+        reports.append(part("nodes.bridge.hero_reports").box_of(patched).find(latent))
+    assert torch.isfinite(latent).all()
+    assert [(report.steps, report.full_steps) for report in reports] == [(6, 4), (6, 4)]
+
+
+def test_easy_cache_beside_it(nodes, part, ksampler, core):
+    """Core's own cache leaves whole steps out: what HERO sees are the others."""
+    from comfy_extras.nodes_easycache import EasyCacheNode
+
+    patched = nodes.HeroPatch(model=core.model, **SETTINGS)[0]
+    both = EasyCacheNode.execute(patched, 5.0, 0.3, 0.9, False).args[0]
+    result = ksampler(both, core.task, steps=12)
+    report = part("nodes.bridge.hero_reports").box_of(both).find(result)
+    assert torch.isfinite(result).all() and 0 < report.steps < 12
+
+
+def test_a_region_with_a_prompt_of_its_own(nodes, ksampler, core):
+    """Each region is a branch with a cache of its own size."""
+    rows, columns = core.task.latent["samples"].shape[-2:]
+    text, conditions = core.task.positive[0]
+    if "concat_mask" in conditions:
+        pytest.skip("core does not cut a start image to a region")
+    region = [text.flip(1), conditions | {"area": (3, rows, columns // 2, 0, 0, 0)}]
+    task = SimpleNamespace(**vars(core.task) | {"positive": [*core.task.positive, region]})
+    plain = ksampler(core.model, task, steps=STEPS)
+    exact = ksampler(nodes.HeroPatch(model=core.model, **SETTINGS | {"interval": 1})[0], task, steps=STEPS)
+    assert torch.equal(exact, plain)
+    result = ksampler(nodes.HeroPatch(model=core.model, **SETTINGS)[0], task, steps=STEPS)
+    assert 0 < float((result - plain).norm() / plain.norm()) < 0.3
+
+
+def test_world_cache_takes_it_and_the_others_say_why_not(nodes, ksampler, core):
+    method = {
+        "method": "worldcache",
+        "interval": 3,
+        "warmup": "3",
+        "threshold": 10.0,
+        "stable": 0.3,
+        "chaotic": 0.4,
+    }
+    result = ksampler(nodes.HeroMethod(model=core.model, method=method)[0], core.task, steps=STEPS)
+    assert torch.isfinite(result).all()
+    for name in ("fora", "taylorseer", "toca", "duca"):
+        with pytest.raises(ValueError, match="^config: .* does not know those of .*; use HERO or WorldCache"):
+            nodes.HeroMethod(model=core.model, method={"method": name})
+
+
+def test_the_analyzer_takes_it(nodes, core):
+    outputs = nodes.HeroAnalyzer(
+        model=core.model, **vars(core.task), seed=1, steps=8, guidance=3.0, warmup="2"
+    ).args
+    assert 1 <= outputs[1] <= 4 and "tau" in outputs[2]
+
+
+def test_what_stands_between_the_blocks_is_refused(nodes, ksampler, core):
+    """Skip Layer Guidance and its like replace blocks, which cached steps would not notice."""
+    model = core.model.clone()
+    model.set_model_patch_replace(
+        lambda arguments, extra: extra["original_block"](arguments), "dit", "double_block", 1
+    )
+    with pytest.raises(ValueError, match="^model: another node replaces its blocks"):
+        ksampler(nodes.HeroPatch(model=model, **SETTINGS)[0], core.task, steps=STEPS)
+
+
+def test_the_report_says_that_quality_was_not_measured(nodes, ksampler, core):
+    patched = nodes.HeroPatch(model=core.model, **SETTINGS)[0]
+    result = ksampler(patched, core.task, steps=STEPS)
+    text = nodes.HeroReport(model=patched, latent={"samples": result})[0]
+    assert "not measured on this kind of model" in text

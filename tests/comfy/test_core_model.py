@@ -6,18 +6,17 @@ import pytest
 import torch
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_every_step_full_changes_nothing(nodes, core_model, ksampler, context):
+def test_every_step_full_changes_nothing(nodes, core_model, ksampler):
     plain = ksampler(core_model.model, core_model.task)
     assert torch.isfinite(plain).all() and plain.std() > 0
-    patched = nodes.HeroPatch(model=core_model.model, preset="custom", interval=1, context=context)[0]
+    patched = nodes.HeroPatch(model=core_model.model, preset="custom", interval=1)[0]
     assert torch.equal(ksampler(patched, core_model.task), plain)
     assert torch.equal(ksampler(core_model.model, core_model.task), plain)
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, context):
-    settings = {"preset": "custom", "warmup": "30%", "cooldown": "0", "context": context}
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+def test_it_is_accelerated_and_reported(nodes, core_model, ksampler, shallow):
+    settings = {"preset": "custom", "warmup": "30%", "cooldown": "0", "shallow": shallow}
     patched = nodes.HeroPatch(model=core_model.model, **settings)[0]
     first = ksampler(patched, core_model.task, steps=12)
     text, picture = nodes.HeroReport(model=patched, latent={"samples": first}).args

@@ -35,29 +35,28 @@ def native(part):
     return SimpleNamespace(model=model, run=run, truth=run(), hero=part("hero_engine"))
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_every_step_full_is_bit_identical_and_nothing_is_left(native, context):
+def test_every_step_full_is_bit_identical_and_nothing_is_left(native):
     import torch
 
-    config = native.hero.HeroConfig(interval=1, context=context)
+    config = native.hero.HeroConfig(interval=1)
     with native.hero.hero_session(native.model, config, 12):
         assert torch.equal(native.run(), native.truth)
     assert torch.equal(native.run(), native.truth)
     assert not {"_forward", "_compiled_call_impl"} & vars(native.model).keys()
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_all_blocks_and_tokens_refreshed_is_the_model(native, context):
-    config = native.hero.HeroConfig(tau="100%", ratio=1.0, interval=3, context=context)
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+def test_all_blocks_and_tokens_refreshed_is_the_model(native, shallow):
+    config = native.hero.HeroConfig(tau="100%", ratio=1.0, interval=3, shallow=shallow)
     with native.hero.hero_session(native.model, config, 12) as run:
         result = native.run()
     assert float((result - native.truth).norm() / native.truth.norm()) < 1e-5
     assert run.report.cached_steps == 6
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_it_is_accelerated(native, context):
-    config = native.hero.HeroConfig.preset("paper", context=context)
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+def test_it_is_accelerated(native, shallow):
+    config = native.hero.HeroConfig.preset("paper", shallow=shallow)
     with native.hero.hero_session(native.model, config, 12) as run:
         result = native.run()
     assert 0 < float((result - native.truth).norm() / native.truth.norm()) < 0.05
@@ -68,7 +67,7 @@ def test_it_is_accelerated(native, context):
 
 
 def test_attention_overrides_of_others_are_kept(native):
-    """Nodes that choose an attention backend set an override; HERO's goes around it."""
+    """Nodes that choose an attention backend set an override."""
     import torch
 
     calls = []
@@ -77,12 +76,12 @@ def test_attention_overrides_of_others_are_kept(native):
         calls.append(args[1].shape[1])
         return function(*args, **kwargs)
 
-    config = native.hero.HeroConfig(context="cached_kv", warmup=1, text="omit")
+    config = native.hero.HeroConfig(warmup=1, text="omit")
     latent, text = torch.randn(1, 16, 5, 4, 6), torch.randn(1, 8, 16)
     options = {"optimized_attention_override": theirs}
     with native.hero.hero_session(native.model, config), torch.no_grad():
         for timestep in (900.0, 800.0):
             native.model(latent, torch.tensor([timestep]), text, transformer_options=options)
-    # Six blocks in full, then three shallow ones, which see the keys of all 8 + 120 tokens.
-    assert calls == [128] * 9
+    # Six blocks in full, on 8 + 120 tokens, then three shallow ones on a sixth of the video's.
+    assert calls == [128] * 6 + [20] * 3
     assert options == {"optimized_attention_override": theirs}

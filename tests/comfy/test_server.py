@@ -16,9 +16,8 @@ pytestmark = pytest.mark.slow
 
 HERO = {
     "preset": "custom", "tau": 0.5, "interval": 3, "ratio": 0.17, "threshold": 0.0, "warmup": "2",
-    "cooldown": "0", "patch_frames": 1, "patch_rows": 2, "patch_columns": 3, "context": "selected",
-    "forecast": "linear", "shallow": "reuse", "feedback": 0.0, "text": "refresh", "storage": "model",
-    "seed": 0,
+    "cooldown": "0", "patch_frames": 1, "patch_rows": 2, "patch_columns": 3, "shallow": "reuse",
+    "feedback": 0.0, "text": "refresh", "storage": "model", "seed": 0,
 }  # fmt: skip
 
 
@@ -108,7 +107,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherPredict": "vae image width height frames fps seed camera",
         "AetherPlan": "vae start goal width height frames fps seed camera",
         "HeroPatch": "model preset tau interval ratio threshold warmup cooldown patch_frames patch_rows "
-        "patch_columns context forecast shallow feedback text storage seed tau_blocks",
+        "patch_columns shallow feedback text storage seed tau_blocks",
         "HeroMethod": "model method",
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "

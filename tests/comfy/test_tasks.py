@@ -369,8 +369,8 @@ def test_reconstruction_refuses_guidance(nodes, miniature, clip):
     [
         *((name, value) for name in ("tau", "ratio", "threshold") for value in (NAN, float("inf"), -1.0)),
         ("tau", 0.0), ("tau", 1.01), ("ratio", 0.0), ("ratio", 0.01), ("interval", 0), ("interval", 2.5),
-        ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("context", "all"),
-        ("forecast", "magic"), ("text", ""), ("seed", -1), ("preset", "unknown"),
+        ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("shallow", "all"),
+        ("text", ""), ("seed", -1), ("preset", "unknown"),
         ("warmup", "5 hours"), ("cooldown", "-1"),
     ],
 )  # fmt: skip

@@ -11,11 +11,12 @@ from aether.geometry import raymap as raymaps
 from aether.miniature import build
 from evaluation import world
 from evaluation.cli import main
+from training.data import render_scene
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return next(iter(world.held_out(range(3, 4))))[1]
+    return render_scene(3)
 
 
 def path(positions: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 
 from hero_engine import HeroConfig
 from hero_engine.hero.token_sampling import PatchSampler
-from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+from hero_engine.models.families import adapter_for
 from hero_engine.schedule import Schedule
 
 
@@ -37,7 +37,7 @@ class PerBlockHero:
     """Runs a CogVideoX transformer's blocks as in the paper. Use as a context manager."""
 
     def __init__(self, transformer, config: HeroConfig, steps: int | None = None):
-        self.adapter = CogVideoXAdapter(transformer)
+        self.adapter = adapter_for(transformer)
         self.counts = config.resolve(len(self.adapter.blocks), steps)
         self.config = config
         self.schedule = Schedule(config.interval, self.counts.warmup)

@@ -5,7 +5,6 @@ import gc
 import json
 import math
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -366,7 +365,13 @@ def test_streams_that_are_not_the_models_are_reported_at_the_first_step(model):
 
 
 def test_blocks_of_comfyui_that_lack_a_part_are_refused():
-    adapter = ComfyCogVideoXAdapter(SimpleNamespace(blocks=[torch.nn.Module()]))
+    class Other:
+        blocks = (torch.nn.Module(),)
+
+        def _forward(self, x, timestep, context):
+            raise NotImplementedError
+
+    adapter = ComfyCogVideoXAdapter(Other())
     with pytest.raises(ConfigError, match="^transformer: its blocks have no 'attn_out'"):
         adapter.watch(MODULES, print).__enter__()
 

@@ -25,9 +25,8 @@ BAD = {
     "warmup": [0, -1, 0.0, 0.2, 1.0, 1.2, NAN, INF, "0%", "200%", "-1", None, True],
     "cooldown": [-1, -0.1, 0.1, 2.0, NAN, "-1%", "101%", "-1", None, True],
     "seed": [-1, 2**63, 0.5, NAN, "0", None, True],
-    "context": ["all", "", None, 1, "Selected"],
-    "forecast": ["taylor", None, 2],
-    "text": ["keep", None, False],
+    "text": ["keep", "", "Omit", None, False],
+    "shallow": ["linear", None, 2],
     "feedback": [-0.1, 1.01, NAN, INF, "1", None, True],
 }
 

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
 from hero_engine.cost.__main__ import main
 from hero_engine.cost.paper import TOLERANCE, figures
-from hero_engine.models.diffusers_cogvideox import CogVideoXAdapter
+from hero_engine.flops import BlockShape, ModelShape, full_step
+from hero_engine.models.families import adapter_for
 
 from .models import denoise, inputs, tiny_transformer
 
@@ -108,7 +110,7 @@ def test_every_setting_of_hero_is_an_option_with_help(capsys):
 
 def test_linear_flops_are_those_of_the_modules():
     model = tiny_transformer(blocks=3)
-    shape = CogVideoXAdapter(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
+    shape = adapter_for(model).read_call((), {**inputs(), "timestep": torch.tensor([1])}).shape
     counted = 0
 
     def count(module, args, output):
@@ -124,12 +126,28 @@ def test_linear_flops_are_those_of_the_modules():
     assert linear_flops(shape, 3, shape.video_tokens + shape.text_tokens) == counted
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
+def test_a_prompt_with_layers_of_its_own_costs_what_they_do():
+    """And nothing where it does not run."""
+    like_video = BlockShape(count=1, token=10, feed_forward=4, fixed=3, attention=2)
+    own = replace(like_video, count=2, text=50)
+    shape = ModelShape((like_video, own), 2, (1, 2, 2), 5, outside=1, token_numbers=1)
+    # Four tokens of 10, and the prompt's five as one of them costs, or 50 together.
+    blocks = (40 + 50 + 3) + 2 * (40 + 50 + 3)
+    assert linear_flops(shape, 3, 4, 5) == full_step(shape).linear == 2 * (blocks + 1)
+    assert linear_flops(shape, 3, 4) == 2 * (3 * (40 + 3) + 1)
+    cheap = replace(shape, stack=(like_video, replace(own, text=7)))
+    assert linear_flops(cheap, 3, 4, 5) == 2 * (93 + 2 * (40 + 7 + 3) + 1)
+    config = HeroConfig(tau=3, ratio=0.5, patch=(1, 2, 2))
+    for text, prompt in (("refresh", 50 + 2 * 7), ("omit", 0)):
+        chosen = replace(config, text=text)
+        assert chosen.work(cheap, chosen.resolve(3), 1).linear == 2 * (3 * (20 + 3) + prompt + 1)
+
+
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
 @pytest.mark.parametrize("tau", [2, "100%"])
-def test_predicted_bytes_and_counts_are_those_of_a_run(context, forecast, tau):
+def test_predicted_bytes_and_counts_are_those_of_a_run(shallow, tau):
     model = tiny_transformer(blocks=4)
-    config = HeroConfig(tau=tau, context=context, forecast=forecast)
+    config = HeroConfig(tau=tau, shallow=shallow)
     with hero_session(model, config, 12) as run:
         denoise(model, steps=12, batch=2)
     report = run.report
@@ -149,3 +167,22 @@ def test_prediction_is_consistent():
     assert cached_step_flops(AETHER, HeroConfig(tau="100%", ratio=1.0), counts) == full_step_flops(AETHER)
     with pytest.raises(ConfigError, match="^patch: "):
         predict(HeroConfig(patch=(12, 2, 3)), AETHER, 50)
+
+
+def test_modulation_of_frames_is_that_of_each_selected_token():
+    shape = replace(AETHER, stack=(replace(AETHER.stack[0], modulation=1000),))
+    config = HeroConfig(tau=10, text="omit")
+    counts = config.resolve(shape.blocks, 50)
+    more = cached_step_flops(shape, config, counts) - cached_step_flops(AETHER, config, counts)
+    selected = config._refreshed_tokens(shape, counts)
+    assert more == pytest.approx(2 * 1000 * 10 * selected) and selected > 1000
+    assert full_step_flops(shape) - full_step_flops(AETHER) == pytest.approx(2 * 1000 * 42 * 11)
+
+
+def test_bytes_go_by_the_streams_numbers():
+    config = HeroConfig()
+    predicted = [
+        predict(config, replace(AETHER, stream_bytes=size), 50, element_bytes=2).cached_bytes
+        for size in (None, 2, 4)
+    ]
+    assert predicted[0] == predicted[1] == predicted[2] / 2

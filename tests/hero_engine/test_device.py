@@ -29,8 +29,6 @@ FAST = PRESETS["fast"]
 SETTINGS = {
     **PRESETS,
     "text refreshed": HeroConfig(),
-    "cached keys": HeroConfig(text="omit", context="cached_kv"),
-    "fitted": HeroConfig(text="omit", forecast="fitted"),
     "float8": replace(FAST, storage="float8"),
     "host": replace(FAST, storage="host"),
     "FORA": ForaConfig(),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hero_engine import ConfigError, ForaConfig, HeroConfig, hero_session, optimize
+from hero_engine import ConfigError, ForaConfig, HeroConfig, TocaConfig, hero_session, optimize
 from hero_engine.models.joint_attention import JointAttention
 from hero_engine.speed import backends as backends_module
 from hero_engine.speed import optimization as optimization_module
@@ -154,7 +154,7 @@ def test_blocks_the_user_compiled_run_compiled_in_a_session(model, accelerated):
 
 
 @pytest.mark.parametrize(
-    "config", [ForaConfig(warmup=1), HeroConfig(tau=2, warmup=1, context="cached_kv")], ids=["fora", "kv"]
+    "config", [ForaConfig(warmup=1), TocaConfig(warmup=1, ratio=0.3)], ids=["fora", "toca"]
 )
 def test_methods_that_reach_inside_the_blocks_run_them_uncompiled(model, config):
     with hero_session(model, config, 4):
@@ -165,19 +165,16 @@ def test_methods_that_reach_inside_the_blocks_run_them_uncompiled(model, config)
     assert counting.graphs == 0 and run.report.cached_steps == 2
 
 
-def test_cached_keys_go_through_the_chosen_backend(model):
+def test_a_session_goes_through_the_chosen_backend(model, accelerated):
     pytest.importorskip("diffusers.models.attention_dispatch")
-    config = HeroConfig(tau=2, warmup=1, context="cached_kv")
-    with hero_session(model, config, 4):
-        expected = denoise(model, steps=4)
     with optimize(model):
         processor = model.transformer_blocks[0].attn1.processor
         processor._attention_backend = "_native_math"
-        with hero_session(model, config, 4):
-            assert model.transformer_blocks[0].attn1.processor._attention_backend == "_native_math"
-            result = denoise(model, steps=4)
+        with hero_session(model, HERO, STEPS):
+            assert model.transformer_blocks[0].attn1.processor is processor
+            result = denoise(model, steps=STEPS)
         assert model.transformer_blocks[0].attn1.processor is processor
-    assert 0 < relative(result, expected) < 1e-5
+    assert 0 < relative(result, accelerated) < 1e-5
 
 
 def test_a_model_compiled_whole_runs_right_and_is_not_compiled_anew(model, truth, accelerated):

@@ -12,9 +12,8 @@ from .models import GRID, denoise, inputs, relative, scheduler, tiny_transformer
 
 STEPS = 12
 EVERY_OPTION = [
-    HeroConfig(context=context, forecast=forecast, text=text)
-    for context in ("selected", "cached_kv")
-    for forecast in ("linear", "quadratic", "fitted")
+    HeroConfig(shallow=shallow, text=text)
+    for shallow in ("reuse", "forecast")
     for text in ("refresh", "omit")
 ]
 
@@ -63,10 +62,9 @@ def test_after_the_session_the_model_is_untouched(model, truth, config):
     assert torch.equal(denoise(model, steps=STEPS), truth)
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
-def test_all_blocks_and_all_tokens_refreshed_is_the_model(model, truth, context, forecast):
-    config = HeroConfig(tau="100%", ratio=1.0, interval=4, context=context, forecast=forecast)
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+def test_all_blocks_and_all_tokens_refreshed_is_the_model(model, truth, shallow):
+    config = HeroConfig(tau="100%", ratio=1.0, interval=4, shallow=shallow)
     with hero_session(model, config, STEPS) as run:
         assert relative(denoise(model, steps=STEPS), truth) < 1e-5
     assert run.report.cached_steps == 6
@@ -118,8 +116,7 @@ def test_branches_called_apart_equal_the_batch(model, config):
     with hero_session(model, config, STEPS) as run:
         together = denoise(model, steps=STEPS, batch=2)
         apart = denoise(model, steps=STEPS, batch=2, separate=True)
-    tolerance = 1e-2 if config.forecast == "fitted" else 1e-5  # a fit of its own for each branch
-    assert relative(apart, together) < tolerance
+    assert relative(apart, together) < 1e-5
     assert {str(record.branch) for record in run.report.records} == {"call 1", "call 2"}
     assert (run.report.steps, run.report.full_steps) == (12, 8)
 
@@ -186,9 +183,9 @@ class Interrupt(BaseException):
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, Interrupt])
 @pytest.mark.parametrize("block", [0, 2, 5])
 @pytest.mark.parametrize("step", [0, 4, 5])
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_whatever_ends_a_run_nothing_is_left(model, error, block, step, context):
-    config, calls = HeroConfig(context=context), 0
+@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+def test_whatever_ends_a_run_nothing_is_left(model, error, block, step, shallow):
+    config, calls = HeroConfig(shallow=shallow), 0
     before = state(model)
     with hero_session(model, config, STEPS):
         expected = denoise(model, steps=STEPS)
@@ -248,7 +245,7 @@ def test_nothing_is_left_alive_after_a_session(model):
         return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
 
     def one_run():
-        with hero_session(model, HeroConfig(context="cached_kv", forecast="fitted"), STEPS):
+        with hero_session(model, HeroConfig(shallow="forecast"), STEPS):
             denoise(model, steps=STEPS)
 
     one_run()
@@ -310,15 +307,20 @@ def test_only_one_session_at_a_time(model):
         denoise(model, steps=2)
 
 
-def test_an_unknown_attention_processor_is_refused_for_cached_kv():
-    class Other:
-        pass
+def test_an_attention_processor_of_the_users_own_is_used_on_every_step():
+    model, lengths = tiny_transformer(2), []
+    shipped = model.transformer_blocks[0].attn1.processor
 
-    model = tiny_transformer(2)
+    class Other:
+        def __call__(self, attn, hidden_states, *args, **kwargs):
+            lengths.append(hidden_states.shape[1])
+            return shipped(attn, hidden_states, *args, **kwargs)
+
     model.transformer_blocks[0].attn1.processor = Other()
     before = state(model)
-    with pytest.raises(ConfigError, match="^context: .*Other"):
-        apply_hero(model, HeroConfig(tau=1, context="cached_kv"))
+    with hero_session(model, HeroConfig(tau=1, warmup=1)):
+        denoise(model, steps=2)
+    assert lengths == [math.prod(GRID), math.prod(GRID) // 6]
     assert state(model) == before
 
 
@@ -351,13 +353,16 @@ def test_a_forward_replaced_meanwhile_is_what_hero_runs_on(model, truth):
     del model.forward
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-def test_fused_projections(context):
+def test_fused_projections():
     model = tiny_transformer()
+    with hero_session(model, HeroConfig(), STEPS):
+        accelerated = denoise(model, steps=STEPS)
     model.fuse_qkv_projections()
     fused = denoise(model, steps=STEPS)
-    with hero_session(model, HeroConfig(interval=1, context=context), STEPS):
+    with hero_session(model, HeroConfig(interval=1), STEPS):
         assert torch.equal(denoise(model, steps=STEPS), fused)
+    with hero_session(model, HeroConfig(), STEPS):
+        assert relative(denoise(model, steps=STEPS), accelerated) < 1e-5
 
 
 def test_learned_positions_without_rotary():
@@ -365,11 +370,10 @@ def test_learned_positions_without_rotary():
         use_rotary_positional_embeddings=False, spatial_interpolation_scale=1.0, sample_frames=17
     )
     call = {**inputs(), "image_rotary_emb": None}
-    for context in ("selected", "cached_kv"):
-        with hero_session(model, HeroConfig(warmup=2, context=context)) as run, torch.no_grad():
-            for time in (900, 800, 700):
-                model(**call, timestep=torch.tensor([time]))
-        assert run.report.cached_steps == 1
+    with hero_session(model, HeroConfig(warmup=2)) as run, torch.no_grad():
+        for time in (900, 800, 700):
+            model(**call, timestep=torch.tensor([time]))
+    assert run.report.cached_steps == 1
 
 
 def test_half_precision(model):
@@ -467,7 +471,7 @@ def test_what_a_run_cached_that_was_stopped_in_its_first_step_is_not_used(model)
 
 def test_latents_that_take_turns_are_branches(model):
     """Tiles, or clips one by one: what each gets is what it gets alone, but for one more full step."""
-    config, times = HeroConfig(warmup=2, interval=2, forecast="linear"), (900, 800, 700, 600, 500, 400)
+    config, times = HeroConfig(warmup=2, interval=2), (900, 800, 700, 600, 500, 400)
     alone = {}
     for seed in (0, 1):
         with hero_session(model, config):

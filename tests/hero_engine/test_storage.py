@@ -9,6 +9,7 @@ import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session
 from hero_engine.cost import AETHER, predict
+from hero_engine.hero.config import SHALLOWS
 from hero_engine.hero.residuals import BranchCache
 from hero_engine.storage import STORES, Float8Store, HostStore, Store, check_storage
 
@@ -75,20 +76,18 @@ def test_rows_are_written_anew_and_the_others_stay(kind):
     assert store.bytes == (2 * 6 * 8 * 4 if exact else 2 * 6 * (8 + 4))
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
-def test_in_the_hosts_memory_the_result_is_the_same(context, forecast):
-    config = HeroConfig(context=context, forecast=forecast, interval=3)
+@pytest.mark.parametrize("shallow", SHALLOWS)
+def test_in_the_hosts_memory_the_result_is_the_same(shallow):
+    config = HeroConfig(shallow=shallow, interval=3)
     plain, _ = run(config)
     kept, session = run(replace(config, storage="host"))
     assert torch.equal(kept, plain)
     assert "on the host" in session.report.summary() and session.cached_bytes == 0
 
 
-@pytest.mark.parametrize("context", ["selected", "cached_kv"])
-@pytest.mark.parametrize("forecast", ["linear", "quadratic", "fitted"])
-def test_in_float8_the_result_is_near_and_its_bytes_are_those_predicted(context, forecast):
-    config = HeroConfig(context=context, forecast=forecast, storage="float8")
+@pytest.mark.parametrize("shallow", SHALLOWS)
+def test_in_float8_the_result_is_near_and_its_bytes_are_those_predicted(shallow):
+    config = HeroConfig(shallow=shallow, storage="float8")
     result, session = run(config, batch=2)
     plain, model_session = run(replace(config, storage="model"), batch=2)
     assert 0 < relative(result, plain) < 0.02
@@ -125,11 +124,9 @@ def test_unknown_storage_and_missing_float8_are_named(monkeypatch):
 
 @pytest.mark.parametrize("storage", STORES)
 def test_every_part_of_a_branch_uses_the_store_asked_for(storage):
-    cache = BranchCache("fitted", "forecast", storage)
-    cache.keyvalues.replace(0, torch.ones(1, 2, 2), torch.ones(1, 2, 2))
+    cache = BranchCache("forecast", storage)
     held = [value for part in (cache.shallow, cache.deep) for value in vars(part).values()]
-    held += cache.keyvalues._held[0]
-    assert [type(store) for store in held if isinstance(store, Store)] == 8 * [STORES[storage]]
+    assert [type(store) for store in held if isinstance(store, Store)] == 4 * [STORES[storage]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory and streams need CUDA")

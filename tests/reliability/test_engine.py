@@ -16,7 +16,7 @@ import threading
 import pytest
 import torch
 
-from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
+from hero_engine import ForaConfig, HeroConfig, apply_hero, hero_session, remove_hero
 
 from ..hero_engine.models import denoise, inputs, noise, tiny_transformer
 
@@ -112,7 +112,7 @@ class Situation:
 
     @property
     def config(self):
-        changes = {"context": "cached_kv", "forecast": "fitted", "interval": 3}
+        changes = {"shallow": "forecast", "text": "omit", "interval": 3}
         return HeroConfig(feedback=1.0, **(changes if "config" in self.changed else {}))
 
     def run(self):
@@ -165,7 +165,7 @@ def test_a_hundred_cycles_leave_the_module_as_it_was():
     model = tiny_transformer(4)
     before, weights = modules_state(model), copy.deepcopy(model.state_dict())
     truth = denoise(model, steps=2)
-    configs = [HeroConfig(), HeroConfig(context="cached_kv"), HeroConfig(interval=1)]
+    configs = [HeroConfig(), ForaConfig(), HeroConfig(interval=1)]
     for cycle in range(100):
         apply_hero(model, configs[cycle % 3])
         if cycle % 10 == 0:
@@ -184,8 +184,7 @@ def random_run(model, rng, device="cpu"):
         ratio=rng.choice([1 / 6, 0.5, 1.0]),
         threshold=rng.choice([0.0, 0.5]),
         warmup=rng.randint(1, 3),
-        context=rng.choice(["selected", "cached_kv"]),
-        forecast=rng.choice(["linear", "quadratic", "fitted"]),
+        shallow=rng.choice(["reuse", "forecast"]),
         text=rng.choice(["refresh", "omit"]),
         feedback=rng.choice([0.0, 1.0]),
         seed=rng.randint(0, 5),

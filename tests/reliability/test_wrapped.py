@@ -20,8 +20,8 @@ from hero_engine.session import current_run
 from ..hero_engine.models import denoise, inputs, noise, relative, tiny_transformer
 
 STEPS = 8
-CONFIGS = [HeroConfig(), HeroConfig(context="cached_kv", forecast="fitted")]
-every_config = pytest.mark.parametrize("config", CONFIGS, ids=["selected", "cached_kv"])
+CONFIGS = [HeroConfig(), HeroConfig(shallow="forecast", text="omit")]
+every_config = pytest.mark.parametrize("config", CONFIGS, ids=["reuse", "forecast"])
 
 
 def accelerated(model, config, **options):

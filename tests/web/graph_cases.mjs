@@ -1,11 +1,8 @@
 // Reads {workflows: {name: json}, nodes} from standard input, rebuilds each graph as LiteGraph would hold it, and
-// writes what web/graph.js finds for its HERO Patch nodes, with web/cost.js's prediction.
+// writes what web/graph.js finds for its HERO Patch nodes.
 import { pathToFileURL } from "node:url";
 
-const [graphFile, costFile] = process.argv.slice(2);
-const { findRun, valueOf } = await import(pathToFileURL(graphFile));
-const { clipShape, configOf, predict } = await import(pathToFileURL(costFile));
-const { MODELS, PRESETS } = await import(new URL("constants.js", pathToFileURL(costFile)));
+const { findRun } = await import(pathToFileURL(process.argv[2]));
 
 /** Names of a node's widgets: ours are listed; core's are its inputs with a widget, seeds with their control. */
 function widgetNames(node, known) {
@@ -33,21 +30,11 @@ function graphOf(workflow, nodes) {
   return graph;
 }
 
-function answer(hero) {
-  const run = findRun(hero, MODELS);
-  const preset = valueOf(hero, "preset");
-  const values = Object.fromEntries(hero.widgets.map((widget) => [widget.name, widget.value]));
-  const shape = clipShape(MODELS[run.model].shape, run.height, run.width, run.frames);
-  const config = configOf({ ...values, ...(PRESETS[preset] ?? {}) });
-  const { fullSteps, cachedSteps } = predict(config, shape, run.steps, run.batch, run.bytes);
-  return { ...run, fullSteps, cachedSteps };
-}
-
 const chunks = [];
 for await (const chunk of process.stdin) chunks.push(chunk);
 const { workflows, nodes } = JSON.parse(Buffer.concat(chunks).toString());
 const answers = Object.entries(workflows).map(([name, workflow]) => [
   name,
-  graphOf(workflow, nodes).nodes.filter((node) => node.type === "HeroPatch").map(answer),
+  graphOf(workflow, nodes).nodes.filter((node) => node.type === "HeroPatch").map(findRun),
 ]);
 console.log(JSON.stringify(Object.fromEntries(answers)));

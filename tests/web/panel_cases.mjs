@@ -2,7 +2,7 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ valueOf, findRun }, { settingsOf }, { MODELS, PRESETS }, { LastValues, remember }] = await Promise.all(
+const [{ valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }] = await Promise.all(
   ["graph", "settings", "constants", "runs"].map(load),
 );
 
@@ -97,9 +97,31 @@ function unknownRun() {
   const graph = graphOf([...wire, hero, { ...sampler, links: { ...sampler.links, positive: [4, 0] } }, task]);
   node(graph, 3).inputs.find((slot) => slot.name === "positive").type = "CONDITIONING";
   node(graph, 2).outputs[0].links = [graph.links.push({ target_id: 3, target_slot: 0 }) - 1];
-  const { steps, batch, width, assumed } = findRun(node(graph, 2), MODELS);
-  return { steps, batch, width, assumed };
+  const { numbers, assumed } = findRun(node(graph, 2));
+  return { numbers, assumed };
 }
+
+/** Core's nodes from a loader to a sampler, with a node in between that changes the MODEL. */
+function coreRun(loader, latent, sampler = {}) {
+  const hero = { id: 3, type: "HeroPatch", links: { model: [2, 0] }, outputs: [{ type: "MODEL", links: [] }] };
+  const graph = graphOf([
+    { id: 1, ...loader },
+    { id: 2, type: "LoraLoaderModelOnly", values: { lora_name: "fast.safetensors" }, links: { model: [1, 0] } },
+    hero,
+    { id: 4, type: "KSampler", values: { steps: 4, cfg: 1, ...sampler }, links: { latent_image: [5, 0] } },
+    { id: 5, ...latent },
+  ]);
+  for (const { inputs } of graph.nodes)
+    for (const slot of inputs) slot.type = { model: "MODEL", latent_image: "LATENT" }[slot.name] ?? "INT";
+  node(graph, 3).outputs[0].links = [graph.links.push({ target_id: 4, target_slot: 0 }) - 1];
+  return findRun(node(graph, 3));
+}
+
+const WAN = { type: "UNETLoader", values: { unet_name: "wan.safetensors", weight_dtype: "default" } };
+const CHECKPOINT = { type: "CheckpointLoaderSimple", values: { ckpt_name: "ltx.safetensors" } };
+const FOREIGN = { type: "SomeLoader", values: { path: "x.gguf" } };
+const SIZE = { width: 832, height: 480, length: 81, batch_size: 2 };
+const LATENT = { type: "EmptyHunyuanLatentVideo", values: SIZE };
 
 console.log(
   JSON.stringify({
@@ -112,6 +134,7 @@ console.log(
     unknownTau: wired({ preset: "custom" }, { tau: { type: "SomeMath", values: { value: 1 } } }),
     unknownPreset: wired({}, { preset: { type: "SomeMath", values: { value: 1 } } }),
     unknownRun: unknownRun(),
+    core: [coreRun(WAN, LATENT), coreRun(CHECKPOINT, LATENT, { cfg: 5 }), coreRun(FOREIGN, { type: "Other" })],
     told: told(),
   }),
 );

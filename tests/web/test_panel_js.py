@@ -30,29 +30,42 @@ def test_a_wire_tells_the_value_of_primitives_and_switches_only(found: dict[str,
 
 def test_what_a_wire_does_not_tell_of_a_run_is_assumed(found: dict[str, Any]):
     assert found["unknownRun"] == {
-        "steps": 50, "batch": 2, "width": 720,
+        "numbers": {"steps": 50, "batch": 2, "frames": 17},
         "assumed": ["model", "wiredSteps", "guidance", "task"],
-    }  # fmt: skip
+    }
+
+
+def test_graphs_of_core_nodes_are_read(found: dict[str, Any]):
+    """The loader behind other nodes, and the size from whatever node has width, height and length."""
+    wan, checkpoint, foreign = found["core"]
+    size = {"height": 480, "width": 832, "frames": 81}
+    assert wan["model"] == {"loader": "UNETLoader", "file": "wan.safetensors", "kind": "unet"}
+    assert wan["numbers"] == {"steps": 4, "batch": 2, **size}  # two clips without guidance
+    assert (wan["guided"], wan["assumed"]) == (False, [])
+    assert (checkpoint["model"]["file"], checkpoint["model"]["kind"]) == ("ltx.safetensors", "checkpoint")
+    assert (checkpoint["numbers"]["batch"], checkpoint["guided"]) == (4, True)
+    assert foreign["model"] == {"loader": "SomeLoader"}
+    assert (foreign["numbers"], foreign["assumed"]) == ({"steps": 4, "batch": 1}, ["task"])
 
 
 def test_promoted_settings_are_the_subgraph_nodes(found: dict[str, Any]):
     promoted, nested = found["promoted"], found["nested"]
     assert promoted["preset"] == nested["preset"] == "custom"
-    assert promoted["values"]["tau"] == nested["values"]["tau"] == 0.8
-    assert promoted["values"]["interval"] == 3
+    assert promoted["widgets"]["tau"] == nested["widgets"]["tau"] == 0.8
+    assert promoted["widgets"]["interval"] == 3
     assert promoted["assumed"] == nested["assumed"] == promoted["unused"] == nested["unused"] == []
 
 
 def test_a_preset_wins_over_what_comes_in(found: dict[str, Any]):
     """As in the node itself; what comes in as the preset has it needs no word."""
     overruled = found["overruled"]
-    assert (overruled["values"]["tau"], overruled["unused"]) == (0.25, ["tau"])
+    assert (overruled["preset"], overruled["unused"], overruled["assumed"]) == ("balanced", ["tau"], [])
 
 
 def test_settings_that_nobody_knows_are_assumed(found: dict[str, Any]):
     tau, preset = found["unknownTau"], found["unknownPreset"]
-    assert (tau["preset"], tau["values"]["tau"], tau["assumed"]) == ("custom", 0.25, ["tau"])
-    assert (preset["preset"], preset["assumed"]) == ("balanced", ["preset"])
+    assert (tau["preset"], tau["widgets"]["tau"], tau["assumed"]) == ("custom", None, ["tau"])
+    assert (preset["preset"], preset["assumed"]) == (None, ["preset"])
 
 
 def test_a_report_stays_with_the_workflow_that_was_run(found: dict[str, Any]):

@@ -252,7 +252,7 @@ def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed: web/graph.js is not run")
-    scripts = [Path(__file__).with_name("graph_cases.mjs"), ROOT / "web/graph.js", ROOT / "web/cost.js"]
+    scripts = [Path(__file__).with_name("graph_cases.mjs"), ROOT / "web/graph.js"]
     text = json.dumps({"workflows": workflows, "nodes": NODES})
     command = [node, *map(str, scripts)]
     return json.loads(subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout)
@@ -262,31 +262,36 @@ def test_the_run_is_found_in_every_template():
     found = found_runs({name: WORKFLOWS[name] for name in BUNDLED})
     for name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         (reconstruct,) = found.pop(name)
-        assert (reconstruct["steps"], reconstruct["batch"], reconstruct["bypassed"]) == (4, 1, True)
-        assert reconstruct["frames"] == 17 and reconstruct["assumed"] == []  # read off the example clip
+        # The frames are read off the example clip.
+        assert reconstruct["numbers"] == {"steps": 4, "batch": 1, "clip": 17}
+        assert reconstruct["bypassed"] and reconstruct["assumed"] == []
     (long,) = found.pop("5 Long video")
-    assert (long["steps"], long["batch"], long["frames"], long["assumed"]) == (8, 1, 17, [])
-    assert (long["fullSteps"], long["cachedSteps"]) == (5, 3)
+    assert (long["numbers"]["steps"], long["numbers"]["batch"], long["assumed"]) == (8, 1, [])
     (power,) = found.pop("9 With core samplers")
-    assert (power["fullSteps"], power["cachedSteps"], power["batch"]) == (17, 13, 2)
+    assert (power["numbers"]["steps"], power["numbers"]["batch"]) == (30, 2)
     for (run,) in found.values():
-        assert (run["model"], run["steps"], run["batch"], run["assumed"]) == ("miniature", 50, 2, [])
-        assert (run["fullSteps"], run["cachedSteps"]) == (28, 22)
-        assert (run["height"], run["width"], run["frames"], run["bytes"]) == (64, 96, 17, 4)
+        assert run["model"] == {"loader": "AetherMiniature"}
+        assert (run["numbers"]["steps"], run["numbers"]["batch"], run["guided"]) == (50, 2, True)
+        assert run["numbers"].get("frames") in (None, 17) and "height" not in run["numbers"]
+        assert run["assumed"] == [] and not run["bypassed"]
 
 
 def test_the_run_is_found_before_core_samplers():
-    """Steps and passes of Wan's run, and of Aether's after it."""
-    runs = {
-        name: [(run["steps"], run["batch"], run["bypassed"]) for run in found]
-        for name, found in found_runs({name: WORKFLOWS[name] for name in ON_CORE}).items()
-    }
-    wan, aether = (20, 2, False), (4, 1, True)
-    assert runs == {
-        "10 Wan picture to video": [wan],
-        "11 Wan along a camera move": [wan],
-        "12 Wan to depth and camera": [wan, aether],
-    }
+    """With the file that is loaded and the clip's size, also where another node hands it on."""
+    found = found_runs({name: WORKFLOWS[name] for name in ON_CORE})
+    wan, aether = found["12 Wan to depth and camera"]
+    (picture,), (move,) = found["10 Wan picture to video"], found["11 Wan along a camera move"]
+    for run, file, size in (
+        (picture, "wan2.2_ti2v_5B_fp16.safetensors", (1280, 704, 121)),
+        (move, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (832, 480, 81)),
+        (wan, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (720, 480, 81)),
+    ):
+        numbers = dict(zip(("width", "height", "frames"), size, strict=True)) | {"steps": 20, "batch": 2}
+        assert run["model"] == {"loader": "UNETLoader", "file": file, "kind": "unet"}
+        assert run["numbers"] == numbers
+        assert run["assumed"] == [] and not run["bypassed"]
+    assert aether["model"] == {"loader": "AetherLoader"} and aether["bypassed"]
+    assert (aether["numbers"]["steps"], aether["numbers"]["batch"]) == (4, 1)
 
 
 def changed(**settings: Any) -> dict[str, Any]:
@@ -324,9 +329,10 @@ def test_the_run_is_found_in_changed_graphs():
         }
     )
     runs = {name: run for name, (run,) in found.items()}
-    assert (runs["steps"]["steps"], runs["steps"]["batch"]) == (8, 1)
-    assert [runs["size"][side] for side in ("height", "width", "frames")] == [320, 480, 41]
-    assert runs["no model"]["model"] == "aether" and runs["no model"]["assumed"] == ["model"]
-    assert runs["no sampler"]["steps"] == 50 and "steps" in runs["no sampler"]["assumed"]
+    numbers = {name: run["numbers"] for name, run in runs.items()}
+    assert (numbers["steps"]["steps"], numbers["steps"]["batch"]) == (8, 1)
+    assert [numbers["size"][side] for side in ("height", "width", "frames")] == [320, 480, 41]
+    assert runs["no model"]["model"] is None and runs["no model"]["assumed"] == ["model"]
+    assert numbers["no sampler"]["steps"] == 50 and "steps" in runs["no sampler"]["assumed"]
     assert "task" in runs["no task"]["assumed"]
     assert "steps" in runs["muted sampler"]["assumed"]

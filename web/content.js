@@ -1,0 +1,71 @@
+// What a panel says: {mood, bound, steps, memory, last, note, strip}. No DOM in here.
+
+import { sizeText } from "./text.js";
+
+const SHORT_RUN = 12; // steps, as distilled models and their LoRAs take
+
+/** Why no step would be reused, or undefined where some are. */
+function emptyReason(text, answer) {
+  if (answer.cachedSteps > 0) return undefined;
+  if (answer.interval <= 1) return text.intervalOne();
+  return text.warmupTakesAll(answer);
+}
+
+/** Whether most of a run's few steps are full. */
+const isShort = ({ steps, fullSteps }) => steps <= SHORT_RUN && 2 * fullSteps > steps;
+
+function reportText(text, report) {
+  if (report.cached === 0) return text.reusedNothing();
+  const speedup = Number(report.speedup).toFixed(2);
+  return text.lastRun({ full: report.full, cached: report.cached, speedup, size: sizeText(report.bytes) });
+}
+
+const EMPTY = { steps: "", memory: "", last: "", strip: [] };
+
+/** Where the settings cannot run, `error` being {field, reason}; or where nobody answers, without one. */
+export function describeError(text, error) {
+  if (!error) return { ...EMPTY, mood: "warning", bound: text.noPrediction(), note: text.noAnswer() };
+  const note = text.invalid({ reason: `${error.field}: ${error.reason}` });
+  return { ...EMPTY, mood: "error", bound: text.none(), note };
+}
+
+/** What the graph does not say and the server assumed of the run. */
+function assumptions(text, run, answer) {
+  const names = [...run.assumed, ...(answer.unknownModel ? ["otherModel"] : [])];
+  return names.map((name) => text.assumptions[name]({ ...run, ...answer }));
+}
+
+/**
+ * For a prediction.
+ * @param {object} text see `currentWords` @param {object} run see `findRun`
+ * @param {object} answer see `answer` in nodes/prediction.py
+ * @param {object} report of the last run, null where there was none
+ * @param {object} extra bypassed: the sentence where the node is off; notes: sentences, or falsy ones; decides: the
+ *   sentence on what may make more steps full; assumed: what else was assumed
+ */
+export function describeRun(text, run, answer, report, extra) {
+  const empty = emptyReason(text, answer);
+  const assumed = [...extra.assumed, ...assumptions(text, run, answer)];
+  const notes = [
+    empty || (report?.cached === 0 && text.reusedNothingAdvice()),
+    ...extra.notes,
+    !empty && isShort(answer) && text.shortRun(answer),
+    !empty && answer.adaptive && extra.decides(answer),
+    answer.unmeasured && text.unmeasured(),
+    assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
+  ].filter(Boolean);
+  const warning = empty || report?.cached === 0;
+  return {
+    mood: run.bypassed ? "off" : warning ? "warning" : "",
+    bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: answer.speedupBound.toFixed(2) }),
+    steps: text.steps(answer),
+    memory: text.memory({
+      ...answer,
+      size: sizeText(answer.cachedBytes),
+      model: text.models[answer.model] ?? answer.model,
+    }),
+    last: report ? reportText(text, report) : "",
+    note: notes.join(" "),
+    strip: answer.strip,
+  };
+}
