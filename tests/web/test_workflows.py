@@ -277,17 +277,21 @@ def test_the_run_is_found_in_every_template():
 
 
 def test_the_run_is_found_before_core_samplers():
-    """Steps and passes of Wan's run, and of Aether's after it."""
-    runs = {
-        name: [(run["steps"], run["batch"], run["bypassed"]) for run in found]
-        for name, found in found_runs({name: WORKFLOWS[name] for name in ON_CORE}).items()
-    }
-    wan, aether = (20, 2, False), (4, 1, True)
-    assert runs == {
-        "10 Wan picture to video": [wan],
-        "11 Wan along a camera move": [wan],
-        "12 Wan to depth and camera": [wan, aether],
-    }
+    """With the file that is loaded and the clip's size, also where another node hands it on."""
+    found = found_runs({name: WORKFLOWS[name] for name in ON_CORE})
+    wan, aether = found["12 Wan to depth and camera"]
+    (picture,), (move,) = found["10 Wan picture to video"], found["11 Wan along a camera move"]
+    for run, file, size in (
+        (picture, "wan2.2_ti2v_5B_fp16.safetensors", (1280, 704, 121)),
+        (move, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (832, 480, 81)),
+        (wan, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (720, 480, 81)),
+    ):
+        numbers = dict(zip(("width", "height", "frames"), size, strict=True)) | {"steps": 20, "batch": 2}
+        assert run["model"] == {"loader": "UNETLoader", "file": file, "kind": "unet"}
+        assert run["numbers"] == numbers
+        assert run["assumed"] == [] and not run["bypassed"]
+    assert aether["model"] == {"loader": "AetherLoader"} and aether["bypassed"]
+    assert (aether["numbers"]["steps"], aether["numbers"]["batch"]) == (4, 1)
 
 
 def changed(**settings: Any) -> dict[str, Any]:
