@@ -175,8 +175,8 @@ class Sampling:
 
 
 def _steps_from(scheduler: Any, timestep: float, last: float) -> int | None:
-    """How many steps a scheduler runs from a timestep (video-to-video does not begin at its first) to the last
-    one; None where it has set no timesteps, or not this one."""
+    """How many steps a scheduler runs from a timestep (video-to-video does not begin at its first) to the
+    last one; None where it has set no timesteps, or not this one."""
     timesteps = getattr(scheduler, "timesteps", None)
     if getattr(scheduler, "num_inference_steps", None) is None or not isinstance(timesteps, Tensor):
         return None
