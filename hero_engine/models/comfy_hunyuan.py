@@ -141,7 +141,11 @@ class HunyuanAdapter(ComfyAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         if call.kind == "double":
             return {"img": call.video, "txt": call.text, **call.positions, **call.rest}
-        return {"x": torch.cat([call.text, call.video], dim=1), **call.positions, **call.rest}
+        joint = torch.cat([call.text, call.video], dim=1)
+        # For patches of the attention: where the video's tokens are.
+        place = {"img_slice": [call.text.shape[1], joint.shape[1]]}
+        options = {"transformer_options": call.rest["transformer_options"] | place}
+        return {"x": joint, **call.positions, **call.rest, **options}
 
     def unpack(self, call: BlockCall, result: Any) -> tuple[Tensor, Tensor]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""

@@ -58,7 +58,24 @@ class HunyuanFamily(ComfyFamily):
 
 
 class TestTextToVideo(HunyuanFamily):
-    pass
+    def test_patches_of_the_attention_find_the_video(self, family: Any, hero: Any) -> None:
+        """In blocks of both kinds, on full and on cached steps."""
+        seen = []
+
+        def patch(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extra_options: Any, **_: Any) -> Any:
+            seen.append((q.shape[2], *extra_options["img_slice"]))
+            return {}
+
+        options = {"transformer_options": {"patches": {"attn1_patch": [patch]}}}
+        latent, inputs = torch.randn(1, *self.latent[1:]), self.inputs(1)
+        config = self.config(hero, tau="100%", ratio=0.25, warmup=1)
+        with torch.no_grad(), hero.hero_session(family.model, config, 4):
+            for timestep in (900.0, 800.0):
+                self.call(family.model, latent, timestep, inputs | options)
+        grid, words = 3 * 4 * 6, self.context[0]
+        assert seen == [
+            (words + video, words, words + video) for video in (grid, grid // 4) for _ in range(4)
+        ]
 
 
 class TestPictureInChannels(HunyuanFamily):
