@@ -144,14 +144,15 @@ function valueAt(node, input, seen) {
     const holder = holderOf(node.graph);
     return holder ? valueAt(holder, link.origin_slot, seen) : undefined;
   }
-  const source = sourceOf(node, input)?.node;
-  if (!source || seen.has(source)) return undefined;
-  return valueFrom(source, new Set([...seen, source]));
+  const source = sourceOf(node, input);
+  if (!source || seen.has(source.node)) return undefined;
+  return valueFrom(source.node, source.slot, new Set([...seen, source.node]));
 }
 
-/** What a primitive node, or a switch between such, gives out. */
-function valueFrom(node, seen) {
+/** What an output of a primitive node, of a switch between such or of a node that hands its settings on gives out. */
+function valueFrom(node, output, seen) {
   const type = typeOf(node) ?? "";
+  if (type === "WanCameraEmbedding") return valueOf(node, node.outputs[output].name, seen);
   if (type.startsWith("Primitive")) return node.widgets?.length ? valueOf(node, node.widgets[0].name, seen) : undefined;
   if (type !== "ComfySwitchNode") return undefined;
   const on = valueOf(node, "switch", seen);

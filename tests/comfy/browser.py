@@ -18,6 +18,14 @@ WORKFLOWS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((ROOT / "workflows").glob("*.json"))
 }
+CORE_TEMPLATES = [
+    name
+    for name, workflow in WORKFLOWS.items()
+    if any(node["type"] == "UNETLoader" for node in workflow["nodes"])
+]
+"""Those on models that core loads."""
+BUNDLED = [name for name in WORKFLOWS if name not in CORE_TEMPLATES]
+"""Those that run on the miniature, with nothing to download."""
 FIRST = "1 Try it now"
 """The template that an artist opens first."""
 CHROMIUM = os.environ.get("CHROMIUM_PATH") or next(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .browser import CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
+from .browser import BUNDLED, CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
 from .headers import WAN_14B, save_header
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
@@ -80,7 +80,7 @@ def renderer(page: Page) -> Callable[[bool], None]:
 
 @in_browser
 @both_renderers
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_templates_open(page: Page, renderer: Any, name: str, vue: bool):
     renderer(vue)
     page.open_template(name)
@@ -441,7 +441,7 @@ def neighbors(clip: np.ndarray) -> float:
 
 
 @in_browser
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
     """Run is pressed on the freshly opened template; videos come out, and the report is on the node."""
     renderer(False)

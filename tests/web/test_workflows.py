@@ -19,10 +19,19 @@ FOLDER = ROOT / "workflows"
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 WORKFLOWS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")}
 CORE = {
-    "BasicScheduler", "CFGGuider", "CreateVideo", "ImageStitch", "KSamplerSelect", "MarkdownNote",
-    "PreviewAny", "PreviewImage", "PreviewPointCloud", "PrimitiveInt", "RandomNoise",
-    "SamplerCustomAdvanced", "SaveVideo", "VAEDecode",
+    "BasicScheduler", "CFGGuider", "CLIPLoader", "CLIPTextEncode", "CLIPVisionEncode", "CLIPVisionLoader",
+    "CreateVideo", "ImageStitch", "KSampler", "KSamplerSelect", "LoadImage", "MarkdownNote",
+    "ModelSamplingSD3", "PreviewAny", "PreviewImage", "PreviewPointCloud", "PrimitiveInt", "RandomNoise",
+    "SamplerCustomAdvanced", "SaveVideo", "UNETLoader", "VAEDecode", "VAELoader", "Wan22ImageToVideoLatent",
+    "WanCameraEmbedding", "WanCameraImageToVideo",
 }  # fmt: skip
+CORE_LOADERS = {"UNETLoader", "CLIPLoader", "CLIPVisionLoader", "VAELoader"}
+ON_CORE = [
+    name for name, found in WORKFLOWS.items() if any(node["type"] == "UNETLoader" for node in found["nodes"])
+]
+"""Templates on models that core loads."""
+BUNDLED = [name for name in WORKFLOWS if name not in ON_CORE]
+"""Templates that run with nothing to download."""
 MUTED, BYPASSED = 2, 4
 OPTIONAL = {"camera", "before", "mask", "tau_blocks"}
 """Sockets of ours that may stay empty."""
@@ -47,6 +56,7 @@ def test_all_templates_are_there():
         "1 Try it now", "2 Video to depth and camera", "3 Picture along a camera path",
         "4 From one picture to another", "5 Long video", "6 Video to Blender and Nuke",
         "7 Video to point cloud", "8 Compare with and without HERO", "9 With core samplers",
+        "10 Wan picture to video", "11 Wan along a camera move", "12 Wan to depth and camera",
     }  # fmt: skip
 
 
@@ -105,7 +115,7 @@ def test_nothing_of_this_machine(name: str):
     assert not re.search(r"/home/|/root/|/tmp/|/mnt/|[A-Z]:\\\\|localhost|127\.0\.0\.1", text)
 
 
-@every_workflow
+@pytest.mark.parametrize("name", BUNDLED)
 def test_runs_on_the_miniature_with_the_loader_beside_it(name: str):
     """An artist with nothing installed presses Run; where the real model is to be had is said."""
     (miniature,) = of_type(WORKFLOWS[name], "AetherMiniature")
@@ -117,6 +127,42 @@ def test_runs_on_the_miniature_with_the_loader_beside_it(name: str):
         assert model["url"].startswith("https://huggingface.co/")
     notes = " ".join(node["widgets_values"][0] for node in of_type(WORKFLOWS[name], "MarkdownNote"))
     assert "AetherWorldModel/AetherV1" in notes and "THUDM/CogVideoX-5b-I2V" in notes
+
+
+@pytest.mark.parametrize("name", ON_CORE)
+def test_every_file_of_core_has_a_link_and_a_line_in_the_notes(name: str):
+    """In properties.models, from which ComfyUI downloads, and in the notes with its folder."""
+    notes = " ".join(node["widgets_values"][0] for node in of_type(WORKFLOWS[name], "MarkdownNote"))
+    loaders = [node for node in WORKFLOWS[name]["nodes"] if node["type"] in CORE_LOADERS]
+    assert len(loaders) >= 3
+    for node in loaders:
+        (model,) = node["properties"]["models"]
+        assert set(model) == {"name", "url", "directory"} and model["name"] == node["widgets_values"][0]
+        assert re.fullmatch(
+            rf"https://huggingface\.co/Comfy-Org/Wan_2\.[12]_ComfyUI_[Rr]epackaged/resolve/main/split_files/"
+            rf"{model['directory']}/{re.escape(model['name'])}",
+            model["url"],
+        )
+        assert f"models/{model['directory']}: [{model['name']}]({model['url']})" in notes
+
+
+@pytest.mark.parametrize("name", ON_CORE)
+def test_what_was_not_measured_is_said(name: str):
+    notes = " ".join(node["widgets_values"][0] for node in of_type(WORKFLOWS[name], "MarkdownNote"))
+    assert "HERO's presets were measured on Aether, not on Wan." in notes
+
+
+def test_the_clip_of_a_camera_move_fits_into_aether():
+    """Without cropping: its size is Aether's, and its seconds are those of 41 frames at the task's rate."""
+    workflow = WORKFLOWS["12 Wan to depth and camera"]
+    (camera,), (task,) = of_type(workflow, "WanCameraEmbedding"), of_type(workflow, "AetherReconstruct")
+    clip, (asked,) = camera["widgets_values_named"], of_type(workflow, "AetherCamera")
+    assert (clip["width"], clip["height"], clip["length"]) == (720, 480, 81)
+    (made,) = [node for node in of_type(workflow, "CreateVideo") if node["title"] == "16 frames a second"]
+    assert made["widgets_values_named"]["fps"] == 16
+    frames = (clip["length"] - 1) * int(value(task, "fps")) / 16 + 1
+    assert frames == 41 == value(asked, "frames")
+    assert [value(asked, side) for side in ("width", "height", "fps")] == [720, 480, value(task, "fps")]
 
 
 @every_workflow
@@ -143,7 +189,8 @@ def test_notes_read_well_in_both_renderers(name: str):
 
 
 def test_names_are_numbered_in_the_order_to_read_them():
-    assert [int(name.partition(" ")[0]) for name in sorted(WORKFLOWS)] == [*range(1, len(WORKFLOWS) + 1)]
+    numbers = sorted(int(name.partition(" ")[0]) for name in WORKFLOWS)
+    assert numbers == [*range(1, len(WORKFLOWS) + 1)]
 
 
 @pytest.mark.parametrize("name", [name for name in WORKFLOWS if "Video to" in name])
@@ -182,7 +229,7 @@ def test_layout(name: str):
 def test_a_sampler_has_room_for_its_preview(name: str):
     """Which makes it grow while it runs."""
     groups = [group["bounding"] for group in WORKFLOWS[name]["groups"]]
-    for node in of_type(WORKFLOWS[name], "AetherSampler"):
+    for node in of_type(WORKFLOWS[name], "AetherSampler") + of_type(WORKFLOWS[name], "KSampler"):
         x, _, _, bottom = rectangle(node)
         ends = [top + height for left, top, width, height in groups if left <= x <= left + width]
         assert min(end for end in ends if end >= bottom) >= bottom + PREVIEW
@@ -212,7 +259,7 @@ def found_runs(workflows: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def test_the_run_is_found_in_every_template():
-    found = found_runs(WORKFLOWS)
+    found = found_runs({name: WORKFLOWS[name] for name in BUNDLED})
     for name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         (reconstruct,) = found.pop(name)
         # The frames are read off the example clip.
@@ -227,6 +274,24 @@ def test_the_run_is_found_in_every_template():
         assert (run["numbers"]["steps"], run["numbers"]["batch"], run["guided"]) == (50, 2, True)
         assert run["numbers"].get("frames") in (None, 17) and "height" not in run["numbers"]
         assert run["assumed"] == [] and not run["bypassed"]
+
+
+def test_the_run_is_found_before_core_samplers():
+    """With the file that is loaded and the clip's size, also where another node hands it on."""
+    found = found_runs({name: WORKFLOWS[name] for name in ON_CORE})
+    wan, aether = found["12 Wan to depth and camera"]
+    (picture,), (move,) = found["10 Wan picture to video"], found["11 Wan along a camera move"]
+    for run, file, size in (
+        (picture, "wan2.2_ti2v_5B_fp16.safetensors", (1280, 704, 121)),
+        (move, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (832, 480, 81)),
+        (wan, "wan2.1_fun_camera_v1.1_1.3B_bf16.safetensors", (720, 480, 81)),
+    ):
+        numbers = dict(zip(("width", "height", "frames"), size, strict=True)) | {"steps": 20, "batch": 2}
+        assert run["model"] == {"loader": "UNETLoader", "file": file, "kind": "unet"}
+        assert run["numbers"] == numbers
+        assert run["assumed"] == [] and not run["bypassed"]
+    assert aether["model"] == {"loader": "AetherLoader"} and aether["bypassed"]
+    assert (aether["numbers"]["steps"], aether["numbers"]["batch"]) == (4, 1)
 
 
 def changed(**settings: Any) -> dict[str, Any]:
