@@ -35,6 +35,7 @@ class CoreModel:
         conditions: what stands in a CONDITIONING beside the prompt, from a generator and for a size.
         measured: whether it is of Aether's form, whose quality under HERO is measured and which every
             method takes.
+        cell: frames, and pixels of a side, that a position of the latent stands for.
     """
 
     build: Callable[[], torch.nn.Module]
@@ -42,6 +43,7 @@ class CoreModel:
     latent: tuple[int, int, int, int]
     conditions: Conditions = field(default=lambda generator, size: {})
     measured: bool = False
+    cell: tuple[int, int] = (4, 8)
 
     @property
     def size(self) -> Size:
@@ -230,16 +232,18 @@ CORE_MODELS: dict[str, CoreModel] = {
         (16, 3, 8, 12),
         _camera,
     ),
-    "wan_5b": CoreModel(_wan(in_dim=48, out_dim=48), WAN_TEXT, (48, 3, 4, 6)),
+    "wan_5b": CoreModel(_wan(in_dim=48, out_dim=48), WAN_TEXT, (48, 3, 4, 6), cell=(4, 16)),
     "kandinsky_t2v": CoreModel(_kandinsky, (16, 3584), (16, 3, 8, 12), _pooled),
     "kandinsky_i2v": CoreModel(_kandinsky, (16, 3584), (16, 3, 8, 12), _first_frame),
-    "ltx_t2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked),
-    "ltx_i2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked_picture),
+    "ltx_t2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked, cell=(8, 32)),
+    "ltx_i2v": CoreModel(_ltx, (16, 4096), (128, 3, 4, 6), _masked_picture, cell=(8, 32)),
     "hunyuan_t2v": CoreModel(_hunyuan(), (16, 512), (16, 3, 8, 12), _pooled),
-    "hunyuan15_t2v": CoreModel(_hunyuan(**HUNYUAN15), (16, 512), (32, 3, 4, 6), _pooled),
-    "hunyuan15_i2v": CoreModel(_hunyuan(**HUNYUAN15), (16, 512), (32, 3, 4, 6), _seen),
+    "hunyuan15_t2v": CoreModel(_hunyuan(**HUNYUAN15), (16, 512), (32, 3, 4, 6), _pooled, cell=(4, 16)),
+    "hunyuan15_i2v": CoreModel(_hunyuan(**HUNYUAN15), (16, 512), (32, 3, 4, 6), _seen, cell=(4, 16)),
     "cosmos_predict2_t2i": CoreModel(_predict2(16), (16, 1024), (16, 1, 8, 12)),
     "cosmos_predict2_i2v": CoreModel(_predict2(17), (16, 1024), (16, 3, 8, 12), _given),
     "cogvideox_t2v": CoreModel(_cogvideox(16), (16, 4096), (16, 3, 8, 12), measured=True),
     "cogvideox_i2v": CoreModel(_cogvideox(32), (16, 4096), (16, 3, 8, 12), _picture(), measured=True),
 }
+VACE = CoreModel(_wan("VaceWanModel", vace_layers=2, vace_in_dim=96), WAN_TEXT, (16, 3, 8, 12))
+"""One that HERO refuses."""
