@@ -15,9 +15,14 @@ SETTINGS = {
     "ratio": 0.5,
 }  # fmt: skip
 STEPS = 8
+SECOND_FORMS = ("wan_camera", "hunyuan15_t2v", "cosmos_predict2_t2i", "cogvideox_t2v")
+"""Of whose kind a quick test run has another."""
+PARAMS = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SECOND_FORMS else name for name in CORE_MODELS
+]
 
 
-@pytest.fixture(scope="module", params=CORE_MODELS)
+@pytest.fixture(scope="module", params=PARAMS)
 def core(request: pytest.FixtureRequest, pack: Any) -> SimpleNamespace:
     """A MODEL of core's and a task for it."""
     made = CORE_MODELS[request.param]
