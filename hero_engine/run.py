@@ -216,6 +216,7 @@ class HeroRun:
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
+        call = replace(call, timestep=self._sampling.timestep_of(call.timestep))
         current = self._at(call.timestep)
         call = self._in_context(call)
         if self._context.name is None:

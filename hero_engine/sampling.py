@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .checks import integer
+from .host import TimestepReader
 from .noise import NoiseSchedule
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Sampling:
         self._given = None if scheduler is None or self._fixed else weakref.ref(scheduler)
         self._announced: tuple[Any, int] | None = None
         self._timesteps: Any = None
+        self._reader = TimestepReader()
+        self._read: tuple[float, float] | None = None
         self._guidance: float | None = None
         self._warned: set[str] = set()
         self._needs_noise = needs_noise
@@ -65,6 +68,26 @@ class Sampling:
         """The next pass is run by this scheduler, in so many steps, whatever was passed before."""
         self._announced = scheduler, steps
 
+    def timestep_of(self, timestep: float) -> float:
+        """The scheduler's timestep in a call of the model.
+
+        Pipelines give the model theirs rounded to its dtype, where several may become one, or another measure
+        of the noise (Cosmos), and keep the scheduler's beside.
+
+        Args:
+            timestep: that the model was called with.
+
+        Returns:
+            the pipeline's; `timestep` where there is none, or one that stands still while the model's goes
+            on, as after a run that was stopped.
+        """
+        current = getattr(self._pipeline, "_current_timestep", None)
+        if current is None:
+            return timestep
+        now = self._reader.read(current)
+        latest, self._read = self._read, (now, timestep)
+        return timestep if latest is not None and now == latest[0] and timestep != latest[1] else now
+
     def begin(self, timestep: float) -> int | None:
         """A pass begins at a timestep: read its scheduler.
 
@@ -78,7 +101,7 @@ class Sampling:
         scheduler, steps = announced or (self._scheduler(), None)
         self._timesteps, self._guidance = getattr(self._scheduler(), "timesteps", None), None
         if steps is None and scheduler is not None:
-            steps = _steps_from(scheduler, timestep)
+            steps = _steps_from(scheduler, timestep, self._last(scheduler))
         runs = self._given is None or announced is not None or steps is not None
         self.noise = self._noise_of(scheduler) if runs else None
         if not runs and self._needs_noise:
@@ -124,6 +147,11 @@ class Sampling:
             self._guidance = float("nan")
         return self._guidance if self._guidance == scale else None
 
+    def _last(self, scheduler: Any) -> float:
+        """From which timestep on another transformer goes on (Wan 2.2's pipeline has two)."""
+        ratio = getattr(getattr(self._pipeline, "config", None), "boundary_ratio", None)
+        return float("-inf") if ratio is None else ratio * scheduler.config.num_train_timesteps
+
     def _scheduler(self) -> Any:
         if self._pipeline is not None:
             return self._pipeline.scheduler
@@ -146,11 +174,11 @@ class Sampling:
             log.warning("HERO: %s", text)
 
 
-def _steps_from(scheduler: Any, timestep: float) -> int | None:
-    """How many steps a scheduler runs from a timestep on (video-to-video does not begin at its first); None
-    where it has set no timesteps, or not this one."""
+def _steps_from(scheduler: Any, timestep: float, last: float) -> int | None:
+    """How many steps a scheduler runs from a timestep (video-to-video does not begin at its first) to the
+    last one; None where it has set no timesteps, or not this one."""
     timesteps = getattr(scheduler, "timesteps", None)
     if getattr(scheduler, "num_inference_steps", None) is None or not isinstance(timesteps, Tensor):
         return None
     values = {float(value) for value in timesteps.tolist()}
-    return len([value for value in values if value <= timestep]) if timestep in values else None
+    return len([value for value in values if last <= value <= timestep]) if timestep in values else None

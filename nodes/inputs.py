@@ -6,11 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..aether.defaults import BASE_FPS, FPS
+from ..aether.defaults import BASE_FPS, FPS, SCHEDULERS
 
 AUTO = "auto"
 RATES = [AUTO, *map(str, FPS)]
-SCHEDULERS = ["dpm", "ddim"]
 MOST_PIXELS = 16384
 
 AETHER_SIZE = {"width": 720, "height": 480}
@@ -23,14 +22,14 @@ VAE = io.Vae.Input("vae", lazy=True, tooltip="The VAE, from the same loader as t
 HERO_MODEL = io.Model.Input(
     "model",
     lazy=True,
-    tooltip="Aether, Aether Miniature, or ComfyUI's own CogVideoX. It stays unchanged: the node works on a "
-    "copy.",
+    tooltip="Aether, or a video model of ComfyUI's own loaders: Wan, HunyuanVideo, LTX-Video and others (the "
+    "help page has the list). It stays unchanged: the node works on a copy.",
 )
 """What HERO and the methods that it is compared with are put on; lazy as `VAE` is."""
 DEPTH = io.Image.Input("depth", tooltip="The depth of Aether Depth: its second output, not the picture.")
 SCHEDULER = io.Combo.Input(
     "scheduler",
-    options=SCHEDULERS,
+    options=list(SCHEDULERS),
     default="dpm",
     tooltip="dpm is the authors' choice and adds fresh noise at every step. ddim adds none.",
 )

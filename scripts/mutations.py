@@ -82,8 +82,8 @@ MUTATIONS = (
     Mutation(
         "error feedback writes to the latent",
         "hero_engine/noise.py",
-        "(latent.float() * signal).sub_(",
-        "latent.float().mul_(signal).sub_(",
+        "(latent.float() * of_latent).add_(",
+        "latent.float().mul_(of_latent).add_(",
         (f"{FEEDBACK}::test_nothing_is_written_to_what_came_in",),
     ),
     Mutation(
@@ -166,7 +166,7 @@ MUTATIONS = (
         "hero_engine/models/joint_attention.py",
         "attn.to_k(tokens)",
         'getattr(attn.to_k, "base_layer", attn.to_k)(tokens)',
-        ("tests/reliability/test_wrapped.py::test_lora_counts_on_every_step",),
+        ("tests/hero_engine/test_optimization.py::test_lora_is_not_fused_away",),
     ),
     Mutation(
         "a switched LoRA not seen",

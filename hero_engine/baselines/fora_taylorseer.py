@@ -56,7 +56,8 @@ class Modules(ModuleMethod[ModulesConfig]):
 
     def attach(self, on_output: OutputCallback) -> AbstractContextManager[None]:
         """See :class:`~hero_engine.method.Method`."""
-        return self.adapter.watch(MODULES, on_output)
+        watching: AbstractContextManager[None] = self.adapter.watch(MODULES, on_output)
+        return watching
 
 
 class ModulesBranch:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ..flops import ModelShape
 from .adapter import BlockCall
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
 from .cosmos_shape import CosmosSize
 from .gathering import picked
+from .one_stream import OneStream
 
 _ADDITION = "addition"
 """What the model adds to the tokens in front of a block; under this name with the block's positions."""

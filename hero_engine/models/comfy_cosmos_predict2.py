@@ -12,9 +12,10 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..flops import ModelShape
 from .adapter import BlockCall
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
 from .cosmos_shape import CosmosSize
 from .gathering import picked
+from .one_stream import OneStream
 
 _INSIDE_BLOCKS = ("attn1_patch", "attn2_patch", "mlp_patch")
 _ROTARY, _LEARNED = "rope_emb_L_1_1_D", "extra_per_block_pos_emb"

@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from ..flops import BlockShape, ModelShape
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
+from .one_stream import OneStream
 
 
 class KandinskyAdapter(OneStream, ComfyAdapter):

@@ -10,8 +10,9 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..flops import BlockShape, ModelShape
 from .adapter import BlockCall
-from .comfy import ComfyAdapter, OneStream
+from .comfy import ComfyAdapter
 from .gathering import picked
+from .one_stream import OneStream
 
 
 class LTXAdapter(OneStream, ComfyAdapter):

@@ -44,8 +44,7 @@ class MochiAdapter(ComfyAdapter):
         outside = (
             math.prod(grid) * width * (patch * patch * model.in_channels + numbers)
             + math.prod(grid) * 3 * width // 2  # the angles of the rotary positions
-            + 256 * width
-            + width * width  # the timestep
+            + (model.t_embedder.frequency_embedding_size + width) * width
             + self._prompt(text_tokens)
             + 2 * width * width  # the head's modulation
         )

@@ -83,7 +83,8 @@ class WanAdapter(OneStream, ComfyAdapter):
             latent[2] += appended.shape[2]
         timestep = asked["timestep"]
         timesteps = timestep.shape[1] if timestep.ndim > 1 else 1
-        return self.shape(tuple(latent), asked["context"].shape[1], *self.variant(asked), timesteps)
+        extra, pictures = self.variant(asked)
+        return self.shape(tuple(latent), asked["context"].shape[1], extra, pictures, timesteps)
 
     def variant(self, asked: dict[str, Any]) -> tuple[Any, ...]:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""

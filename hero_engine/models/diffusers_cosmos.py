@@ -47,13 +47,13 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
         return timestep.flatten()[-1:] if timestep.ndim > 1 else timestep
 
     def shape(
-        self, latent: tuple[int, ...], text_tokens: int, picture_tokens: int = 0, timesteps: int = 1
+        self, latent: tuple[int, ...], text_tokens: int, picture_tokens: int = 0, timesteps: int = 0
     ) -> ModelShape:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
             picture_tokens: of a picture that is attended to beside the prompt.
-            timesteps: how many, one for all or one a frame.
+            timesteps: those of frames; 0 where there is one for all.
         """
         config = self.model.config
         width, lora = config.num_attention_heads * config.attention_head_dim, config.adaln_lora_dim
@@ -63,7 +63,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
         )
         tokens = frames * rows * columns
         # Timesteps of frames are spread over the tokens in front of the blocks.
-        each, once = (1, 0) if timesteps > 1 else (0, 1)
+        each, once = (1, 0) if timesteps else (0, 1)
         feed_forward = int(2 * width * width * config.mlp_ratio)
         modulation = 3 * lora * (width + 3 * width)
         pictures = 1 if config.img_context_dim_in else 0
@@ -80,7 +80,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
         channels = config.in_channels + bool(config.concat_padding_mask) + self.out_channels
         outside = (
             tokens * width * patch * channels
-            + timesteps * 4 * width * width
+            + max(timesteps, 1) * 4 * width * width
             + (tokens if each else 1) * lora * 3 * width
             + self._conditions(text_tokens, picture_tokens)
         )
@@ -104,7 +104,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
             tuple(asked["hidden_states"].shape),
             text.shape[1],
             0 if picture is None else picture.shape[1],
-            timestep.shape[2] if timestep.ndim > 1 else 1,
+            timestep.shape[2] if timestep.ndim > 1 else 0,
         )
 
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:

@@ -85,16 +85,16 @@ class HunyuanVideoAdapter(DiffusersAdapter):
         """Multiplications of the patch embedding and the head."""
         config = self.model.config
         frames, rows, columns = self._grid(latent)
-        numbers = config.patch_size_t * config.patch_size**2 * (config.in_channels + self.out_channels)
+        numbers: int = config.patch_size_t * config.patch_size**2 * (config.in_channels + self.out_channels)
         return frames * rows * columns * width * numbers + 2 * width * width
 
     def _refiner(self, text_tokens: int, width: int) -> int:
         """Multiplications of the blocks that only the prompt runs through."""
         config = self.model.config
         block = text_tokens * (12 * width + 2 * text_tokens) * width + 2 * width * width
-        embedding = text_tokens * config.text_embed_dim * width
-        pooled = (config.text_embed_dim + width) * width
-        return config.num_refiner_layers * block + embedding + _timestep(width) + pooled
+        embeddings: int = ((text_tokens + 1) * config.text_embed_dim + width) * width  # + 1: pooled
+        layers: int = config.num_refiner_layers
+        return layers * block + embeddings + _timestep(width)
 
     def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""

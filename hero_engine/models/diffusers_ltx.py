@@ -90,7 +90,8 @@ class LTXAdapter(OneStream, DiffusersAdapter):
         """(Frames, rows, columns) of the clip's tokens, and how many tokens stand in front of them."""
         if (coordinates := asked.get("video_coords")) is not None:
             return self._coordinates.read(coordinates)
-        return tuple(asked.get(name) or 0 for name in ("num_frames", "height", "width")), 0
+        frames, rows, columns = (asked.get(name) or 0 for name in ("num_frames", "height", "width"))
+        return (frames, rows, columns), 0
 
 
 class _CoordinateReader:

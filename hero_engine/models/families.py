@@ -121,6 +121,13 @@ FAMILIES: tuple[Family, ...] = (
         },
     ),
     Family(
+        "HunyuanVideo 1, 1.5, HunyuanImage 2.1",
+        "ComfyUI",
+        "comfy.ldm.hunyuan_video.model",
+        ("HunyuanVideo",),
+        ("comfy_hunyuan", "HunyuanAdapter"),
+    ),
+    Family(
         "Cosmos 1",
         "ComfyUI",
         "comfy.ldm.cosmos.model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
+from ...aether.errors import InputError
 from ...aether.miniature.model import TRANSFORMER
 from ...aether.spec import FRAMES
 from ...hero_engine.cost import ModelShape, aether_shape
@@ -114,7 +116,17 @@ def model_before(model: Mapping[str, Any]) -> ModelBefore | None:
         return _OURS[loader]
     path = _path_of(model.get("file"), model.get("kind"))
     base = None if path is None else core_model(path)
-    return None if base is None else _of_core(base)
+    if base is None:
+        return None
+    try:
+        found = _of_core(base)
+        found.shape(found.clip)
+    except InputError:
+        raise
+    except Exception as error:  # a header may say anything
+        logging.info("Aether: the dimensions of %s cannot be read off its header (%r)", path, error)
+        return None
+    return found
 
 
 def _path_of(file: Any, kind: Any) -> str | None:

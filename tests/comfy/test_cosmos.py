@@ -237,3 +237,45 @@ def test_predict2_with_patches_inside_its_blocks_is_refused(hero: Any, name: str
         pytest.raises(hero.ConfigError, match="^model: .*Anima LLLite.*bypass"),
     ):
         form.call(model, torch.randn(1, *form.latent[1:]), 900.0, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("CosmosI2V", TestCosmosVideoToWorld()), ("CosmosI2VPredict2", TestPredict2VideoToWorld())],
+)
+def test_core_samples_from_a_given_frame(hero: Any, name: str, form: ComfyFamily) -> None:
+    """Through core's own sampler: timesteps that fall below 0 (Cosmos 1), one for each frame (Predict2)."""
+    import comfy.model_patcher
+    import comfy.sample
+    import comfy.supported_models
+
+    kind = getattr(comfy.supported_models, name)
+    settings = {key: value for key, value in (SIZES | form.settings).items() if key != "device"}
+    config = kind(settings | {"in_channels": 17, "image_model": kind.unet_config["image_model"]})
+    config.set_inference_dtype(torch.float32, None)
+    torch.manual_seed(0)
+    model = config.get_model({}, "", device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.08)
+    cpu = torch.device("cpu")
+    patcher = comfy.model_patcher.ModelPatcher(model, cpu, cpu)
+    latent, context = torch.randn(1, *form.latent[1:]), torch.randn(1, *form.context)
+    mask = torch.ones(1, 1, *form.latent[2:])
+    mask[:, :, 0] = 0
+
+    def sample() -> torch.Tensor:
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(1))
+        prompts = [[context, {}]], [[-context, {}]]
+        settings = {"noise_mask": mask, "seed": 1, "disable_pbar": True}
+        return comfy.sample.sample(patcher, noise, 9, 3.0, "euler", "simple", *prompts, latent, **settings)
+
+    truth = sample()
+    every = form.config(hero, tau="100%", ratio=1.0)
+    with hero.hero_session(model.diffusion_model, every, 9) as run:
+        result = sample()
+    assert float((result - truth).norm() / truth.norm()) < 1e-5
+    assert (run.report.full_steps, run.report.cached_steps) == (4, 5)
+    timesteps = [record.timestep for record in run.report.records]
+    assert timesteps == sorted(timesteps, reverse=True)
+    assert (timesteps[-1] < 0) == (name == "CosmosI2V")

@@ -16,6 +16,7 @@ import pytest
 from hero_engine import METHODS, PRESETS
 from hero_engine.cost import aether_shape, predict
 
+from .core_models import CORE_MODELS
 from .headers import WAN_14B, save_header
 
 AETHER = {"loader": "AetherLoader"}
@@ -289,6 +290,33 @@ def test_another_family_is_unmeasured(answer: Any, part: Any, files: Path):
     assert found["cachedBytes"] == predict(PRESETS["balanced"], shape, 50, 2, 2).cached_bytes
 
 
+@pytest.mark.parametrize("name", CORE_MODELS)
+def test_cores_families_are_predicted_as_they_run(
+    answer: Any, part: Any, nodes: Any, ksampler: Any, files: Path, name: str
+):
+    """Steps, blocks, tokens and the bytes of the cache, from the header alone."""
+    import torch
+
+    made = CORE_MODELS[name]
+    model = made.load()
+    save_header(files / "model.safetensors", {key: tuple(value.shape) for key, value in made.state().items()})
+    patched = nodes.HeroPatch(model=model, **CUSTOM)[0]
+    task = {"positive": made.conditioning(1), "negative": made.conditioning(2)}
+    latent = {"samples": torch.zeros(1, *made.latent)}
+    result = ksampler(patched, SimpleNamespace(**task, latent=latent), steps=8)
+    report = part("nodes.bridge.hero_reports").box_of(patched).find(result)
+    (frames, *sides), latents = made.latent[1:], model.model.latent_format
+    height, width = (side * latents.spacial_downscale_ratio for side in sides)
+    clip = {"height": height, "width": width, "frames": (frames - 1) * latents.temporal_downscale_ratio + 1}
+    found = answer(request(model=unet(), widgets=CUSTOM, run={"steps": 8, "bytes": 4, **clip}))
+    assert (found["model"], found["unmeasured"]) == (type(model.model.model_config).__name__, True)
+    assert (found["fullSteps"], found["blocks"]) == (report.full_steps, report.shape.blocks)
+    assert found["cachedBytes"] == report.bytes_cached
+    before = part("nodes.bridge.model_before")
+    shape = before.model_before(unet()).shape(before.Clip(**clip))
+    assert (shape.grid, shape.width) == (report.shape.grid, report.shape.width)
+
+
 def test_a_model_that_hero_does_not_take(answer: Any, part: Any, files: Path):
     import comfy.ops
     import torch
@@ -301,6 +329,17 @@ def test_a_model_that_hero_does_not_take(answer: Any, part: Any, files: Path):
     save_header(files / "model.safetensors", shapes(model))
     error = answer(request(model=unet()))["error"]
     assert error["field"] == "model" and error["reason"].startswith("is PixArt")
+
+
+def test_a_model_whose_header_leaves_its_shape_open(
+    answer: Any, part: Any, files: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Core takes it for Wan, and reading its dimensions fails."""
+    save_header(files / "model.safetensors", {name: WAN_14B[name] for name in list(WAN_14B)[:4]})
+    assert answer(request(model=unet()))["blocks"] == 1
+    monkeypatch.setattr(part("hero_engine.models.comfy_wan").WanAdapter, "shape", lambda *_: 1 / 0)
+    found = answer(request(model=unet()))
+    assert (found["model"], found["unknownModel"]) == ("aether", True)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "noise", "other tensors", "gguf", "outside"])

@@ -48,6 +48,15 @@ def as_prompt(nodes: dict[str, tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
 
 
+def test_predictions_are_served(server):
+    asked = {"node": "HeroPatch", "widgets": {"preset": "balanced"}, "model": {"loader": "AetherMiniature"}}
+    for address in ("/aether_hero/predict", "/api/aether_hero/predict"):
+        found = server.post(address, {**asked, "run": {"steps": 50, "batch": 2}})
+        assert (found["fullSteps"], found["cachedSteps"], found["cachedBytes"]) == (28, 22, 2_887_680)
+    assert server.post(address, {**asked, "run": {}})["error"]["field"] == "steps"
+    assert server.post(address, None)["error"]["field"] == "request"
+
+
 def latent_of(server, run) -> bytes:
     """The bytes of the tensor that a run saved."""
     from safetensors.numpy import load_file

@@ -174,7 +174,7 @@ def test_modulation_of_frames_is_that_of_each_selected_token():
     config = HeroConfig(tau=10, text="omit")
     counts = config.resolve(shape.blocks, 50)
     more = cached_step_flops(shape, config, counts) - cached_step_flops(AETHER, config, counts)
-    selected = config._refreshed_tokens(shape, counts)
+    selected, _ = config._refreshed_tokens(shape, counts)
     assert more == pytest.approx(2 * 1000 * 10 * selected) and selected > 1000
     assert full_step_flops(shape) - full_step_flops(AETHER) == pytest.approx(2 * 1000 * 42 * 11)
 

@@ -97,8 +97,8 @@ def test_projections_that_were_fused_before_stay_fused():
 
 def test_lora_is_not_fused_away():
     peft = pytest.importorskip("peft")
-    model = tiny_transformer(2)
-    model.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    model, targets = tiny_transformer(2), ["to_q", "to_k", "to_v"]
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False), "style")
     before, tuned = state(model), denoise(model, steps=2)
     with pytest.raises(ConfigError, match="^fuse_qkv: the projections are not plain layers"):
         optimize(model, fuse_qkv=True)
