@@ -4,8 +4,8 @@
 
 Core's own classes with random weights, narrow (width 256), with so many tokens that attention and linear
 layers cost about as much as at the models' size. HERO as published: half of the blocks, a sixth of the
-tokens, text omitted where it can be. One thread; full and cached steps alternate in one run; medians of each by the
-thread's CPU time and by the clock.
+tokens, text omitted where it can be. One thread; full and cached steps alternate in one run; medians of
+each by the thread's CPU time and by the clock.
 """
 
 from __future__ import annotations

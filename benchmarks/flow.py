@@ -2,7 +2,8 @@
 
     python -m benchmarks.flow
 
-A model that predicts v at a noise level is one of a flow at the same ratio of signal to noise: with sigma = s / (a + s), its latent is the model's over (a + s). So the miniature takes Euler's steps over a flow's
+A model that predicts v at a noise level is one of a flow at the same ratio of signal to noise: with sigma =
+s / (a + s), its latent is the model's over (a + s). So the miniature takes Euler's steps over a flow's
 sigmas, shifted as Wan's and HunyuanVideo's samplers shift them, and HERO goes by the flow's timesteps and
 noise. Reconstruction of scenes; error |a - b| / |b| of the final latent, b being the run without HERO, as a
 geometric mean over scenes, by share of error feedback.
