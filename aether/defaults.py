@@ -27,6 +27,9 @@ class Task:
     accelerated_steps: int
 
 
+SCHEDULERS = ("dpm", "ddim")
+"""Aether's own sampler, which adds fresh noise at every step, and its deterministic sister."""
+
 TASKS = {
     task.name: task
     for task in (

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from aether.model.loading import make_scheduler
+from aether.model.schedulers import make_scheduler
 from evaluation.compare.packages import diffusers_cache
 from hero_engine import (
     PRESETS,

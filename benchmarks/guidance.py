@@ -28,8 +28,8 @@ from aether.defaults import TASKS
 from aether.generation import sampling
 from aether.generation.tasks import condition
 from aether.miniature import build, random_scene, render
-from aether.model.loading import make_scheduler
 from aether.model.parts import AetherModel
+from aether.model.schedulers import make_scheduler
 from evaluation.compare.meter import counted
 from hero_engine import HeroConfig, hero_session
 from hero_engine.command_options import whole_number

@@ -27,7 +27,7 @@ from aether.generation.latents import decode
 from aether.generation.sampling import sample
 from aether.generation.tasks import condition
 from aether.model.lean_vae import make_lean
-from aether.model.loading import VAE_CONFIG, make_scheduler
+from aether.model.loading import VAE_CONFIG
 from aether.model.memory import (
     bytes_text,
     decoding_bytes,
@@ -38,6 +38,7 @@ from aether.model.memory import (
     weight_bytes,
 )
 from aether.model.parts import AetherModel
+from aether.model.schedulers import make_scheduler
 from hero_engine import PRESETS, hero_session, optimize
 from hero_engine.cost import predict
 

@@ -11,7 +11,7 @@ from diffusers import CogVideoXTransformer3DModel
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from torch import Tensor
 
-from aether.model.loading import make_scheduler
+from aether.model.schedulers import make_scheduler
 from aether.spec import AETHER_V1
 from hero_engine.flops import ModelShape
 from hero_engine.models.cogvideox_shape import CogVideoXSize

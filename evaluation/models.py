@@ -8,10 +8,10 @@ from functools import partial
 
 import torch
 
-from aether.defaults import TASKS
+from aether.defaults import SCHEDULERS, TASKS
 from aether.model.parts import AetherModel
 
-_SCHEDULERS = {"reference": "dpm", "deterministic": "ddim"}
+_SCHEDULERS = dict(zip(("reference", "deterministic"), SCHEDULERS, strict=True))
 SAMPLERS = tuple(_SCHEDULERS)
 """Aether's own, which is stochastic, and the deterministic one."""
 STEPS = {task.name: task.accelerated_steps for task in TASKS.values()}
@@ -34,6 +34,6 @@ def loader_of(source: str) -> Loader:
 
 def with_sampler(model: AetherModel, sampler: str) -> AetherModel:
     """The model with one of SAMPLERS, on its own noise schedule."""
-    from aether.model.loading import scheduler_like
+    from aether.model.schedulers import scheduler_like
 
     return replace(model, scheduler=scheduler_like(model.scheduler, _SCHEDULERS[sampler]))

@@ -222,7 +222,9 @@ def _flow(scheduler: Any, stochastic: bool, multistep: bool) -> StepNoise:
     if known is None or len(known) < len(times):
         known = [time / scheduler.config.num_train_timesteps for time in times]
     sigmas = [float(sigma) for sigma in known][: len(times)]
+    # Cosmos Predict2's go up to 80: x_0 + sigma n, of which its pipeline gives the model x / (1 + sigma).
+    mixed = sigmas if max(sigmas) <= 1 else [sigma / (1 + sigma) for sigma in sigmas]
     stochastic = stochastic or bool(getattr(scheduler.config, "stochastic_sampling", False))
     return StepNoise(
-        tuple(times), tuple(sigmas), tuple((1.0, -sigma) for sigma in sigmas), stochastic, multistep
+        tuple(times), tuple(sigmas), tuple((1.0, -share) for share in mixed), stochastic, multistep
     )

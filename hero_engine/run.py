@@ -257,7 +257,8 @@ class HeroRun:
         Raises:
             ConfigError: more weights than divide the batch.
         """
-        weights = self._sampling.weights(self._context.weights, call.batch)
+        halves = self._adapter.guided_in_one_batch and call.batch % 2 == 0
+        weights = self._sampling.weights(self._context.weights, halves)
         parts = len(weights or (1,))
         if call.batch % parts:
             raise ConfigError("weights", f"{parts} cannot be those of equal parts of a batch of {call.batch}")

@@ -115,17 +115,17 @@ class Sampling:
         """Whether the scheduler has set timesteps anew since the pass began, so that it is over."""
         return getattr(self._scheduler(), "timesteps", None) is not self._timesteps
 
-    def weights(self, passed: tuple[float, ...] | None, batch: int) -> tuple[float, ...] | None:
+    def weights(self, passed: tuple[float, ...] | None, halves: bool) -> tuple[float, ...] | None:
         """What the parts of a batch weigh in the guided answer.
 
         Args:
             passed: by the caller; they take precedence.
-            batch: the call's batch size.
+            halves: whether the call may be a batch of the unconditional and the conditional half.
 
         Returns:
-            those; or else (1 - s, s) for a pipeline that guides at one scale s, by batches of the
-            unconditional and the conditional half; None where they are not known, say with a scale that
-            changes from step to step, which pipelines set after they have called the model.
+            those; or else (1 - s, s) for such a batch of a pipeline that guides at one scale s; None where
+            they are not known, say with a scale that changes from step to step, which pipelines set after
+            they have called the model.
         """
         scale = self._scale()
         if scale is None:
@@ -134,7 +134,7 @@ class Sampling:
             if len(passed) == 2 and abs(passed[1] - scale) > 1e-6:
                 self._warn(f"weights {passed} were passed for a guidance of scale {scale:g}; they are used")
             return passed
-        return None if batch % 2 else (1 - scale, scale)
+        return (1 - scale, scale) if halves else None
 
     def _scale(self) -> float | None:
         """The pipeline's guidance scale; None without guidance, and from where it has changed in a pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,8 @@ from .run import HeroRun
 from .sampling import Sampling, is_pipeline
 from .settings import MethodConfig
 from .wrapping import CALLS, Wrapped, Wrapper, installed_owner, without_replicas
+
+log = logging.getLogger(__name__)
 
 
 class _Installation:
@@ -77,6 +80,11 @@ def _prepared(
     adapter = adapter_for(_transformer_of(model))
     refuse_caches(adapter.model)
     pipeline = model if is_pipeline(model) else None
+    if getattr(pipeline, "transformer_2", None) is not None:
+        log.warning(
+            "HERO: the pipeline has a second transformer for its later steps, which runs without HERO: "
+            "apply_hero(pipeline.transformer_2, config, scheduler=pipeline.scheduler) puts it on"
+        )
     if pipeline is not None and scheduler is not None:
         raise ConfigError("scheduler", "the pipeline has its own; leave it out")
     settings = _settings(config)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
+from ..aether.defaults import SCHEDULERS
 from ..aether.errors import InputError
 from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
-from .inputs import SCHEDULERS, amount_input, seed_input
+from .inputs import amount_input, seed_input
 from .sampler import guidance_problem, sample_latent
 
 _CORE_GUIDANCE = 6.0
@@ -61,7 +62,7 @@ class HeroAnalyzer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "scheduler",
-                    options=SCHEDULERS,
+                    options=list(SCHEDULERS),
                     default="dpm",
                     tooltip="The same as in Aether Sampler: the fresh noise of dpm makes features jitter "
                     "and raises tau. Models other than Aether are sampled with ddim.",

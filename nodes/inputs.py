@@ -6,11 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..aether.defaults import BASE_FPS, FPS
+from ..aether.defaults import BASE_FPS, FPS, SCHEDULERS
 
 AUTO = "auto"
 RATES = [AUTO, *map(str, FPS)]
-SCHEDULERS = ["dpm", "ddim"]
 MOST_PIXELS = 16384
 
 AETHER_SIZE = {"width": 720, "height": 480}
@@ -30,7 +29,7 @@ HERO_MODEL = io.Model.Input(
 DEPTH = io.Image.Input("depth", tooltip="The depth of Aether Depth: its second output, not the picture.")
 SCHEDULER = io.Combo.Input(
     "scheduler",
-    options=SCHEDULERS,
+    options=list(SCHEDULERS),
     default="dpm",
     tooltip="dpm is the authors' choice and adds fresh noise at every step. ddim adds none.",
 )

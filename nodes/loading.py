@@ -11,9 +11,10 @@ import comfy.utils
 import torch
 
 from ..aether.errors import InputError
-from ..aether.model.loading import find_prompt, load_transformer, load_vae, make_scheduler
+from ..aether.model.loading import find_prompt, load_transformer, load_vae
 from ..aether.model.parts import AetherModel
 from ..aether.model.prompt import check_prompt_embeds, load_prompt_embeds
+from ..aether.model.schedulers import make_scheduler
 from ..aether.model.text_encoders import TextEncoder, require_t5_xxl
 from ..aether.model.weight_folder import refuse_shard
 from ..aether.model.weights import read_header

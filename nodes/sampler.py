@@ -12,7 +12,7 @@ from ..aether.defaults import TASKS
 from ..aether.errors import InputError
 from ..aether.generation.sampling import Callback, StepInfo, sample
 from ..aether.generation.tasks import Conditions
-from ..aether.model.loading import scheduler_like
+from ..aether.model.schedulers import scheduler_like
 from .inputs import NOISE_SEED, SCHEDULER, seed_input
 from .latents import whole
 from .types import FPS_KEY

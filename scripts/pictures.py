@@ -3,11 +3,13 @@
     python scripts/pictures.py [TEMPLATE ...]
 
 Opens each template in a real browser and presses Run, as the browser tests do, and needs what they need.
+Templates on models that core loads, which are not here, are shown as graphs.
 """
 
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,9 +25,17 @@ sys.path.insert(0, str(ROOT))
 
 from hero_engine import HeroConfig  # noqa: E402 (the repository's, whatever is installed)
 from hero_engine.schedule import step_ages  # noqa: E402
-from tests.comfy.browser import FIRST, WORKFLOWS, Page, comfyui_page, frames_of  # noqa: E402
+from tests.comfy.browser import (  # noqa: E402
+    CORE_TEMPLATES,
+    FIRST,
+    WORKFLOWS,
+    Page,
+    comfyui_page,
+    frames_of,
+)
 from tests.comfy.client import Server  # noqa: E402
 from tests.comfy.conftest import find_comfyui  # noqa: E402
+from tests.comfy.template_files import put_files  # noqa: E402
 
 SIDE, GAP = 512, 4
 BACKGROUND = (24, 24, 27)
@@ -61,10 +71,31 @@ ACCELERATED = {
     "8 Compare with and without HERO", "9 With core samplers",
 }  # fmt: skip
 """Those that show the strip of full and cached steps."""
+CLOSE = (760, 377)
+"""Width and height, on the canvas, of what is shown around HERO Patch of a graph that is not run."""
+GROUPS = """() => {
+    const boxes = app.graph.groups.map(({ pos, size }) => [...pos, ...size]);
+    const x = Math.min(...boxes.map(box => box[0])), y = Math.min(...boxes.map(box => box[1]));
+    const right = Math.max(...boxes.map(box => box[0] + box[2]));
+    const bottom = Math.max(...boxes.map(box => box[1] + box[3]));
+    return [x, y, right - x, bottom - y];
+}"""
+AROUND_HERO = """([width, height]) => {
+    const { pos } = app.graph.nodes.find(node => node.type === "HeroPatch");
+    return [pos[0] - 120, pos[1] - 40, width, height];
+}"""
+ON_PAGE = """([x, y, width, height]) => {
+    const { scale, offset } = app.canvas.ds, edge = app.canvas.canvas.getBoundingClientRect();
+    const [left, top] = [edge.left + (x + offset[0]) * scale, edge.top + (y + offset[1]) * scale];
+    return { x: left, y: top, width: width * scale, height: height * scale };
+}"""
 
 
 @contextmanager
 def comfyui_in_a_browser(folder: Path) -> Iterator[Page]:
+    put_files(folder / "base")
+    (folder / "base/input").mkdir()
+    shutil.copy(find_comfyui() / "input/example.png", folder / "base/input")
     server = Server(find_comfyui(), folder / "base", ROOT).wait()
     try:
         with comfyui_page(server, folder, scale=1.5) as page:
@@ -149,6 +180,25 @@ def _around_points(pixels: np.ndarray) -> tuple[float, float, float]:
     return top, left, side
 
 
+def graph_thumbnail(page: Page) -> Image.Image:
+    """The whole graph above, HERO Patch below: for templates whose models are not here to be run."""
+    half = (SIDE - GAP) // 2
+    canvas = Image.new("RGB", (SIDE, SIDE), BACKGROUND)
+    page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    whole = _shot_of(page, page.js(GROUPS))
+    whole.thumbnail((SIDE, half), Image.Resampling.LANCZOS)
+    canvas.paste(whole, ((SIDE - whole.width) // 2, (half - whole.height) // 2))
+    page.look_at("HeroPatch", 1.0)
+    canvas.paste(_cover(_shot_of(page, page.js(AROUND_HERO, CLOSE)), SIDE, half), (0, half + GAP))
+    return canvas
+
+
+def _shot_of(page: Page, box: list[float]) -> Image.Image:
+    """A part of the canvas: x, y, width and height there."""
+    page.tab.wait_for_timeout(3000)
+    return Image.open(io.BytesIO(page.tab.screenshot(clip=page.js(ON_PAGE, box)))).convert("RGB")
+
+
 def _cover(picture: Image.Image, width: int, height: int) -> Image.Image:
     """As large as needed, its middle."""
     scale = max(width / picture.width, height / picture.height)
@@ -169,24 +219,34 @@ def _draw_strip(draw: ImageDraw.ImageDraw, steps: int = 50) -> None:
         draw.rectangle((x, middle - 8, x + each - 2, middle + 8), DIM if age else BRIGHT)
 
 
+def run_thumbnail(page: Page, name: str, folder: Path) -> Image.Image:
+    """From the videos or the 3D view of a run of the open template."""
+    entry = page.run()
+    if entry["status"]["status_str"] != "success":
+        raise SystemExit(f"{name}: {entry['status']['messages'][-1]}")
+    if name == CLOUD:
+        return cloud_thumbnail(page)
+    return thumbnail(name, clips_of(name, entry, folder / "base/output"))
+
+
+def readme_picture(page: Page, folder: Path) -> None:
+    """The open template after its run."""
+    page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    page.tab.wait_for_timeout(3000)
+    page.shot("readme")
+    shot = Image.open(folder / "readme.png").convert("RGB")
+    shot.resize((1800, 1000)).save(ROOT / "docs/images/comfyui.jpg", quality=80)
+
+
 def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch, comfyui_in_a_browser(Path(scratch)) as page:
-        for name in names or (*TILES, CLOUD):
+        for name in names or (*TILES, CLOUD, *CORE_TEMPLATES):
             page.open_template(name)
-            entry = page.run()
-            if entry["status"]["status_str"] != "success":
-                raise SystemExit(f"{name}: {entry['status']['messages'][-1]}")
-            if name == CLOUD:
-                picture = cloud_thumbnail(page)
-            else:
-                picture = thumbnail(name, clips_of(name, entry, Path(scratch) / "base/output"))
+            on_core = name in CORE_TEMPLATES
+            picture = graph_thumbnail(page) if on_core else run_thumbnail(page, name, Path(scratch))
             picture.save(ROOT / "workflows" / f"{name}.jpg", quality=85)
             if name == FIRST:
-                page.js("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
-                page.tab.wait_for_timeout(3000)
-                page.shot(name)
-                shot = Image.open(Path(scratch) / f"{name}.png").convert("RGB")
-                shot.resize((1800, 1000)).save(ROOT / "docs/images/comfyui.jpg", quality=80)
+                readme_picture(page, Path(scratch))
             print(f"{name}: done")
 
 

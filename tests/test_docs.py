@@ -88,3 +88,20 @@ def test_the_comparison_page_shows_its_tables():
         assert {key: cell for key, cell in shown.items() if cell != "-"} == {
             key: f"{float(one['error']):.4f}" for key, one in listed.items()
         }
+
+
+def test_the_table_of_model_families_is_that_of_the_engine():
+    """Every family with its file, its number of lines where given, and everything it refuses."""
+    from hero_engine.models.families import FAMILIES
+
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    for family in FAMILIES:
+        file = f"{family.adapter[0]}.py"
+        found = [row for row in rows if row.startswith(f"| {family.name}") and f"`{file}`" in row]
+        assert found, (family.name, file)
+        for name in family.refused:
+            assert any(f"`{name}`" in row for row in found), (family.name, name)
+    for file, lines in re.findall(r"`(\w+\.py)` \((\d+)", page):
+        text = (ROOT / "hero_engine/models" / file).read_text(encoding="utf-8")
+        assert abs(len(text.splitlines()) - int(lines)) <= 5, file

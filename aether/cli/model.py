@@ -137,8 +137,8 @@ def _miniature(arguments: argparse.Namespace, device: object, computed: str, flo
     import torch
 
     from ..miniature import build
-    from ..model.loading import make_scheduler
     from ..model.memory import keep_in_float8, offload_blocks
+    from ..model.schedulers import make_scheduler
 
     # Small enough for exact arithmetic everywhere.
     dtype = torch.float32 if computed == "auto" else getattr(torch, computed)

@@ -7,7 +7,7 @@ import argparse
 from hero_engine import HeroConfig
 from hero_engine.command_options import add_settings, error_text, number, share, sides, whole_number
 
-from ..defaults import TASKS, steps_text
+from ..defaults import SCHEDULERS, TASKS, steps_text
 
 COMMANDS = {
     "reconstruct": ("reconstruction", ("video",)),
@@ -144,7 +144,7 @@ def _add_job(job: argparse._ArgumentGroup) -> None:
         "so in 6 of 50",
     )
     job.add_argument("--seed", type=whole_number, default=42, help="of the noise")
-    job.add_argument("--scheduler", choices=("dpm", "ddim"), default="dpm", help="dpm is Aether's own")
+    job.add_argument("--scheduler", choices=SCHEDULERS, default=SCHEDULERS[0], help="dpm is Aether's own")
     job.add_argument("--size", type=_size, metavar="HxW", help="height x width in pixels; the model's own")
     job.add_argument("--frames", type=whole_number, help="17, 25, 33 or 41; what the clip fills")
     job.add_argument("--fps", type=whole_number, help="8, 10, 12, 15 or 24; what suits the clip")

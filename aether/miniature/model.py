@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from ..errors import InputError
 from ..files import new_file
-from ..model.loading import make_scheduler
 from ..model.parts import AetherModel
+from ..model.schedulers import make_scheduler
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel

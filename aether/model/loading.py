@@ -26,6 +26,7 @@ from .prompt import (
     load_prompt_embeds,
     save_prompt_embeds,
 )
+from .schedulers import make_scheduler
 from .weight_folder import refuse_shard, weight_files
 from .weights import check_keys, read_header, read_json, read_tensors
 
@@ -35,27 +36,11 @@ if TYPE_CHECKING:
 BASE_REPO = "THUDM/CogVideoX-5b-I2V"
 """What Aether was tuned from: its VAE, scheduler and text encoder are Aether's."""
 
-SCHEDULER_CONFIG = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-    "prediction_type": "v_prediction",
-    "rescale_betas_zero_snr": True,
-    "set_alpha_to_one": True,
-    "snr_shift_scale": 1.0,
-    "steps_offset": 0,
-    "timestep_spacing": "trailing",
-}
-"""The scheduler settings of BASE_REPO, used where a source has none of its own."""
-
 VAE_CONFIG = {"scaling_factor": 0.7, "invert_scale_latents": True}
 """Where BASE_REPO's VAE differs from the defaults of its class."""
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
-_MOST_TIMESTEPS = 100_000
 _LAYER_COUNTS = {"num_layers", "layers_per_block"}
 _PREFIXES = ("transformer.", "model.diffusion_model.", "diffusion_model.")
 _PATCH_WEIGHT = "patch_embed.proj.weight"
@@ -261,46 +246,6 @@ def load_vae(
     if lean:
         make_lean(vae)
     return vae
-
-
-def make_scheduler(kind: str = "dpm", config_file: str | Path | None = None):
-    """Aether's scheduler ("dpm") or its deterministic sister ("ddim"), by a scheduler_config.json if there.
-
-    The reference, too, makes its DPM scheduler from CogVideoX's file, which names DDIM.
-
-    Raises:
-        InputError: field "scheduler".
-    """
-    made = _scheduler_class(kind)
-    settings = SCHEDULER_CONFIG
-    if config_file is not None and Path(config_file).is_file():
-        content = read_json(Path(config_file), "scheduler")
-        settings = {key: value for key, value in content.items() if not key.startswith("_")}
-    with reading("scheduler", f"{config_file} describes no noise schedule that can be used"):
-        if not 1 <= settings.get("num_train_timesteps", 1000) <= _MOST_TIMESTEPS:
-            raise ValueError(f"num_train_timesteps is not from 1 to {_MOST_TIMESTEPS}")
-        scheduler = made.from_config(settings)
-        if not torch.isfinite(scheduler.alphas_cumprod).all():
-            raise ValueError("NaN or infinite values come of it")
-    return scheduler
-
-
-def scheduler_like(own: Any, kind: str) -> Any:
-    """A scheduler of this kind, see :func:`make_scheduler`, with the noise schedule of another.
-
-    Raises:
-        InputError: field "scheduler".
-    """
-    return _scheduler_class(kind).from_config(own.config)
-
-
-def _scheduler_class(kind: str) -> Any:
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
-
-    kinds = {"dpm": CogVideoXDPMScheduler, "ddim": CogVideoXDDIMScheduler}
-    if kind not in kinds:
-        raise InputError("scheduler", f"{kind!r} is not one of {', '.join(kinds)}")
-    return kinds[kind]
 
 
 def check_device(device: str | torch.device, advice: str = "try cpu") -> torch.device:

@@ -82,12 +82,14 @@ class ModelAdapter(ABC):
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
         in_place: whether blocks write to the tensors that they are given, or the model to what they return.
         in_order: whether selected tokens must come in the order of the stream.
+        guided_in_one_batch: whether pipelines call it for the unconditional and the conditional half at once.
         noise: the noise schedule that it is sampled with, if known.
     """
 
     entry: str
     in_place = False
     in_order = False
+    guided_in_one_batch = False
 
     def __init__(self, transformer: Any):
         self.given: nn.Module = transformer

@@ -21,6 +21,7 @@ class CogVideoXAdapter(CogVideoXBlock, DiffusersAdapter):
     """Reads the calls of a diffusers ``CogVideoXTransformer3DModel``."""
 
     channel_dim = 2
+    guided_in_one_batch = True
 
     def shape(self, latent: tuple[int, ...], text_tokens: int) -> ModelShape:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`; latents (batch, frames, channels, rows,

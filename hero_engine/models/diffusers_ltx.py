@@ -20,6 +20,7 @@ class LTXAdapter(OneStream, DiffusersAdapter):
     """Reads the calls of a diffusers ``LTXVideoTransformer3DModel``: latents (batch, tokens, channels)."""
 
     channel_dim = 2
+    guided_in_one_batch = True
     parameters = (
         "hidden_states",
         "encoder_hidden_states",

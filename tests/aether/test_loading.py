@@ -15,8 +15,9 @@ from aether.cli.console import Console
 from aether.generation.sampling import sample
 from aether.generation.tasks import condition
 from aether.model import hub, loading
-from aether.model.loading import infer_config, load, load_transformer, load_vae, make_scheduler
+from aether.model.loading import infer_config, load, load_transformer, load_vae
 from aether.model.prompt import encode_null_prompt, load_prompt_embeds, save_prompt_embeds
+from aether.model.schedulers import make_scheduler
 
 AETHER = "AetherWorldModel/AetherV1"
 FLOAT = {"dtype": torch.float32}

@@ -180,7 +180,7 @@ def test_aether_sampler_is_the_librarys(nodes, part, miniature, clip, task, sche
     conditions = part("aether.generation.tasks").condition(
         model, task, **pictures, generator=torch.Generator().manual_seed(5)
     )
-    model = dataclasses.replace(model, scheduler=part("aether.model.loading").make_scheduler(scheduler))
+    model = dataclasses.replace(model, scheduler=part("aether.model.schedulers").make_scheduler(scheduler))
     expected = part("aether.generation.sampling").sample(
         model, conditions, steps=4, generator=torch.Generator().manual_seed(9)
     )

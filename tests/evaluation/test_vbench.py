@@ -56,12 +56,12 @@ def videos(tmp_path):
 
 
 def test_scores_are_percent_of_vbenchs(stand_in, videos):
-    found = vbench_scores(open_videos(videos[0]), device="cpu")
-    assert list(found.scores) == list(DIMENSIONS)
-    assert list(found.scores.values()) == pytest.approx([50, 51, 52, 53, 54, 55])
+    scores, details = vbench_scores(open_videos(videos[0]), device="cpu")
+    assert list(scores) == list(DIMENSIONS)
+    assert list(scores.values()) == pytest.approx([50, 51, 52, 53, 54, 55])
     call = {"device": "cpu", "videos": ["hall.mp4", "room.mp4"], "mode": "custom_input"}
     assert stand_in == [{**call, "imaging_quality_preprocessing_mode": "longer"}]
-    assert set(found.details) == set(DIMENSIONS)
+    assert set(details) == set(DIMENSIONS)
 
 
 def test_command_with_pairs(stand_in, videos, tmp_path, capsys):

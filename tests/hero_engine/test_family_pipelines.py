@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -10,6 +11,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 
 from hero_engine import HeroConfig, apply_hero, hero_session, remove_hero
+from hero_engine.hero.feedback import Feedback
 
 STEPS = 12
 FAST = HeroConfig.preset("fast", patch=(1, 2, 3), feedback=0.0)
@@ -69,11 +71,12 @@ def test_wan_needs_nothing_else() -> None:
     assert torch.equal(video(pipe), plain)
 
 
-def test_both_transformers_of_wan_2_2() -> None:
+def test_both_transformers_of_wan_2_2(caplog: pytest.LogCaptureFixture) -> None:
     """Each has a run of its own, of the steps that it takes."""
     pipe = wan_pipeline(transformer_2=wan(1), boundary_ratio=0.875)
     plain = video(pipe, steps=20)
     first = apply_hero(pipe, FAST)
+    assert "apply_hero(pipeline.transformer_2, config, scheduler=pipeline.scheduler)" in caplog.text
     second = apply_hero(pipe.transformer_2, FAST, scheduler=pipe.scheduler)
     found = video(pipe, steps=20)
     taken = [int((pipe.scheduler.timesteps >= 875).sum()), int((pipe.scheduler.timesteps < 875).sum())]
@@ -84,6 +87,33 @@ def test_both_transformers_of_wan_2_2() -> None:
     remove_hero(pipe)
     remove_hero(pipe.transformer_2)
     assert torch.equal(video(pipe, steps=20), plain)
+
+
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
+    """Of the guided answer's parts, as error feedback was given them."""
+    seen: set[Any] = set()
+    full = Feedback.full
+
+    def remember(feedback: Feedback, latent: Any, velocity: Any, call: Any) -> Any:
+        seen.add(call.weights)
+        return full(feedback, latent, velocity, call)
+
+    monkeypatch.setattr(Feedback, "full", remember)
+    return seen
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_wans_branches_are_called_apart_and_correct_each_by_itself(samples: int, weights: set[Any]) -> None:
+    pipe = wan_pipeline()
+    without, with_it = replace(FAST, feedback=0.0), replace(FAST, feedback=1.0)
+    found = []
+    for config in (without, with_it, with_it):
+        with hero_session(pipe, config):
+            found.append(video(pipe, num_videos_per_prompt=samples))
+    assert torch.isfinite(found[1]).all() and torch.equal(found[1], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert weights == {None}
 
 
 def ltx_pipeline() -> Any:
@@ -97,7 +127,7 @@ def ltx_pipeline() -> Any:
     return made(diffusers.LTXPipeline, *absent, scheduler=scheduler, transformer=transformer)
 
 
-def test_ltx_needs_nothing_else() -> None:
+def test_ltx_needs_nothing_else(weights: set[Any]) -> None:
     pipe = ltx_pipeline()
     text, mask = seeded(1, 7, 32), torch.ones(1, 7)
 
@@ -115,6 +145,10 @@ def test_ltx_needs_nothing_else() -> None:
     assert run.report.shape.grid == (3, 4, 6)
     assert run.report.counts.planned_steps == run.report.steps == STEPS and run.report.cached_steps > 4
     assert 0 < float((found - plain).norm() / plain.norm()) < 0.2
+    # Both halves of guidance are one batch, whose weights are known.
+    with hero_session(pipe, replace(FAST, feedback=1.0)):
+        assert not torch.equal(clip(), found)
+    assert weights == {(-2.0, 3.0)}
 
 
 class HunyuanVae:
@@ -193,3 +227,8 @@ def test_a_model_that_is_given_another_measure_of_the_noise_than_the_scheduler()
     assert run.report.shape.grid == (1, 4, 6)
     assert run.report.counts.planned_steps == run.report.steps == STEPS and run.report.cached_steps > 4
     assert 0 < float((found - plain).norm() / plain.norm()) < 0.2
+    with hero_session(pipe, replace(FAST, feedback=1.0)) as run:
+        picture()
+        sigma, timestep = 80.0, float(pipe.scheduler.timesteps[0])
+        assert run._sampling.noise.ratio(timestep) == pytest.approx(1 / sigma)
+        assert run._sampling.noise.factors(timestep) == pytest.approx((1.0, -sigma / (1 + sigma)))

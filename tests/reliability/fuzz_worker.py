@@ -345,8 +345,9 @@ def _weights() -> dict[str, Reader]:
     from aether.errors import InputError
     from aether.generation.latents import Decoded
     from aether.long.store import WindowStore
-    from aether.model.loading import load_transformer, load_vae, make_scheduler
+    from aether.model.loading import load_transformer, load_vae
     from aether.model.prompt import load_prompt_embeds
+    from aether.model.schedulers import make_scheduler
     from aether.model.weights import read_header
 
     from ..aether.tiny import VAE
