@@ -194,8 +194,8 @@ def family_of(transformer: Any) -> Family:
                 return family
     raise ConfigError(
         "transformer",
-        f"{kind.__name__} is not supported; HERO takes transformers of ComfyUI ({supported('ComfyUI')}) and of "
-        f"diffusers ({supported('diffusers')})",
+        f"{kind.__name__} is not supported; HERO takes transformers of ComfyUI ({supported('ComfyUI')}) and "
+        f"of diffusers ({supported('diffusers')})",
     )
 
 
