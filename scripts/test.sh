@@ -8,8 +8,9 @@ comfyui="$(with_comfyui .venv-test)"
 environment .venv-test library,test,evaluation "$comfyui"
 .venv-test/bin/python -m ruff check .
 .venv-test/bin/python -m mypy
-# One process a core; a file's tests stay together, since they share servers and models.
-pytest=(.venv-test/bin/python -m pytest -n auto --dist loadfile)
+# One process a core; a file's tests stay together, since they share servers and models, and the longest files
+# come first (tests/conftest.py), not those with the most tests.
+pytest=(.venv-test/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder)
 if [ $# -gt 0 ]; then exec "${pytest[@]}" "$@"; fi
 "${pytest[@]}" --cov --cov-report=
 for package in hero_engine aether evaluation nodes; do

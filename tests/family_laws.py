@@ -235,6 +235,57 @@ class FamilyLaws:
         assert float((together - separate).norm() / together.norm()) < 1e-5
 
 
+class Interrupt(BaseException):
+    """Like ComfyUI's and like Ctrl-C: not an Exception."""
+
+
+class FaultLaws(FamilyLaws):
+    """What holds besides, for one form of a family: (2 shallow blocks x 8 steps + 2 deep ones x 4 full steps)
+    x 3 errors = 72 faults."""
+
+    @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, Interrupt])
+    def test_a_fault_in_any_block_and_step_leaves_nothing(self, family: Any, hero: Any, error: type) -> None:
+        config, inputs = self.config(hero, ratio=0.5), self.inputs(1)  # full: steps 0, 1, 4, 7
+        latent = torch.randn(1, *self.latent[1:], generator=torch.Generator().manual_seed(4))
+
+        def run(fault: tuple[int, int] | None = None) -> tuple[torch.Tensor, Any]:
+            with torch.no_grad(), hero.hero_session(family.model, config, 8) as session:
+                for step in range(8):
+                    hook = None
+                    if fault is not None and fault[1] == step:
+                        block = session._adapter.blocks[fault[0]]
+                        hook = block.register_forward_pre_hook(lambda *_: throw(error))
+                    try:
+                        answer = self.call(family.model, latent, 950.0 - 100 * step, inputs)
+                    except error:
+                        assert session.cached_bytes == 0
+                        return None, session
+                    finally:
+                        if hook is not None:
+                            hook.remove()
+            return answer, session
+
+        expected, session = run()
+        assert [record.reason.full for record in session.report.records] == [
+            True,
+            True,
+            *(False, False, True) * 2,
+        ]
+        last = len(session._adapter.blocks) - 1
+        faults = [(block, step) for block in (0, SHALLOW - 1) for step in range(8)]
+        faults += [(block, step) for block in (SHALLOW, last) for step in (0, 1, 4, 7)]
+        before = set(vars(family.model))
+        for fault in faults:
+            answer, session = run(fault)
+            assert answer is None and session.cached_bytes == 0, fault
+            assert set(vars(family.model)) == before, fault
+        assert torch.equal(run()[0], expected)
+
+
+def throw(error: type) -> None:
+    raise error("injected")
+
+
 def repeated(value: Any) -> Any:
     """Inputs of one sample as those of two."""
     if isinstance(value, torch.Tensor):

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.family_laws import FaultLaws
+
 from .core_family import ComfyFamily
 
 SIZES = {
@@ -50,7 +52,7 @@ class CosmosFamily(ComfyFamily):
         return torch.cat([latent, mask], dim=1)
 
 
-class TestCosmosTextToWorld(CosmosFamily):
+class TestCosmosTextToWorld(FaultLaws, CosmosFamily):
     def conditions(self, batch: int, generator: torch.Generator) -> dict[str, Any]:
         return {"fps": 24}
 
@@ -68,7 +70,7 @@ class Predict2Family(CosmosFamily):
         return MiniTrainDIT
 
 
-class TestPredict2TextToImage(Predict2Family):
+class TestPredict2TextToImage(FaultLaws, Predict2Family):
     """A picture, of an odd size that is padded up."""
 
     latent = (2, 16, 1, 11, 14)

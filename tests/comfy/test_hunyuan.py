@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tests.family_laws import STEPS
+from tests.family_laws import STEPS, FaultLaws
 
 from .core_family import ComfyFamily
 
@@ -57,7 +57,7 @@ class HunyuanFamily(ComfyFamily):
         return super().call(model, latent, timestep, inputs | once)
 
 
-class TestTextToVideo(HunyuanFamily):
+class TestTextToVideo(FaultLaws, HunyuanFamily):
     def test_patches_of_the_attention_find_the_video(self, family: Any, hero: Any) -> None:
         """In blocks of both kinds, on full and on cached steps."""
         seen = []

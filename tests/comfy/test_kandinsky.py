@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from tests.family_laws import FaultLaws
+
 from .core_family import ComfyFamily
 
 SIZES = {
@@ -54,7 +56,7 @@ class TestImageToVideo(TestVideo):
         return mask
 
 
-class TestPicture(KandinskyFamily):
+class TestPicture(FaultLaws, KandinskyFamily):
     """A latent without a dimension of frames."""
 
     latent = (2, 16, 8, 12)

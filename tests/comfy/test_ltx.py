@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.family_laws import FaultLaws
+
 from .core_family import ComfyFamily
 
 SIZES = {
@@ -40,7 +42,7 @@ class LTXFamily(ComfyFamily):
         return super().timestep(timestep, latent) / 1000  # the model multiplies
 
 
-class TestTextToVideo(LTXFamily):
+class TestTextToVideo(FaultLaws, LTXFamily):
     pass
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.family_laws import FaultLaws
+
 from .core_family import ComfyFamily
 
 # The feed-forward's width is fixed in the model: 12288 before its rule.
@@ -19,7 +21,7 @@ SIZES = {
 }  # fmt: skip
 
 
-class TestMochi(ComfyFamily):
+class TestMochi(FaultLaws, ComfyFamily):
     """The prompt has ten rows, of which three are padding."""
 
     latent = (2, 12, 3, 4, 8)

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.family_laws import FaultLaws
+
 from .core_family import ComfyFamily
 
 SIZES = {
@@ -37,7 +39,7 @@ class WanFamily(ComfyFamily):
         return torch.cat([latent, given.expand(len(latent), -1, -1, -1, -1)], dim=1)
 
 
-class TestTextToVideo(WanFamily):
+class TestTextToVideo(FaultLaws, WanFamily):
     pass
 
 

@@ -10,6 +10,7 @@ import torch
 
 from hero_engine import ConfigError
 from hero_engine.models.families import adapter_for
+from tests.family_laws import FaultLaws
 
 from .diffusers_family import DiffusersFamily
 
@@ -26,7 +27,7 @@ class WanFamily(DiffusersFamily):
         return diffusers.WanTransformer3DModel(**(sizes | self.settings))
 
 
-class TestWan(WanFamily):
+class TestWan(FaultLaws, WanFamily):
     pass
 
 
@@ -77,7 +78,7 @@ class HunyuanFamily(DiffusersFamily):
         }
 
 
-class TestHunyuan(HunyuanFamily):
+class TestHunyuan(FaultLaws, HunyuanFamily):
     pass
 
 
@@ -138,7 +139,7 @@ class CosmosFamily(DiffusersFamily):
         return super().call(model, latent, timestep, inputs | always)
 
 
-class TestCosmos(CosmosFamily):
+class TestCosmos(FaultLaws, CosmosFamily):
     """Cosmos 1: a learned position is added before every block."""
 
 
@@ -211,7 +212,7 @@ class LTXFamily(DiffusersFamily):
         return latent.flatten(2).transpose(1, 2)
 
 
-class TestLTX(LTXFamily):
+class TestLTX(FaultLaws, LTXFamily):
     pass
 
 
