@@ -17,14 +17,14 @@ Factors = tuple[float, float]
 
 
 class NoiseSchedule(ABC):
-    """The noise of a model, as its sampler takes it away.
+    """The noise of a model, as its sampler removes it.
 
     A noisy latent is x = a x_0 + s n, with signal a, noise s and clean latent x_0. What models predict (v, or
     the velocity of a flow) is linear in x_0 and n, and x_0 is linear in x and the prediction.
 
     Attributes:
-        stochastic: whether the sampler puts fresh noise in at every step.
-        multistep: whether it goes by the answers of earlier steps as well.
+        stochastic: whether the sampler adds fresh noise at every step.
+        multistep: whether it also uses the answers of earlier steps.
     """
 
     stochastic: bool
@@ -32,7 +32,7 @@ class NoiseSchedule(ABC):
 
     @staticmethod
     def of(scheduler: Any) -> NoiseSchedule:
-        """That of a diffusers scheduler.
+        """The noise schedule of a diffusers scheduler.
 
         Args:
             scheduler: one that predicts v by a table ``alphas_cumprod`` (CogVideoXDDIMScheduler, or
@@ -57,8 +57,8 @@ class NoiseSchedule(ABC):
             return VPredictionNoise(tuple(alphas.tolist()), stochastic, multistep)
         raise ConfigError(
             "scheduler",
-            f"{type(scheduler).__name__} neither predicts v by a table alphas_cumprod nor the velocity of a "
-            "flow; pass the pipeline's, or a NoiseSchedule, or set feedback to 0",
+            f"{type(scheduler).__name__} neither predicts v by a table alphas_cumprod nor is one of flow "
+            "matching; pass the pipeline's, or a NoiseSchedule, or set feedback to 0",
         )
 
     @abstractmethod
@@ -67,7 +67,7 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def factors(self, timestep: float) -> Factors:
-        """Of the latent and of the prediction in the clean latent."""
+        """The factors of the latent and of the prediction in the clean latent."""
 
     @abstractmethod
     def next(self, timestep: float, length: float) -> float:
@@ -75,7 +75,7 @@ class NoiseSchedule(ABC):
 
     @abstractmethod
     def ends_within(self, steps: float, timestep: float, length: float) -> bool:
-        """Whether the run is over in so many steps, the one at `timestep` included."""
+        """Whether the run is over within this many steps, the one at `timestep` included."""
 
     def clean(self, latent: Tensor, prediction: Tensor, timestep: float) -> Tensor:
         """The clean latent that a prediction of a noisy one stands for, float32."""
@@ -143,8 +143,7 @@ class VPredictionNoise(NoiseSchedule):
         return signal, -noise
 
     def next(self, timestep: float, length: float) -> float:
-        """See :class:`NoiseSchedule`: as long a step as the last, as steps of few are even, and of many
-        nearly so."""
+        """See :class:`NoiseSchedule`: a step as long as the last, since steps are even or nearly so."""
         return timestep - length
 
     def ends_within(self, steps: float, timestep: float, length: float) -> bool:

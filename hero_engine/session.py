@@ -154,7 +154,7 @@ def hero_session(
 def apply_hero(
     model: Any, config: MethodConfig | str, steps: int | None = None, scheduler: Any = None
 ) -> HeroRun:
-    """Put HERO on a model until :func:`remove_hero`, inside any diffusers CogVideoX pipeline.
+    """Put HERO on a model until :func:`remove_hero`, inside any pipeline that calls it.
 
     Each denoising run of the pipeline is a pass of its own. What is cached stays allocated between passes;
     prefer :func:`hero_session` where the run has a clear end. Applying again replaces the settings.

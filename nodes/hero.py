@@ -115,7 +115,7 @@ class HeroPatch(io.ComfyNode):
                     default="omit",
                     advanced=True,
                     tooltip="What happens to the prompt's tokens on cached steps. refresh: they are "
-                    "computed. omit: they are left out, as published.",
+                    "computed. omit: they are left out, as published. Matters for Aether and CogVideoX only.",
                 ),
                 io.Combo.Input(
                     "storage",

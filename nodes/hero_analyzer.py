@@ -15,7 +15,7 @@ from .inputs import amount_input, seed_input
 from .sampler import guidance_problem, sample_latent
 
 _CORE_GUIDANCE = 6.0
-"""CogVideoX's own; Aether's hangs on the task."""
+"""CogVideoX's own; Aether's depends on the task."""
 
 
 class HeroAnalyzer(io.ComfyNode):

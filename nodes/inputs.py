@@ -22,8 +22,8 @@ VAE = io.Vae.Input("vae", lazy=True, tooltip="The VAE, from the same loader as t
 HERO_MODEL = io.Model.Input(
     "model",
     lazy=True,
-    tooltip="Aether, or a video model of ComfyUI's own loaders: Wan, HunyuanVideo, LTX-Video and others (the "
-    "help page has the list). It stays unchanged: the node works on a copy.",
+    tooltip="Aether, or a video model from ComfyUI's own loaders: Wan, HunyuanVideo, LTX-Video and others "
+    "(HERO Patch's help page lists them). It stays unchanged: the node works on a copy.",
 )
 """What HERO and the methods that it is compared with are put on; lazy as `VAE` is."""
 DEPTH = io.Image.Input("depth", tooltip="The depth of Aether Depth: its second output, not the picture.")

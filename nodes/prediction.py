@@ -1,4 +1,4 @@
-"""What the page says under the settings of HERO Patch and Cache Method, computed from what the page knows of
+"""What the page shows under the settings of HERO Patch and Cache Method, computed from what the page knows of
 the graph. Nothing is loaded and nothing runs."""
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def answer(request: Any) -> dict[str, Any]:
     Args:
         request: by name,
             node: "HeroPatch" or "HeroMethod".
-            widgets: its settings by name, None for those that nobody knows before the run. Cache Method's are
-            "method" and the settings that come with it.
+            widgets: its settings by name, None for those that are not known before the run. Cache Method's
+            are "method" and the settings that come with it.
             model: see :func:`~.bridge.model_before.model_before`; None where none is connected.
             run: "steps"; and, where the graph says them, "batch" (forwards a step, 2 with guidance),
             "height", "width", "frames", "clip" (frames of a clip that is read, of which a model may take
@@ -41,11 +41,11 @@ def answer(request: Any) -> dict[str, Any]:
             cachedBytes: of :class:`~hero_engine.cost.Prediction`.
             interval, adaptive (whether more steps may be full than these), blocks of the model.
             model, height, width, frames: what the prediction is for.
-            settings: what was assumed for each widget that was None.
+            settings: the value assumed for each widget that was None.
             unknownModel, unmeasured: whether Aether was assumed for the model, and whether quality was not
             measured on the model.
 
-        For anything that cannot be, {"error": {"field": ..., "reason": ...}}.
+        For anything impossible, {"error": {"field": ..., "reason": ...}}.
     """
     try:
         return _predicted(_mapping("request", request))
@@ -56,7 +56,7 @@ def answer(request: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Settings:
-    """A configuration, and what was assumed for settings that nobody knows."""
+    """A configuration, and what was assumed for settings that are not known."""
 
     config: MethodConfig
     assumed: dict[str, Any]
@@ -157,18 +157,18 @@ def _run_of(run: Mapping[str, Any], model: ModelBefore) -> _Run:
 
 def _checked(shape: ModelShape) -> ModelShape:
     if not 1 <= shape.video_tokens <= _MOST_TOKENS:
-        raise ConfigError("size", f"{shape.video_tokens} tokens are none or too many for a prediction")
+        raise ConfigError("size", f"{shape.video_tokens} tokens are too few or too many for a prediction")
     return shape
 
 
 def _checked_widgets(widgets: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in widgets.items():
         if value is not None and not isinstance(value, str | int | float):
-            raise ConfigError(str(name), "is neither text nor a number")
+            raise ConfigError(str(name), "must be text or a number")
     return widgets
 
 
 def _mapping(field: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigError(field, "has to hold values by name")
+        raise ConfigError(field, "must hold values by name")
     return value

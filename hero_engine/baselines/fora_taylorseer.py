@@ -1,5 +1,5 @@
-"""FORA and TaylorSeer: what every attention and feed-forward gives is cached before its gate, and reused or
-forecast between full steps; the gates follow the timestep."""
+"""FORA and TaylorSeer: the output of every attention and feed-forward is cached before its gate, and reused
+or forecast between full steps; the gates follow the timestep."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ModuleMethod(Method[ConfigT]):
         if not isinstance(adapter, ModuleAdapter):
             raise ConfigError(
                 "config",
-                f"{config.name} reuses what the parts of CogVideoX's blocks give, and does not know those of "
+                f"{config.name} works inside the blocks of CogVideoX and Aether, and does not know those of "
                 f"{type(adapter.model).__name__}; use HERO or WorldCache",
             )
 
@@ -82,7 +82,7 @@ class ModulesBranch:
         return CachedModules(self, 0, moment)
 
     def on_output(self, block: int, kind: str, output: Tensor, moment: Moment) -> None:
-        """What a part of a block gave on a full step."""
+        """The output of a part of a block on a full step."""
         # Differences that no cached step will use are not taken.
         differences = moment.number > self.method.counts.warmup - 2
         self.features[block, kind].observe(output.detach(), moment.number, differences)
@@ -92,7 +92,7 @@ class ModulesBranch:
 
 
 class FullModules(Step):
-    """All runs unmodified; outputs are remembered."""
+    """Everything runs unmodified; outputs are kept."""
 
     def __init__(self, branch: ModulesBranch, call: ModelCall, moment: Moment):
         super().__init__(branch.adapter, call.shape.video_tokens)
@@ -133,6 +133,6 @@ class CachedModules(Step):
         return self._adapter.pack(call, call.video, call.text)
 
     def _output(self, number: int, kind: str, call: BlockCall) -> Tensor:
-        """What the module gives, before its gate: (batch, text + video tokens, width)."""
+        """The module's output, before its gate: (batch, text + video tokens, width)."""
         with torch.no_grad():
             return self._branch.features[number, kind].forecast(self._moment.number)

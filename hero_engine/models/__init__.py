@@ -1,1 +1,1 @@
-"""What a run must know of a model family: the protocol, and one file a family."""
+"""What a run needs to know of a model family: the base class, and one file per family."""

@@ -16,7 +16,7 @@ from ..host import TimestepReader
 from ..noise import NoiseSchedule
 
 Forward = Callable[..., Any]
-# (block number, kind of part, what it gave: (batch, text + video tokens, ...))
+# (block number, kind of part, its output: (batch, text + video tokens, ...))
 OutputCallback = Callable[[int, str, Tensor], None]
 
 # The parts of a block whose outputs can be watched: its two modules, before their gates, and the attention's
@@ -35,7 +35,7 @@ class ModelCall:
         batch: batch size.
         device: where it runs.
         signature: what must stay the same for cached features to fit: shapes, dtype, device, LoRA adapters.
-        weights: of each equal part of the batch in the guided answer, where the caller has passed them.
+        weights: of each equal part of the batch in the guided answer, where they are known.
     """
 
     timestep: float
@@ -54,10 +54,10 @@ class BlockCall:
         args, kwargs: what it is called with.
         unchanged: what it would return if it added nothing.
         video: (batch, video tokens, width).
-        text: (batch, text tokens, width); no tokens where the prompt is attended to by cross-attention.
+        text: (batch, text tokens, width); no tokens where blocks read the prompt by cross-attention.
         positions: arguments that belong to single tokens, by name: rotary tables, modulation by frame.
         rest: the other arguments, by name.
-        kind: of block; those of one kind take the same positions.
+        kind: of the block; blocks of one kind take the same positions.
     """
 
     args: tuple[Any, ...]
@@ -169,10 +169,10 @@ class ModelAdapter(ABC):
 
 @runtime_checkable
 class ModuleAdapter(Protocol):
-    """What methods that reach inside the blocks need of an adapter besides."""
+    """What else an adapter needs for methods that reach inside the blocks."""
 
     def watch(self, kinds: Collection[str], on_output: OutputCallback) -> AbstractContextManager[None]:
-        """Call `on_output` with what the named parts of every block give, for the time of the context."""
+        """While the context lasts, call `on_output` with the output of the named parts of every block."""
 
     def gates(self, number: int, kind: str, call: BlockCall) -> tuple[Tensor, Tensor]:
         """The gates of a module (one of ``MODULES``) of block `number` at the call's timestep.

@@ -10,7 +10,7 @@ from ..flops import BlockShape, ModelShape
 
 @dataclass(frozen=True)
 class CogVideoXSize:
-    """What a CogVideoX transformer's configuration says of its size.
+    """What sets the size of a CogVideoX transformer.
 
     Attributes:
         blocks, width: number of transformer blocks and their hidden size.

@@ -1,5 +1,5 @@
-"""What ComfyUI's own models have in common: how they are called, and what they are refused for. Imports
-nothing of ComfyUI."""
+"""What ComfyUI's own models have in common: how they are called, and what is refused on them. Imports nothing
+of ComfyUI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ComfyAdapter(ModelAdapter):
         self._signature = inspect.signature(getattr(type(self.model), method))
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a forward by name, those in ``**kwargs`` included; the timestep as "timestep"."""
+        """The arguments of a forward by name, including those in ``**kwargs``; the timestep as "timestep"."""
         bound = self._signature.bind(self.model, *args, **kwargs).arguments
         rest = bound.pop("kwargs", {})
         named = {**bound, **rest}
@@ -44,7 +44,7 @@ class ComfyAdapter(ModelAdapter):
         asked = self.asked(args, kwargs)
         self.check(asked)
         latent, text, timestep = asked["x"], asked["context"], asked["timestep"]
-        if timestep.ndim > 1:  # one a frame: those of given pictures are 0
+        if timestep.ndim > 1:  # one per frame: those of given pictures are 0
             timestep = timestep.amax()
         return ModelCall(
             timestep=self._timesteps.read(timestep),
@@ -79,12 +79,13 @@ class ComfyAdapter(ModelAdapter):
         if replaced or any(options.get("patches", {}).get(name) for name in _BETWEEN_BLOCKS):
             raise ConfigError(
                 "model",
-                "another node replaces its blocks or adds to what they give (Skip Layer Guidance, a control "
+                "another node replaces its blocks or adds to their output (Skip Layer Guidance, a control "
                 "patch), which cached steps would leave out: bypass HERO or that node",
             )
         if asked.get("control") is not None:
             raise ConfigError(
-                "model", "a ControlNet adds to its blocks, which cached steps leave out: bypass HERO or it"
+                "model",
+                "a ControlNet adds to its blocks, which cached steps leave out: bypass one of the two",
             )
 
     def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -15,14 +15,14 @@ from .gathering import picked
 from .one_stream import OneStream
 
 _ADDITION = "addition"
-"""What the model adds to the tokens in front of a block; under this name with the block's positions."""
+"""What the model adds to the tokens before a block; kept under this name with the block's positions."""
 
 
 class CosmosAdapter(OneStream, ComfyAdapter):
     """Reads the calls of core's ``GeneralDIT``, whose stream is (frames, rows, columns, batch, width).
 
-    In front of every block the model adds a learned position to the stream, in place. What it gives the first
-    block has it already; selected tokens get theirs here in front of the others.
+    Before every block the model adds a learned position to the stream, in place. The first block's input has
+    it already; before the others, selected tokens get theirs here.
     """
 
     in_place = True
@@ -77,7 +77,7 @@ class CosmosAdapter(OneStream, ComfyAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         positions = super().gather(call, tokens, text)
         if call.kind == "later":
-            one = call.unchanged.permute(3, 0, 1, 2, 4)[:1]  # of the batch, which shares them
+            one = call.unchanged.permute(3, 0, 1, 2, 4)[:1]  # one sample: the batch shares them
             learned = self.model.extra_pos_embedder(one, fps=None, device=one.device, dtype=one.dtype)
             positions[_ADDITION] = picked(learned.flatten(1, 3), 1, tokens)
         return positions

@@ -44,15 +44,15 @@ class CosmosPredict2Adapter(OneStream, ComfyAdapter):
         if any(patches.get(name) for name in _INSIDE_BLOCKS):
             raise ConfigError(
                 "model",
-                "another node changes what its blocks attend to or feed forward, token by token (Anima "
-                "LLLite), which does not fit the selected tokens of cached steps: bypass HERO or that node",
+                "another node (Anima LLLite) patches the inside of its blocks for all tokens, and cached "
+                "steps run only some: bypass HERO or that node",
             )
 
     def shape(self, latent: tuple[int, ...], text_tokens: int, timesteps: int = 1) -> ModelShape:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
-            timesteps: how many, one for all or one a frame.
+            timesteps: how many: one for all, or one per frame.
         """
         model, block = self.model, self.blocks[0]
         size = CosmosSize(

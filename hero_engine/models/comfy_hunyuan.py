@@ -1,5 +1,5 @@
-"""ComfyUI's own HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is the same class: blocks of two streams,
-text and video, and behind them blocks of one that holds both."""
+"""ComfyUI's own HunyuanVideo 1 and 1.5, and HunyuanImage 2.1, which is the same class: blocks with two
+streams, text and video, followed by blocks with one that holds both."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Range = tuple[int, int | None, int]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a call is given besides the prompt.
+    """What a call is given in addition to the prompt.
 
     Attributes:
         reference: tokens of a reference latent, in front of the grid's.
-        beside: tokens that run with the prompt's: of byT5 for words to be written, of CLIP vision.
-        replaced: whether the first frame is a given one, with a timestep of its own.
+        beside: tokens that run with the prompt's: of byT5 (text to be rendered) and of CLIP vision.
+        replaced: whether the first frame is given, with its own timestep.
     """
 
     reference: int = 0
@@ -73,7 +73,7 @@ class HunyuanAdapter(ComfyAdapter):
             outside=(entering + leaving) * width * patch + self._embedding(text_tokens, conditions),
             token_numbers=model.out_channels * patch,
             extra=(conditions.reference, 0),
-            keeps_text=True,  # the blocks cannot view no tokens as heads
+            keeps_text=True,  # the blocks cannot split an empty text stream into heads
         )
 
     def _stack(self, conditions: Conditions) -> tuple[BlockShape, ...]:
@@ -192,7 +192,7 @@ class HunyuanAdapter(ComfyAdapter):
 
 
 def _double_shape(blocks: Sequence[Any], timesteps: int) -> BlockShape:
-    """Blocks of two streams, modulated by so many timesteps."""
+    """Blocks of two streams, modulated by this many timesteps."""
     block = blocks[0]
     return BlockShape(
         count=len(blocks),
@@ -204,7 +204,7 @@ def _double_shape(blocks: Sequence[Any], timesteps: int) -> BlockShape:
 
 
 def _single_shape(blocks: Sequence[Any], timesteps: int) -> BlockShape:
-    """Blocks of one stream, modulated by so many timesteps."""
+    """Blocks of one stream, modulated by this many timesteps."""
     block = blocks[0]
     return BlockShape(
         count=len(blocks),

@@ -31,14 +31,14 @@ class LTXAdapter(OneStream, ComfyAdapter):
         return list(self.model.transformer_blocks)
 
     def check(self, asked: dict[str, Any]) -> None:
-        """See :class:`~hero_engine.models.comfy.ComfyAdapter`. Guides are frames behind the clip's own, of
-        which the model drops some tokens and weighs others in attention."""
+        """See :class:`~hero_engine.models.comfy.ComfyAdapter`. Guides are frames appended to the
+        clip's own; the model drops some of their tokens and weights others in attention."""
         super().check(asked)
         guides = asked.get("keyframe_idxs")
         if guides is not None and guides.shape[2]:
             raise ConfigError(
                 "model",
-                "guides appended to the clip (LTXVAddGuide, IC-LoRA) are not supported: give a first picture "
+                "guides appended to the clip (LTXVAddGuide, IC-LoRA) are not supported: set a start picture "
                 "with LTXVImgToVideo instead, or bypass HERO",
             )
 

@@ -15,12 +15,12 @@ from .gathering import picked
 
 _PARAMETERS = ("x", "c", "y", "transformer_options")
 _PROMPT_TOKENS = 256
-"""That are attended to where a call does not say how many."""
+"""Tokens attended to, where a call does not say how many."""
 
 
 class MochiAdapter(ComfyAdapter):
     """Reads the calls of core's ``AsymmDiTJoint``: video and text of two widths, in one attention. All of the
-    prompt's rows run through the blocks, and those that are no padding are attended to."""
+    prompt's rows run through the blocks; those that are not padding are attended to."""
 
     entry = CALLS  # core has no wrappers around this model
 
@@ -32,7 +32,7 @@ class MochiAdapter(ComfyAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
-            attended: the prompt's tokens that are no padding.
+            attended: the prompt's tokens that are not padding.
         """
         model, width = self.model, self.model.hidden_size_x
         frames, rows, columns = latent[2:]
@@ -53,7 +53,7 @@ class MochiAdapter(ComfyAdapter):
         return ModelShape(stack, width, grid, attended, outside, numbers, keeps_text=True)
 
     def _blocks(self, count: int, text_tokens: int, last: bool = False) -> BlockShape:
-        """The last one leaves the prompt as it is."""
+        """The last block leaves the prompt as it is."""
         width, narrow = self.model.hidden_size_x, self.model.hidden_size_y
         feed_forward = 3 * width * self.blocks[-1].mlp_x.hidden_dim
         text = 3 * width * narrow

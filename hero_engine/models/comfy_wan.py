@@ -47,7 +47,7 @@ class WanAdapter(OneStream, ComfyAdapter):
         Args:
             extra: tokens of a reference picture in front, and of context latents behind.
             picture_tokens: of CLIP vision; None for those of one picture, where the model takes any.
-            timesteps: how many, one for all or one a frame.
+            timesteps: how many: one for all, or one per frame.
         """
         model, width = self.model, self.model.dim
         patch = math.prod(model.patch_size)
@@ -106,7 +106,7 @@ class WanAdapter(OneStream, ComfyAdapter):
 
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`. Modulation that differs from frame to frame
-        is spread over the frames' tokens, as the block does, first."""
+        is first spread over the frames' tokens, as the block does."""
         modulation = call.positions["e"]
         if modulation.ndim == 4 and modulation.shape[1] > 1:
             repeats = -(-call.video.shape[1] // modulation.shape[1])

@@ -10,11 +10,11 @@ from ..flops import BlockShape, ModelShape
 
 @dataclass(frozen=True)
 class CosmosSize:
-    """What the two models are built with.
+    """What sets the size of the two models.
 
     Attributes:
-        blocks, width, inner: number of blocks, their width and their feed-forward's.
-        rank: of the modulation's linear layers; None where those are whole.
+        blocks, width, inner: number of blocks, their width, and the inner width of their feed-forward.
+        rank: of the modulation's low-rank linear layers; None where they are full.
         text_width: of the prompt that is attended to.
         channels: of the latent as it is embedded, and of the answer.
         patch: frames, rows and columns of the latent in a token.
@@ -29,12 +29,12 @@ class CosmosSize:
     patch: tuple[int, int, int]
 
     def shape(self, latent: tuple[int, ...], text_tokens: int, timesteps: int = 1) -> ModelShape:
-        """Of a call.
+        """The dimensions of a call.
 
         Args:
             latent: (batch, channels, frames, rows, columns), padded up to whole patches.
             text_tokens: of the prompt.
-            timesteps: one for all frames, or one for each.
+            timesteps: how many: one for all frames, or one per frame.
         """
         width, feed_forward, patch = self.width, 2 * self.width * self.inner, math.prod(self.patch)
         frames, rows, columns = (-(-side // part) for side, part in zip(latent[2:], self.patch, strict=True))
@@ -55,7 +55,7 @@ class CosmosSize:
         return ModelShape((block,), width, (frames, rows, columns), 0, outside, self.channels[1] * patch)
 
     def _modulation(self, parts: int) -> int:
-        """Multiplications for so many of shift, scale and gate at one timestep."""
+        """Multiplications for this many of shift, scale and gate at one timestep."""
         if self.rank is None:
             return parts * self.width * self.width
         return (1 + parts) * self.rank * self.width

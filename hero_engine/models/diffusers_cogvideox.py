@@ -1,4 +1,4 @@
-"""diffusers' CogVideoX: the only file that knows how its transformer is built."""
+"""diffusers' CogVideoX, and Aether, whose transformer is the same class."""
 
 from __future__ import annotations
 

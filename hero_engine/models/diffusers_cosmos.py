@@ -1,4 +1,4 @@
-"""diffusers' Cosmos 1, Predict 2 and 2.5: text- and video-to-world, one timestep for all or one a frame."""
+"""diffusers' Cosmos 1, Predict 2 and 2.5: text- and video-to-world, one timestep for all or one per frame."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
         if asked.get("block_controlnet_hidden_states") is not None:
             raise ConfigError(
                 "transformer",
-                "a ControlNet (Cosmos Transfer) adds to its blocks, which cached steps leave out: leave HERO "
-                "or the ControlNet off",
+                "a ControlNet (Cosmos Transfer) adds to its blocks, which cached steps leave out: use one "
+                "without the other",
             )
 
     def timestep_of(self, asked: dict[str, Any]) -> Tensor:
-        """See :class:`~hero_engine.models.diffusers.DiffusersAdapter`. Of one a frame the last: those of
-        given frames, in front, are a small constant, which the others' may fall below."""
+        """See :class:`~hero_engine.models.diffusers.DiffusersAdapter`. If there is one per frame, the
+        last: those of given frames, in front, are a small constant, and the others may fall below it."""
         timestep: Tensor = asked["timestep"]
         return timestep.flatten()[-1:] if timestep.ndim > 1 else timestep
 
@@ -53,7 +53,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
 
         Args:
             picture_tokens: of a picture that is attended to beside the prompt.
-            timesteps: those of frames; 0 where there is one for all.
+            timesteps: how many, one per frame; 0 where there is one for all.
         """
         config = self.model.config
         width, lora = config.num_attention_heads * config.attention_head_dim, config.adaln_lora_dim

@@ -1,4 +1,4 @@
-"""diffusers' HunyuanVideo: text- and image-to-video (both kinds of 1), and 1.5."""
+"""diffusers' HunyuanVideo: 1, text-to-video and both kinds of image-to-video, and 1.5."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DUAL, SINGLE = "dual", "single"
 
 class HunyuanVideoAdapter(DiffusersAdapter):
     """Reads the calls of a diffusers ``HunyuanVideoTransformer3DModel``. In its attention the prompt's tokens
-    stand behind the video's, and its blocks cannot run without them."""
+    come after the video's, and its blocks cannot run without them."""
 
-    # Where the first frame is given, its tokens, in front, have a timestep of their own.
+    # Where the first frame is given, its tokens come first and have a timestep of their own.
     in_order = True
     rotary = {DUAL: "freqs_cis", SINGLE: "image_rotary_emb"}
 
@@ -146,8 +146,8 @@ class HunyuanVideoAdapter(DiffusersAdapter):
 
 
 class HunyuanVideo15Adapter(HunyuanVideoAdapter):
-    """Reads the calls of a diffusers ``HunyuanVideo15Transformer3DModel``. Its prompt's tokens are those of
-    two text encoders and a picture."""
+    """Reads the calls of a diffusers ``HunyuanVideo15Transformer3DModel``. Its text tokens come
+    from two text encoders and a picture."""
 
     def find_blocks(self) -> list[Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""

@@ -43,7 +43,7 @@ class LTXAdapter(OneStream, DiffusersAdapter):
         Args:
             latent: (batch, channels, frames, rows, columns), before it was packed.
             in_front: tokens of conditions in front of the clip's.
-            timesteps: how many, one for all or one a token.
+            timesteps: how many: one for all, or one per token.
         """
         config = self.model.config
         width = config.num_attention_heads * config.attention_head_dim
@@ -70,15 +70,15 @@ class LTXAdapter(OneStream, DiffusersAdapter):
         """See :class:`~hero_engine.models.diffusers.DiffusersAdapter`.
 
         Raises:
-            ConfigError: the tokens are no grid (field ``"transformer"``).
+            ConfigError: the tokens do not form a grid (field ``"transformer"``).
         """
         latent, timestep = asked["hidden_states"], asked["timestep"]
         grid, in_front = self._grid(asked)
         if in_front + math.prod(grid) != latent.shape[1]:
             raise ConfigError(
                 "transformer",
-                f"its {latent.shape[1]} tokens are no grid of {'x'.join(map(str, grid))}: pass num_frames, "
-                "height and width of the latent, or video_coords of a whole grid behind conditions",
+                f"its {latent.shape[1]} tokens do not form a grid of {'x'.join(map(str, grid))}: pass "
+                "num_frames, height and width of the latent, or video_coords with the whole grid after any conditions",
             )
         return self.shape(
             (latent.shape[0], latent.shape[2], *grid),

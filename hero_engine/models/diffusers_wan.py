@@ -32,7 +32,7 @@ class WanAdapter(OneStream, DiffusersAdapter):
 
         Args:
             picture_tokens: of CLIP vision.
-            timesteps: how many, one for all or one a token.
+            timesteps: how many: one for all, or one per token.
         """
         config = self.model.config
         width, patch = config.num_attention_heads * config.attention_head_dim, math.prod(config.patch_size)

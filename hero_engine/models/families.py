@@ -1,5 +1,5 @@
-"""The model families that HERO takes: which class is read by which file, and which are refused and why. The
-only list of them; a new family is a file and a row here."""
+"""The model families that HERO supports: which file reads which class, and which classes are refused and why.
+The only list of them; a new family is a file and a row here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Family:
         classes: those that the adapter reads.
         adapter: its file in this folder and its class.
         refused: other classes in the module's package, each with the reason.
-        measured: whether docs/comparison.md has its quality under HERO.
+        measured: whether docs/comparison.md covers its quality under HERO.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Family:
     measured: bool = False
 
     def reads(self, kind: type) -> bool:
-        """Whether its adapter is for this very class."""
+        """Whether its adapter reads exactly this class."""
         return kind.__name__ in self.classes and kind.__module__ == self.module
 
     def refuses(self, kind: type) -> bool:
-        """Whether it says why not this class."""
+        """Whether it lists this class as refused."""
         package = self.module.rpartition(".")[0]
         return kind.__name__ in self.refused and kind.__module__.startswith(f"{package}.")
 
@@ -60,8 +60,8 @@ FAMILIES: tuple[Family, ...] = (
         ("WanTransformer3DModel",),
         ("diffusers_wan", "WanAdapter"),
         {
-            "WanVACETransformer3DModel": "VACE adds a second stack of blocks to its own",
-            "WanAnimateTransformer3DModel": "its faces are added between its blocks",
+            "WanVACETransformer3DModel": "VACE has a second stack of blocks, added between its own",
+            "WanAnimateTransformer3DModel": "the face is added between its blocks",
             "WanAnimate2Transformer3DModel": "its blocks keep keys and values of their own from step to step",
         },
     ),
@@ -71,7 +71,7 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers.models.transformers.transformer_hunyuan_video",
         ("HunyuanVideoTransformer3DModel",),
         ("diffusers_hunyuan", "HunyuanVideoAdapter"),
-        {"HunyuanVideoFramepackTransformer3DModel": "its history is further tokens of several sizes"},
+        {"HunyuanVideoFramepackTransformer3DModel": "its history is extra tokens of several sizes"},
     ),
     Family(
         "HunyuanVideo 1.5",
@@ -86,7 +86,7 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers.models.transformers.transformer_cosmos",
         ("CosmosTransformer3DModel",),
         ("diffusers_cosmos", "CosmosAdapter"),
-        {"Cosmos3OmniTransformer": "its tokens of text, video and sound are packed into one sequence"},
+        {"Cosmos3OmniTransformer": "its text, video and audio tokens are packed into one sequence"},
     ),
     Family(
         "LTX-Video",
@@ -94,7 +94,7 @@ FAMILIES: tuple[Family, ...] = (
         "diffusers.models.transformers.transformer_ltx",
         ("LTXVideoTransformer3DModel",),
         ("diffusers_ltx", "LTXAdapter"),
-        {"LTX2VideoTransformer3DModel": "it has a second stream, of sound, beside the video's"},
+        {"LTX2VideoTransformer3DModel": "it has a second stream, for audio, beside the video's"},
     ),
     Family(
         "CogVideoX",
@@ -111,13 +111,13 @@ FAMILIES: tuple[Family, ...] = (
         ("WanModel", "CameraWanModel"),
         ("comfy_wan", "WanAdapter"),
         {
-            "VaceWanModel": "VACE adds a second stack of blocks to its own after every few of them",
-            "WanModel_S2V": "its sound is added between its blocks",
-            "HumoWanModel": "its blocks attend to sound frame by frame",
-            "CausalWanModel": "it goes on from keys and values of the frames before, of its own",
+            "VaceWanModel": "VACE has a second stack of blocks, added between its own",
+            "WanModel_S2V": "audio is added between its blocks",
+            "HumoWanModel": "its blocks attend to audio frame by frame",
+            "CausalWanModel": "it continues from cached keys and values of earlier frames",
             "AnimateWanModel": "the face is added between its blocks",
-            "SCAILWanModel": "its poses and references are further tokens of several sizes",
-            "SCAIL2WanModel": "its poses and references are further tokens of several sizes",
+            "SCAILWanModel": "its poses and references are extra tokens of several sizes",
+            "SCAIL2WanModel": "its poses and references are extra tokens of several sizes",
         },
     ),
     Family(
@@ -161,7 +161,7 @@ FAMILIES: tuple[Family, ...] = (
         "comfy.ldm.lightricks.model",
         ("LTXVModel",),
         ("comfy_ltx", "LTXAdapter"),
-        {"LTXAVModel": "its blocks carry a second stream, of sound, beside the video's"},
+        {"LTXAVModel": "it has a second stream, for audio, beside the video's"},
     ),
     Family(
         "Mochi",
@@ -194,8 +194,8 @@ def family_of(transformer: Any) -> Family:
                 return family
     raise ConfigError(
         "transformer",
-        f"{kind.__name__} is not supported; HERO takes transformers of ComfyUI ({supported('ComfyUI')}) and "
-        f"of diffusers ({supported('diffusers')})",
+        f"{kind.__name__} is not supported; HERO supports transformers of ComfyUI ({supported('ComfyUI')}) "
+        f"and of diffusers ({supported('diffusers')})",
     )
 
 
@@ -207,5 +207,5 @@ def adapter_for(transformer: Any) -> ModelAdapter:
 
 
 def supported(host: str) -> str:
-    """What HERO takes of a host, for people."""
+    """The families of a host that HERO supports, for people."""
     return ", ".join(family.name for family in FAMILIES if family.host == host)

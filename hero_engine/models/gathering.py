@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 def picked(value: Any, dim: int, tokens: Tensor) -> Any:
-    """Some tokens of a tensor, of each of a tuple's, or of None; what has one place for all stays."""
+    """Some tokens of a tensor, or of each tensor of a tuple. None, and a tensor with one place for all
+    tokens, stay as they are."""
     if value is None:
         return None
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Blocks of one stream, in either host."""
+"""Blocks of one stream, in ComfyUI and in diffusers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class OneStream:
 
     Attributes:
         parameters: names of the block's arguments in order, for those given by position.
-        stream: the name of the video tokens'.
-        token_dims: the arguments that belong to single tokens, and their dimension of tokens. One with a
-            single place there holds for all tokens.
+        stream: the name of the argument that holds the video tokens.
+        token_dims: the arguments that belong to single tokens, and which of their dimensions counts tokens.
+            If that dimension has length 1, the argument holds for all tokens.
     """
 
     parameters: tuple[str, ...]

@@ -33,7 +33,7 @@ def transformer_of(model: Any) -> torch.nn.Module:
     """What HERO accelerates in a MODEL.
 
     Raises:
-        InputError: a kind of model that HERO does not take; says why.
+        InputError: a kind of model that HERO does not support; says why.
     """
     inner = getattr(model.model, "diffusion_model", None)
     transformer = inner.transformer if isinstance(model.model, AetherBase) else inner
@@ -75,7 +75,7 @@ def in_session(model: Any, config: MethodConfig, done: Done) -> Any:
 
     Args:
         config: the settings of a method.
-        done: called after each run that came to its end, with the session's run and the latent.
+        done: called after each run that was finished, with the session's run and the latent.
 
     Raises:
         InputError: see :func:`transformer_of`.
@@ -108,8 +108,8 @@ class _Session:
         if guider.model_patcher.get_additional_models_with_key("multigpu"):
             raise InputError(
                 "model",
-                "is split over several devices, and what HERO caches belongs to one: bypass HERO or MultiGPU "
-                "CFG Split",
+                "is split over several devices, and HERO's cache belongs to one: bypass HERO or MultiGPU CFG "
+                "Split",
             )
         if len(sigmas) < 2:
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)  # no step at all
@@ -163,8 +163,8 @@ def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
 
 
 def _weights(guider: Any, options: dict[str, Any]) -> tuple[float, ...] | None:
-    """What each part of a batch weighs in core's guided answer; None where something else than a scale makes
-    that answer, or a part of the picture has a prompt of its own."""
+    """The weight of each part of a batch in core's guided answer; None where something other than a scale
+    makes that answer, or a part of the picture has a prompt of its own."""
     kinds = options.get("cond_or_uncond", ())
     changed = any(f"sampler_{name}cfg_function" in guider.model_options for name in ("", "pre_", "post_"))
     plain = type(guider) is comfy.samplers.CFGGuider and not changed
