@@ -53,7 +53,7 @@ class DiffusersAdapter(ModelAdapter):
         )
 
     def timestep_of(self, asked: dict[str, Any]) -> Tensor | float:
-        """The scheduler's timestep; of one per frame or token the highest, since given frames have lower ones."""
+        """The scheduler's timestep, the highest of one per frame or token: given frames have lower ones."""
         timestep: Tensor | float = asked["timestep"]
         return timestep.amax() if isinstance(timestep, Tensor) and timestep.ndim > 1 else timestep
 

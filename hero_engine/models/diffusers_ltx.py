@@ -78,7 +78,8 @@ class LTXAdapter(OneStream, DiffusersAdapter):
             raise ConfigError(
                 "transformer",
                 f"its {latent.shape[1]} tokens do not form a grid of {'x'.join(map(str, grid))}: pass "
-                "num_frames, height and width of the latent, or video_coords with the whole grid after any conditions",
+                "num_frames, height and width of the latent, or video_coords with the whole grid after "
+                "any conditions",
             )
         return self.shape(
             (latent.shape[0], latent.shape[2], *grid),
