@@ -19,7 +19,7 @@ const ENGLISH = {
   unmeasured: () => "Quality has not been measured on this model.",
   invalid: ({ reason }) => `Cannot run: ${reason}`,
   noPrediction: () => "no prediction",
-  noAnswer: () => "ComfyUI's server does not answer. If this stays, restart ComfyUI.",
+  noAnswer: () => "ComfyUI's server does not answer. If this persists, restart ComfyUI.",
   assumed: ({ list }) => `Assuming ${list}.`,
   assumptions: {
     model: () => "Aether (connect a model)",
@@ -33,7 +33,7 @@ const ENGLISH = {
     setting: ({ name, value }) => `${name} ${value}`,
   },
   presetWins: ({ preset, list }) => `Preset ${preset} wins, not used: ${list}. Choose custom to use what comes in.`,
-  wiredTau: ({ tau, blocks }) => `By the wire, tau is ${tau} of ${blocks} blocks.`,
+  wiredTau: ({ tau, blocks }) => `Wired tau: ${tau} of ${blocks} blocks.`,
   warmupTakesAll: ({ steps }) =>
     `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
