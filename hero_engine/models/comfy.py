@@ -69,7 +69,7 @@ class ComfyAdapter(ModelAdapter):
         return ()
 
     def check(self, asked: dict[str, Any]) -> None:
-        """Refuse what stands between or in place of the blocks, which cached steps do not run.
+        """Refuse whatever acts between the blocks or replaces them, since cached steps leave it out.
 
         Raises:
             ConfigError: names what it is (field ``"model"``).

@@ -20,7 +20,7 @@ _DOUBLE = ("img", "txt", "vec", "pe", "attn_mask", "modulation_dims_img", "modul
 _SINGLE = ("x", "vec", "pe", "attn_mask", "modulation_dims")
 """Arguments of the two kinds of blocks in order."""
 
-# (first token, the one behind the last or None for all that follow, row of the modulation)
+# (first token, the one after the last or None for all that follow, row of the modulation)
 Range = tuple[int, int | None, int]
 
 
@@ -29,7 +29,7 @@ class Conditions:
     """What a call is given in addition to the prompt.
 
     Attributes:
-        reference: tokens of a reference latent, in front of the grid's.
+        reference: tokens of a reference latent, before the grid's.
         beside: tokens that run with the prompt's: of byT5 (text to be rendered) and of CLIP vision.
         replaced: whether the first frame is given, with its own timestep.
     """

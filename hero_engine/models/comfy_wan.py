@@ -45,7 +45,7 @@ class WanAdapter(OneStream, ComfyAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
-            extra: tokens of a reference picture in front, and of context latents behind.
+            extra: tokens of a reference picture, before the grid's, and of context latents, after it.
             picture_tokens: of CLIP vision; None for those of one picture, where the model takes any.
             timesteps: how many: one for all, or one per frame.
         """
@@ -92,7 +92,7 @@ class WanAdapter(OneStream, ComfyAdapter):
         return self._extra(asked), 0 if picture is None else picture.shape[-2]
 
     def _extra(self, asked: dict[str, Any]) -> tuple[int, int]:
-        """Tokens of a reference picture in front, and of context latents behind the grid's."""
+        """Tokens of a reference picture, before the grid's, and of context latents, after it."""
         model, before = self.model, 0
         if model.ref_conv is not None and (reference := asked.get("reference_latent")) is not None:
             before = math.prod(

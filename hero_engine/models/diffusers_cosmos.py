@@ -42,7 +42,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
 
     def timestep_of(self, asked: dict[str, Any]) -> Tensor:
         """See :class:`~hero_engine.models.diffusers.DiffusersAdapter`. If there is one per frame, the
-        last: those of given frames, in front, are a small constant, and the others may fall below it."""
+        last: those of given frames come first and are a small constant, which the others may fall below."""
         timestep: Tensor = asked["timestep"]
         return timestep.flatten()[-1:] if timestep.ndim > 1 else timestep
 
@@ -52,7 +52,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.
 
         Args:
-            picture_tokens: of a picture that is attended to beside the prompt.
+            picture_tokens: of a picture that is attended to along with the prompt.
             timesteps: how many, one per frame; 0 where there is one for all.
         """
         config = self.model.config
@@ -62,7 +62,7 @@ class CosmosAdapter(OneStream, DiffusersAdapter):
             side // part for side, part in zip(latent[2:], config.patch_size, strict=True)
         )
         tokens = frames * rows * columns
-        # Timesteps of frames are spread over the tokens in front of the blocks.
+        # Timesteps of frames are spread over the tokens before the blocks.
         each, once = (1, 0) if timesteps else (0, 1)
         feed_forward = int(2 * width * width * config.mlp_ratio)
         modulation = 3 * lora * (width + 3 * width)

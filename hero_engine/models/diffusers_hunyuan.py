@@ -189,7 +189,7 @@ class HunyuanVideo15Adapter(HunyuanVideoAdapter):
         return self.shape(tuple(asked["hidden_states"].shape), *(asked[name].shape[1] for name in names))
 
     def _mask(self, mask: Tensor, text: int, tokens: Tensor) -> Tensor:
-        """Of the prompt alone; the blocks put the video's in front of it."""
+        """Of the prompt alone; the blocks prepend the video's."""
         return mask
 
 

@@ -1,4 +1,4 @@
-"""diffusers' LTX-Video: text- and image-to-video, and conditions as tokens in front of the clip's."""
+"""diffusers' LTX-Video: text- and image-to-video, and conditions as tokens before the clip's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LTXAdapter(OneStream, DiffusersAdapter):
 
         Args:
             latent: (batch, channels, frames, rows, columns), before it was packed.
-            in_front: tokens of conditions in front of the clip's.
+            in_front: tokens of conditions before the clip's.
             timesteps: how many: one for all, or one per token.
         """
         config = self.model.config
@@ -89,7 +89,7 @@ class LTXAdapter(OneStream, DiffusersAdapter):
         )
 
     def _grid(self, asked: dict[str, Any]) -> tuple[tuple[int, int, int], int]:
-        """(Frames, rows, columns) of the clip's tokens, and how many tokens stand in front of them."""
+        """(Frames, rows, columns) of the clip's tokens, and how many tokens come before them."""
         if (coordinates := asked.get("video_coords")) is not None:
             return self._coordinates.read(coordinates)
         frames, rows, columns = (asked.get(name) or 0 for name in ("num_frames", "height", "width"))
@@ -106,10 +106,10 @@ class _CoordinateReader:
     def read(self, coordinates: Tensor) -> tuple[tuple[int, int, int], int]:
         """
         Args:
-            coordinates: (batch, 3, tokens), of frames, rows and columns; conditions in front of the clip.
+            coordinates: (batch, 3, tokens), of frames, rows and columns; conditions before the clip.
 
         Returns:
-            (frames, rows, columns) of the clip, and the tokens in front of it.
+            (frames, rows, columns) of the clip, and the number of tokens before it.
         """
         if self._latest is not coordinates:
             self._latest, self._grid = coordinates, _grid_of(coordinates[0].cpu())
@@ -117,7 +117,7 @@ class _CoordinateReader:
 
 
 def _grid_of(coordinates: Tensor) -> tuple[tuple[int, int, int], int]:
-    # Conditions at the clip's beginning are part of it; those in front are of later frames.
+    # Conditions at the clip's beginning are part of it; those before it are of later frames.
     origin = coordinates.amin(dim=1, keepdim=True)
     begin = int((coordinates == origin).all(dim=0).int().cumsum(0).argmax())  # the last such token
     frames, rows, columns = (len(axis.unique()) for axis in coordinates[:, begin:])

@@ -194,7 +194,7 @@ def family_of(transformer: Any) -> Family:
                 return family
     raise ConfigError(
         "transformer",
-        f"{kind.__name__} is not supported; HERO supports transformers of ComfyUI ({supported('ComfyUI')}) "
+        f"{kind.__name__} is not supported; HERO takes transformers of ComfyUI ({supported('ComfyUI')}) "
         f"and of diffusers ({supported('diffusers')})",
     )
 

@@ -15,8 +15,8 @@ from torch import Tensor
 class JointAttention:
     """Attention processor of a diffusers ``CogVideoXTransformer3DModel``; fused projections or not.
 
-    Tokens stay in front of heads (batch, tokens, heads, head width), as all backends but torch's own take
-    them, so that the norms of queries and keys need no copy. The result is the shipped processor's.
+    Tokens stay before heads (batch, tokens, heads, head width), as all backends but torch's own take them,
+    so that the norms of queries and keys need no copy. The result is the shipped processor's.
 
     Args:
         backend: a name of diffusers' ``AttentionBackendName``; None for torch's own attention. diffusers'
@@ -87,9 +87,9 @@ def _project(
 
 
 def _rotated(tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """The tokens, (batch, tokens, heads, head width), with those behind the text rotated in place."""
+    """The tokens, (batch, tokens, heads, head width), with those after the text rotated in place."""
     video = tokens[:, text:]
-    # Positions stand in front of heads.
+    # Tokens come before heads.
     cos, sin = (table.to(tokens.device)[:, None] for table in rotary)
     real, imaginary = video.unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
