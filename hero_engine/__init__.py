@@ -1,4 +1,4 @@
-"""HERO (arXiv 2508.17588) for diffusers transformers: training-free acceleration in its residual form.
+"""HERO (arXiv 2508.17588) for video transformers: training-free acceleration in its residual form.
 
 Shallow blocks refresh a sampled share of the tokens, deep blocks are extrapolated. The methods that HERO is
 compared with run in the same sessions: see ``METHODS``.

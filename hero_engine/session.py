@@ -82,8 +82,8 @@ def _prepared(
     pipeline = model if is_pipeline(model) else None
     if getattr(pipeline, "transformer_2", None) is not None:
         log.warning(
-            "HERO: the pipeline has a second transformer for its later steps, which runs without HERO: "
-            "apply_hero(pipeline.transformer_2, config, scheduler=pipeline.scheduler) puts it on"
+            "HERO: the pipeline has a second transformer for its later steps, which runs without HERO; call "
+            "apply_hero(pipeline.transformer_2, config, scheduler=pipeline.scheduler) to accelerate it"
         )
     if pipeline is not None and scheduler is not None:
         raise ConfigError("scheduler", "the pipeline has its own; leave it out")

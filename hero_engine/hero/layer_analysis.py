@@ -250,7 +250,7 @@ class LayerAnalysis:
 
     @property
     def tau(self) -> int:
-        """The recommended number of shallow blocks: the smallest whose cached steps miss least.
+        """The recommended number of shallow blocks: the smallest whose cached steps have the least error.
 
         What is least is taken to within ``TOLERANCE`` (1 %): cost grows with tau, so that of taus that are as
         good as equal the smallest is the best. Beyond that cost does not count: with r = 1/6, a cached step
