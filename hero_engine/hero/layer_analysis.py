@@ -252,9 +252,9 @@ class LayerAnalysis:
     def tau(self) -> int:
         """The recommended number of shallow blocks: the smallest whose cached steps have the least error.
 
-        What is least is taken to within ``TOLERANCE`` (1 %): cost grows with tau, so that of taus that are as
-        good as equal the smallest is the best. Beyond that cost does not count: with r = 1/6, a cached step
-        of Aether takes 0.05 of a full one at half of the blocks and 0.10 at all of them.
+        Least to within ``TOLERANCE`` (1 %): cost grows with tau, so of taus that are about equal the smallest
+        is best. Beyond that cost does not count: with r = 1/6, a cached step of Aether takes 0.05 of a full
+        one at half of the blocks and 0.10 at all of them.
         """
         return next(
             tau for tau, error in enumerate(self.cached, 1) if error <= (1 + TOLERANCE) * min(self.cached)
@@ -267,10 +267,10 @@ class LayerAnalysis:
         least = self.curvature.index(min(self.curvature)) + 1
         most = self.curvature.index(max(self.curvature)) + 1
         return (
-            f"Recommended tau: {self.tau} of {self.blocks} blocks. A cached step misses "
+            f"Recommended tau: {self.tau} of {self.blocks} blocks. A cached step is off by "
             f"{100 * self.cached[self.tau - 1]:.2f} % of what the blocks add (with half of them, {half}: "
             f"{100 * self.cached[half - 1]:.2f} %), at an interval of {self.hero.interval} in {self.steps} "
-            f"steps.\nExtrapolation is at least as true as reuse in {straight} of {self.blocks} blocks. "
+            f"steps.\nExtrapolation is at least as accurate as reuse in {straight} of {self.blocks} blocks. "
             f"Block {least} moves most evenly (curvature {min(self.curvature):.3g}), block {most} least "
             f"({max(self.curvature):.3g})."
         )

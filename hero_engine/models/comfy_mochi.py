@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import Tensor
-
 from ..flops import BlockShape, ModelShape
 from ..wrapping import CALLS
-from .adapter import BlockCall
 from .comfy import ComfyAdapter
-from .gathering import picked
+from .two_streams import TwoStreams
 
-_PARAMETERS = ("x", "c", "y", "transformer_options")
 _PROMPT_TOKENS = 256
 """Tokens attended to, where a call does not say how many."""
 
 
-class MochiAdapter(ComfyAdapter):
+class MochiAdapter(TwoStreams, ComfyAdapter):
     """Reads the calls of core's ``AsymmDiTJoint``: video and text of two widths, in one attention. All of the
     prompt's rows run through the blocks; those that are not padding are attended to."""
 
     entry = CALLS  # core has no wrappers around this model
+    parameters = ("x", "c", "y", "transformer_options")
+    streams = ("x", "y")
+    token_dims = {"rope_cos": 0, "rope_sin": 0}
 
     def find_blocks(self) -> list[Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
@@ -81,26 +80,3 @@ class MochiAdapter(ComfyAdapter):
     def variant(self, asked: dict[str, Any]) -> tuple[Any, ...]:
         """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""
         return (asked.get("num_tokens", _PROMPT_TOKENS),)
-
-    def read_block(self, number: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BlockCall:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        named = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
-        video, text = named.pop("x"), named.pop("y")
-        positions = {name: named.pop(name) for name in ("rope_cos", "rope_sin")}
-        return BlockCall(args, kwargs, (video, text), video, text, positions, named)
-
-    def arguments(self, call: BlockCall) -> dict[str, Any]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return {"x": call.video, "y": call.text, **call.positions, **call.rest}
-
-    def unpack(self, call: BlockCall, result: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return result
-
-    def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return video, text
-
-    def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`. Only video tokens have positions."""
-        return {name: picked(value, 0, tokens) for name, value in call.positions.items()}

@@ -11,6 +11,7 @@ from ..flops import BlockShape, ModelShape
 from .adapter import BlockCall
 from .diffusers import DiffusersAdapter
 from .gathering import picked
+from .two_streams import TwoStreams
 
 _TIME_WIDTH = 256
 """Of the timestep's sinusoids."""
@@ -20,7 +21,7 @@ DUAL, SINGLE = "dual", "single"
 """Blocks with weights of their own for the prompt's tokens, and those with one set for all."""
 
 
-class HunyuanVideoAdapter(DiffusersAdapter):
+class HunyuanVideoAdapter(TwoStreams, DiffusersAdapter):
     """Reads the calls of a diffusers ``HunyuanVideoTransformer3DModel``. In its attention the prompt's tokens
     come after the video's, and its blocks cannot run without them."""
 
@@ -116,19 +117,6 @@ class HunyuanVideoAdapter(DiffusersAdapter):
             of_tokens.append("num_tokens")
         positions = {name: named.pop(name) for name in of_tokens if name in named}
         return BlockCall(args, kwargs, (video, text), video, text, positions, named, kind)
-
-    def arguments(self, call: BlockCall) -> dict[str, Any]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        streams = {"hidden_states": call.video, "encoder_hidden_states": call.text}
-        return {**streams, **call.positions, **call.rest}
-
-    def unpack(self, call: BlockCall, result: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return result
-
-    def pack(self, call: BlockCall, video: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
-        return video, text
 
     def gather(self, call: BlockCall, tokens: Tensor, text: bool) -> dict[str, Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""

@@ -61,11 +61,13 @@ def larger(size: Size) -> Size:
     return replace(size, frames=2 * size.frames - 1, rows=size.rows + 2, columns=size.columns + 4)
 
 
-def prompt(name: str, size: Size, *, seed: int = 1, patched: bool = True, **hero: Any) -> dict[str, Any]:
+def prompt(
+    name: str, size: Size, *, seed: int = 1, patched: bool = True, weights: str = "default", **hero: Any
+) -> dict[str, Any]:
     """A graph as of a workflow of core's, HERO Patch between the loader and the sampler."""
     model: list[Any] = ["loader", 0]
     nodes: dict[str, tuple[str, dict[str, Any]]] = {
-        "loader": ("UNETLoader", {"unet_name": f"{name}.safetensors", "weight_dtype": "default"}),
+        "loader": ("UNETLoader", {"unet_name": f"{name}.safetensors", "weight_dtype": weights}),
         "task": ("CoreTask", {"model": name, **vars(size)}),
     }
     if name.startswith(SHIFTED):
@@ -150,6 +152,22 @@ def test_without_reuse_it_is_the_graph_without_hero(core_server: Server, name: s
     expected = latent_of(core_server, plain)
     assert latent_of(core_server, full) == latent_of(core_server, after) == expected
     assert latent_of(core_server, accelerated) != expected
+
+
+@pytest.mark.parametrize("name", ["wan_t2v", "hunyuan_t2v"])
+def test_weights_in_float8(core_server: Server, name: str):
+    """As the loader's own widget makes them: exact without reuse, accelerated, its cache as predicted."""
+    made = CORE_MODELS[name]
+    size = size_of(name, made)
+    plain, full, accelerated = (
+        core_server.run(prompt(name, size, weights="fp8_e4m3fn", **settings))
+        for settings in ({"patched": False}, {"interval": 1}, {})
+    )
+    assert latent_of(core_server, plain) == latent_of(core_server, full)
+    assert latent_of(core_server, plain) != latent_of(core_server, accelerated)
+    (report,) = accelerated.data("aether_hero.report")
+    assert report["full"] == FULL
+    assert report["bytes"] == prediction(core_server, name, made, size)["cachedBytes"]
 
 
 def test_a_model_that_is_refused_is_named_with_the_way_out(core_server: Server):

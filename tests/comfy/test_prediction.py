@@ -318,6 +318,57 @@ def test_cores_families_are_predicted_as_they_run(
     assert (shape.grid, shape.width) == (report.shape.grid, report.shape.width)
 
 
+def full_size(name: str) -> Any:
+    """A model as published, without weights."""
+    import comfy.ops
+
+    given = {"device": "meta", "operations": comfy.ops.manual_cast}
+    if name == "ltx":
+        from comfy.ldm.lightricks.model import LTXVModel
+
+        return LTXVModel(**given)
+    if name == "hunyuan15":
+        from comfy.ldm.hunyuan_video.model import HunyuanVideo
+
+        return HunyuanVideo(
+            in_channels=65, out_channels=32, vec_in_dim=None, context_in_dim=3584, hidden_size=2048,
+            mlp_ratio=4.0, num_heads=16, depth=54, depth_single_blocks=0, axes_dim=[16, 56, 56], theta=256,
+            patch_size=[1, 1, 1], qkv_bias=True, guidance_embed=False, byt5=True, meanflow=False,
+            use_cond_type_embedding=True, vision_in_dim=1152, meanflow_sum=True, **given,
+        )  # fmt: skip
+    from comfy.ldm.cosmos.predict2 import MiniTrainDIT
+
+    return MiniTrainDIT(
+        240, 240, 128, 17, 16, 2, 1, model_channels=2048, num_blocks=28, num_heads=16, pos_emb_cls="rope3d",
+        use_adaln_lora=True, **given,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "latent", "most"),
+    [
+        ("ltx", (1, 128, 13, 16, 24), 0.021),
+        ("hunyuan15", (1, 65, 31, 30, 53), 0.004),
+        ("cosmos_predict2", (1, 17, 24, 88, 160), 0.002),
+    ],
+)
+def test_what_a_start_picture_adds_at_real_sizes(part: Any, name: str, latent: tuple[int, ...], most: float):
+    """That only the run says it is given makes the bound too high by no more than docs/models.md says."""
+    adapter = part("hero_engine.models.families").adapter_for(full_size(name))
+    conditions = part("hero_engine.models.comfy_hunyuan").Conditions
+    added = {
+        "ltx": {"for_each_token": True},
+        "hunyuan15": {"conditions": conditions(beside=(0, 729))},
+        "cosmos_predict2": {"timesteps": latent[2]},
+    }[name]
+    for preset in PRESETS.values():
+        bounds = [
+            predict(preset, adapter.shape(latent, 256, **more), 30, 2, 2).speedup_bound
+            for more in ({}, added)
+        ]
+        assert 0 < bounds[0] / bounds[1] - 1 < most
+
+
 def test_a_model_that_hero_does_not_take(answer: Any, part: Any, files: Path):
     import comfy.ops
     import torch

@@ -282,7 +282,7 @@ def test_words_numbers_and_picture(model):
     with hero_session(model, LayersConfig(), steps=8) as run:
         denoise(model, steps=8)
         found = run.method.analysis()
-    assert found.summary().startswith(f"Recommended tau: {found.tau} of 6 blocks. A cached step misses ")
+    assert found.summary().startswith(f"Recommended tau: {found.tau} of 6 blocks. A cached step is off by ")
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert document["tau"] == found.tau and document["hero"]["interval"] == 2
     assert document["cached"] == list(found.cached)
