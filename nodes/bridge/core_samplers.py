@@ -1,5 +1,5 @@
-"""What HERO must know of core's samplers, which have names only: how often they ask the model, and what an
-answer weighs in the result."""
+"""What HERO must know of core's samplers, which have names only: how often they call the model, and the weight
+of an answer in the result."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def timesteps(sampler: Any, steps: int) -> int:
 
 
 def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | None:
-    """The noise of a MODEL, as a sampler takes it away: Aether Sampler's, or one of core's.
+    """The noise of a MODEL, as a sampler removes it: Aether Sampler's, or one of core's.
 
     Args:
         sigmas: (steps + 1,) of the run.
 
     Returns:
-        None where error feedback is better left out: steps of samplers that ask more than once a step weigh
-        otherwise than it takes them to, and so do those of multistep ones whose last step is shorter than
-        the others (with core's schedulers "normal", "karras" and their like); with core's stochastic ones
-        results were no more accurate in trials; others were not tried.
+        None where error feedback is better left out. Samplers that ask more than once a step weight steps
+        differently, and so do multistep ones whose last step is shorter than the others (with core's
+        schedulers "normal", "karras" and their like). With core's stochastic ones results were no more
+        accurate in trials. Others (uni_pc) were not tried.
     """
     if scheduler := getattr(sampler, "scheduler", None):
         return NoiseSchedule.of(scheduler)
