@@ -1,5 +1,5 @@
-"""What HERO must know of core's samplers, which have names only: how often they call the model, and the weight
-of an answer in the result."""
+"""What HERO must know of core's samplers, which have names only: how often they call the model, and the
+weight of an answer in the result."""
 
 from __future__ import annotations
 
