@@ -35,8 +35,8 @@ class LayersConfig(MethodConfig):
     Args:
         hero: whose cached steps are tried. Its interval is taken as fixed; tau is what is looked for,
             and feedback, which corrects answers and not features, does not count. On a step that would be
-            cached, the refresh runs beside the step, through all blocks, so that the error of every tau is measured
-            at once.
+            cached, the refresh runs beside the step, through all blocks, so that the error of every tau is
+            measured at once.
         tokens: video tokens that are looked at, the same in all blocks and steps; all where there are fewer.
             At Aether's size with guidance, 256 take about 1 GB.
 
