@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -33,6 +34,8 @@ ATTEMPTS = 2
 """How often caching may run out of memory before a pass goes on without."""
 KEPT_REPORTS = 16
 """Of the latest passes; a service may run for weeks."""
+_ROUNDING = 1e-5
+"""Timesteps that differ by less, relatively, are one: samplers of higher order compute theirs anew."""
 _ANY_STEPS = 1000
 """Stands for a number of steps that is not known yet, where only what depends on the blocks is read."""
 
@@ -75,6 +78,11 @@ class _Pass:
         self.branches.clear()
         self.over = False
         self.memory_failures += 1
+
+    def known(self, timestep: float) -> float:
+        """A timestep, or that of the step at hand where the two differ by rounding only."""
+        now = self.clock.timestep
+        return now if math.isclose(timestep, now, rel_tol=_ROUNDING) else timestep
 
     def enter(self, timestep: float) -> None:
         """Go on to the step of this timestep, if that is not the one at hand."""
@@ -218,7 +226,7 @@ class HeroRun:
         call = self._adapter.read_call(args, kwargs)
         call = replace(call, timestep=self._sampling.timestep_of(call.timestep))
         current = self._at(call.timestep)
-        call = self._in_context(call)
+        call = self._in_context(replace(call, timestep=current.clock.timestep))
         if self._context.name is None:
             self._compare_first(current, args, kwargs)
         self._report_on(current, call)
@@ -267,6 +275,8 @@ class HeroRun:
     def _at(self, timestep: float) -> _Pass:
         """The pass at the step of this timestep, a new one where that begins."""
         current = self._pass
+        if current is not None:
+            timestep = current.known(timestep)
         if current is None or current.over or timestep > current.clock.timestep or self._sampling.renewed():
             self._pass = current = self._begin_pass(timestep)
         current.enter(timestep)

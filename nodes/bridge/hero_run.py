@@ -123,9 +123,8 @@ class _Session:
             if schedule is None:
                 config = replace(config, feedback=0.0)
         _leave_uncompiled(guider.model_options)
-        with hero_session(
-            transformer, config, core_samplers.timesteps(sampler, len(sigmas) - 1), schedule
-        ) as run:
+        steps = core_samplers.timesteps(guider.model_patcher, sampler, sigmas)
+        with hero_session(transformer, config, steps, schedule) as run:
             # Core has made a copy of the options for this run.
             comfy.patcher_extension.add_wrapper_with_key(
                 _CALL, KEY, _name_branches(run, guider), guider.model_options, is_model_options=True

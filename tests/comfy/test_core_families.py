@@ -107,6 +107,25 @@ def test_easy_cache_beside_it(nodes, part, ksampler, core):
     assert torch.isfinite(result).all() and 0 < report.steps < 12
 
 
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [("exp_heun_2_x0", 8), ("dpmpp_2s_ancestral", 15), ("dpmpp_sde", 15)]
+)
+def test_samplers_of_second_order_are_one_run(nodes, part, ksampler, pack, sampler, steps):
+    """Of a flow, at whose times they ask: in one pass with its cool-down at the end, at 8 times or at 15."""
+    made = CORE_MODELS["wan_t2v"]
+    task = SimpleNamespace(
+        positive=made.conditioning(1),
+        negative=made.conditioning(2),
+        latent={"samples": torch.zeros(1, *made.latent)},
+    )
+    patched = nodes.HeroPatch(model=made.load(), **SETTINGS)[0]
+    result = ksampler(patched, task, steps=STEPS, sampler=sampler)
+    report = part("nodes.bridge.hero_reports").box_of(patched).find(result)
+    reasons = {record.timestep: record.reason.value for record in report.records}
+    assert report.steps == len(reasons) == steps
+    assert list(reasons.values())[-1] == "cool-down" and "cool-down" not in list(reasons.values())[:-1]
+
+
 def test_a_region_with_a_prompt_of_its_own(nodes, ksampler, core):
     """Each region is a branch with a cache of its own size."""
     rows, columns = core.task.latent["samples"].shape[-2:]

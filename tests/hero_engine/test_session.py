@@ -504,6 +504,16 @@ def test_two_calls_of_one_latent_are_two_branches(model):
     assert [str(record.branch) for record in run.report.records] == ["call 1", "call 2"] * 2
 
 
+@pytest.mark.parametrize("rounded", [799.99994, 800.00006])
+def test_timesteps_that_differ_by_rounding_are_one_step(model, rounded):
+    """Samplers of higher order ask for the next step's time as they compute it, and then as it is given."""
+    with hero_session(model, HeroConfig()) as run:
+        steps_of(model, [900.0, rounded, 800.0, 700.0], seed=0)
+    assert len(run.reports) == 1
+    assert [str(record.branch) for record in run.report.records] == ["call 1", "call 1", "call 2", "call 1"]
+    assert run.report.steps == 3
+
+
 def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
     """ComfyUI calls both halves in one batch, and one by one where memory gets short."""
     with hero_session(model, HeroConfig(interval=2, warmup=2)) as run:
