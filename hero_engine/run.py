@@ -46,6 +46,7 @@ class _Context(NamedTuple):
     name: Hashable = None
     adapters: Hashable = None
     weights: tuple[float, ...] | None = None
+    timestep: float | None = None
 
 
 class _Pass:
@@ -184,7 +185,11 @@ class HeroRun:
 
     @contextmanager
     def branch(
-        self, name: Hashable, adapters: Hashable = None, weights: Sequence[float] | None = None
+        self,
+        name: Hashable,
+        adapters: Hashable = None,
+        weights: Sequence[float] | None = None,
+        timestep: float | None = None,
     ) -> Iterator[None]:
         """Say which branch the model calls inside are, where branches are called separately, and what of them
         counts.
@@ -198,13 +203,15 @@ class HeroRun:
                 guidance of scale s, (1 - s, s) for a batch of the unconditional and the conditional one, (s,)
                 for the conditional one alone. The steps' may differ; error feedback goes by them, see
                 ``HeroConfig.feedback``.
+            timestep: the scheduler's, where the model may be called with others, as for given frames. None for
+                the (largest) one that it is called with.
 
         Raises:
             ConfigError: weights that are no finite numbers (field ``"weights"``); in the model call, more of
                 them than divide the batch.
         """
         checked = None if weights is None else reals("weights", weights, "(1 - s, s)")
-        previous, self._context = self._context, _Context(name, adapters, checked)
+        previous, self._context = self._context, _Context(name, adapters, checked, timestep)
         try:
             yield
         finally:
@@ -224,8 +231,8 @@ class HeroRun:
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
-        call = replace(call, timestep=self._sampling.timestep_of(call.timestep))
-        current = self._at(call.timestep)
+        passed = self._context.timestep
+        current = self._at(self._sampling.timestep_of(call.timestep) if passed is None else passed)
         call = self._in_context(replace(call, timestep=current.clock.timestep))
         if self._context.name is None:
             self._compare_first(current, args, kwargs)

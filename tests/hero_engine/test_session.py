@@ -514,6 +514,18 @@ def test_timesteps_that_differ_by_rounding_are_one_step(model, rounded):
     assert run.report.steps == 3
 
 
+def test_a_step_has_the_timestep_that_is_passed(model):
+    """Whatever the model is given, as for frames that are kept."""
+    with hero_session(model, HeroConfig(warmup=1, interval=3)) as run:
+        for time in (900.0, 800.0, 700.0):
+            with run.branch("kept", timestep=time):
+                steps_of(model, [0.5 * time], seed=0)
+            with run.branch("made", timestep=time):
+                steps_of(model, [time], seed=0)
+    assert [record.timestep for record in run.report.records] == [900, 900, 800, 800, 700, 700]
+    assert (run.report.full_steps, run.report.cached_steps) == (1, 2)
+
+
 def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
     """ComfyUI calls both halves in one batch, and one by one where memory gets short."""
     with hero_session(model, HeroConfig(interval=2, warmup=2)) as run:
