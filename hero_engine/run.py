@@ -203,8 +203,8 @@ class HeroRun:
                 guidance of scale s, (1 - s, s) for a batch of the unconditional and the conditional one, (s,)
                 for the conditional one alone. The steps' may differ; error feedback goes by them, see
                 ``HeroConfig.feedback``.
-            timestep: the scheduler's, where the model may be called with others, as for given frames. None for
-                the (largest) one that it is called with.
+            timestep: the scheduler's, where the model may be called with others, as for given frames. None
+                for the (largest) one that it is called with.
 
         Raises:
             ConfigError: weights that are no finite numbers (field ``"weights"``); in the model call, more of

@@ -147,8 +147,8 @@ def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
     """Around every call of the model: conditional and unconditional are distinguished by core's ids.
 
     They come in one batch, or one by one, in an order that may change when memory is short. LoRA hooks may
-    change the weights from call to call. Models may be given other timesteps than the sampler's: by an inpaint
-    mask, smaller ones for what is kept.
+    change the weights from call to call. Models may be given other timesteps than the sampler's: with an
+    inpaint mask, smaller ones for what is kept.
     """
 
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
