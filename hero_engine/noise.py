@@ -14,6 +14,8 @@ from torch import Tensor
 from .errors import ConfigError
 
 Factors = tuple[float, float]
+ROUNDING = 1e-5
+"""Timesteps that differ by less, relatively, are one: samplers may compute a step's time anew."""
 
 
 class NoiseSchedule(ABC):
@@ -191,11 +193,19 @@ class StepNoise(NoiseSchedule):
 
     def next(self, timestep: float, length: float) -> float:
         """See :class:`NoiseSchedule`; the last step has none behind it, and gives itself."""
-        return max((time for time in self.timesteps if time < timestep), default=timestep)
+        return max(self._later(timestep), default=timestep)
 
     def ends_within(self, steps: float, timestep: float, length: float) -> bool:
         """See :class:`NoiseSchedule`."""
-        return 1 + sum(time < timestep for time in self.timesteps) <= steps
+        return 1 + len(self._later(timestep)) <= steps
+
+    def _later(self, timestep: float) -> list[float]:
+        """Timesteps of the steps to come: not that of the step itself, computed anew with another rounding."""
+        return [
+            time
+            for time in self.timesteps
+            if time < timestep and not math.isclose(time, timestep, rel_tol=ROUNDING)
+        ]
 
     def _at(self, values: Sequence[float], timestep: float) -> float:
         # bisect needs rising numbers.

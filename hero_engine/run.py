@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from .memory_errors import is_out_of_memory
 from .method import Step
 from .methods import method_of
 from .models.adapter import Forward, ModelAdapter, ModelCall
+from .noise import ROUNDING
 from .optional import require
 from .report import RunReport, StepRecord
 from .sampling import Sampling
@@ -43,6 +45,7 @@ class _Context(NamedTuple):
     name: Hashable = None
     adapters: Hashable = None
     weights: tuple[float, ...] | None = None
+    timestep: float | None = None
 
 
 class _Pass:
@@ -75,6 +78,11 @@ class _Pass:
         self.branches.clear()
         self.over = False
         self.memory_failures += 1
+
+    def known(self, timestep: float) -> float:
+        """A timestep, or that of the step at hand where the two differ by rounding only."""
+        now = self.clock.timestep
+        return now if math.isclose(timestep, now, rel_tol=ROUNDING) else timestep
 
     def enter(self, timestep: float) -> None:
         """Go on to the step of this timestep, if that is not the one at hand."""
@@ -176,7 +184,11 @@ class HeroRun:
 
     @contextmanager
     def branch(
-        self, name: Hashable, adapters: Hashable = None, weights: Sequence[float] | None = None
+        self,
+        name: Hashable,
+        adapters: Hashable = None,
+        weights: Sequence[float] | None = None,
+        timestep: float | None = None,
     ) -> Iterator[None]:
         """Say which branch the model calls inside are, where branches are called separately, and what of them
         counts.
@@ -190,13 +202,15 @@ class HeroRun:
                 guidance of scale s, (1 - s, s) for a batch of the unconditional and the conditional one, (s,)
                 for the conditional one alone. The steps' may differ; error feedback goes by them, see
                 ``HeroConfig.feedback``.
+            timestep: the scheduler's, where the model may be called with others, as for given frames. None
+                for the (largest) one that it is called with.
 
         Raises:
             ConfigError: weights that are no finite numbers (field ``"weights"``); in the model call, more of
                 them than divide the batch.
         """
         checked = None if weights is None else reals("weights", weights, "(1 - s, s)")
-        previous, self._context = self._context, _Context(name, adapters, checked)
+        previous, self._context = self._context, _Context(name, adapters, checked, timestep)
         try:
             yield
         finally:
@@ -216,9 +230,9 @@ class HeroRun:
     def forward_model(self, original: Forward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Stands around the model's forward: one call is one step of one branch."""
         call = self._adapter.read_call(args, kwargs)
-        call = replace(call, timestep=self._sampling.timestep_of(call.timestep))
-        current = self._at(call.timestep)
-        call = self._in_context(call)
+        passed = self._context.timestep
+        current = self._at(self._sampling.timestep_of(call.timestep) if passed is None else passed)
+        call = self._in_context(replace(call, timestep=current.clock.timestep))
         if self._context.name is None:
             self._compare_first(current, args, kwargs)
         self._report_on(current, call)
@@ -267,6 +281,8 @@ class HeroRun:
     def _at(self, timestep: float) -> _Pass:
         """The pass at the step of this timestep, a new one where that begins."""
         current = self._pass
+        if current is not None:
+            timestep = current.known(timestep)
         if current is None or current.over or timestep > current.clock.timestep or self._sampling.renewed():
             self._pass = current = self._begin_pass(timestep)
         current.enter(timestep)

@@ -24,6 +24,8 @@ class ComfyAdapter(ModelAdapter):
 
     # Within the wrappers of core's DIFFUSION_MODEL, which may leave a step out (EasyCache).
     entry = "_forward"
+    patches_inside: tuple[str, ...] = ()
+    """Kinds of patches that its blocks apply and that may go by the place of a token in the whole stream."""
 
     def __init__(self, transformer: Any):
         super().__init__(transformer)
@@ -86,6 +88,12 @@ class ComfyAdapter(ModelAdapter):
             raise ConfigError(
                 "model",
                 "a ControlNet adds to its blocks, which cached steps leave out: bypass one of the two",
+            )
+        if any(options.get("patches", {}).get(name) for name in self.patches_inside):
+            raise ConfigError(
+                "model",
+                "another node changes its attention or feed-forward token by token (InfiniteTalk, Anima "
+                "LLLite), which does not fit the selected tokens of cached steps: bypass HERO or that node",
             )
 
     def read_latent(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
 from ..flops import ModelShape
 from .adapter import BlockCall
 from .comfy import ComfyAdapter
@@ -17,7 +16,6 @@ from .cosmos_shape import CosmosSize
 from .gathering import picked
 from .one_stream import OneStream
 
-_INSIDE_BLOCKS = ("attn1_patch", "attn2_patch", "mlp_patch")
 _ROTARY, _LEARNED = "rope_emb_L_1_1_D", "extra_per_block_pos_emb"
 _OF_FRAMES = ("emb_B_T_D", "adaln_lora_B_T_3D")
 
@@ -32,21 +30,11 @@ class CosmosPredict2Adapter(OneStream, ComfyAdapter):
     )  # fmt: skip
     stream = "x_B_T_H_W_D"
     token_dims = dict.fromkeys((_ROTARY, _LEARNED, *_OF_FRAMES), 1)
+    patches_inside = ("attn1_patch", "attn2_patch", "mlp_patch")
 
     def find_blocks(self) -> list[Any]:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`."""
         return list(self.model.blocks)
-
-    def check(self, asked: dict[str, Any]) -> None:
-        """See :class:`~hero_engine.models.comfy.ComfyAdapter`."""
-        super().check(asked)
-        patches = (asked.get("transformer_options") or {}).get("patches", {})
-        if any(patches.get(name) for name in _INSIDE_BLOCKS):
-            raise ConfigError(
-                "model",
-                "another node (Anima LLLite) patches the inside of its blocks for all tokens, and cached "
-                "steps run only some: bypass HERO or that node",
-            )
 
     def shape(self, latent: tuple[int, ...], text_tokens: int, timesteps: int = 1) -> ModelShape:
         """See :class:`~hero_engine.models.adapter.ModelAdapter`.

@@ -24,6 +24,7 @@ class WanAdapter(OneStream, ComfyAdapter):
     parameters = ("x", "e", "freqs", "context", "context_img_len", "transformer_options")
     stream = "x"
     token_dims = {"freqs": 1, "e": 1}
+    patches_inside = ("attn1_patch", "attn2_patch")
 
     @property
     def out_channels(self) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import comfy.model_sampling
 import torch
 
 from ...hero_engine import NoiseSchedule, StepNoise
@@ -17,6 +18,8 @@ _STAGES = {
     "seeds_3": 3,
 }
 """Times of its own at which a sampler asks in each step but the last, where that is more than one."""
+_FLOW_STAGES = {"dpmpp_2s_ancestral": 2}
+"""The same of samplers that do so with flows only; with other models they ask at the next step's time."""
 
 # Deterministic samplers that ask once a step; core's ddim is its euler.
 _FIRST_ORDER = {"euler"}
@@ -30,10 +33,15 @@ def goes_back(sampler: Any) -> bool:
     return _name(sampler) in _OUT_OF_ORDER
 
 
-def timesteps(sampler: Any, steps: int) -> int:
-    """At how many times a sampler asks the model in so many steps."""
-    stages = _STAGES.get(_name(sampler), 1)
-    return stages * (steps - 1) + 1
+def timesteps(model: Any, sampler: Any, sigmas: torch.Tensor) -> int:
+    """At how many times a sampler asks a MODEL in a run.
+
+    Args:
+        sigmas: (steps + 1,) of the run; a step that repeats one is at no time of its own.
+    """
+    flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
+    stages = (_STAGES | _FLOW_STAGES if flow else _STAGES).get(_name(sampler), 1)
+    return stages * (len(sigmas[:-1].unique()) - 1) + 1
 
 
 def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | None:

@@ -123,9 +123,8 @@ class _Session:
             if schedule is None:
                 config = replace(config, feedback=0.0)
         _leave_uncompiled(guider.model_options)
-        with hero_session(
-            transformer, config, core_samplers.timesteps(sampler, len(sigmas) - 1), schedule
-        ) as run:
+        steps = core_samplers.timesteps(guider.model_patcher, sampler, sigmas)
+        with hero_session(transformer, config, steps, schedule) as run:
             # Core has made a copy of the options for this run.
             comfy.patcher_extension.add_wrapper_with_key(
                 _CALL, KEY, _name_branches(run, guider), guider.model_options, is_model_options=True
@@ -148,7 +147,8 @@ def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
     """Around every call of the model: conditional and unconditional are distinguished by core's ids.
 
     They come in one batch, or one by one, in an order that may change when memory is short. LoRA hooks may
-    change the weights from call to call.
+    change the weights from call to call. Models may be given other timesteps than the sampler's: with an
+    inpaint mask, smaller ones for what is kept.
     """
 
     def call(executor: Any, x: Any, t: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -156,7 +156,8 @@ def _name_branches(run: HeroRun, guider: Any) -> Callable[..., torch.Tensor]:
         ids = tuple(str(name) for name in options.get("uuids", ()))
         hooks = executor.class_obj.current_patcher.current_hooks
         strengths = tuple(hook.strength for hook in hooks.hooks) if hooks else ()
-        with run.branch(ids or None, strengths, _weights(guider, options)):
+        timestep = float(executor.class_obj.model_sampling.timestep(t[:1])[0])
+        with run.branch(ids or None, strengths, _weights(guider, options), timestep):
             return executor(x, t, *args, **kwargs)
 
     return call

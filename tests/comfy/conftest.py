@@ -191,7 +191,7 @@ def ksampler(pack: Any) -> Any:
 
     def run(
         model: Any, task: Any, *, steps: int = 8, seed: int = 1, cfg: float = 3.0, sampler: str = "euler",
-        scheduler: str = "sgm_uniform", callback: Any = None,
+        scheduler: str = "sgm_uniform", callback: Any = None, mask: Any = None,
     ) -> Any:  # fmt: skip
         import comfy.sample
         import torch
@@ -201,6 +201,7 @@ def ksampler(pack: Any) -> Any:
             return comfy.sample.sample(
                 model, comfy.sample.prepare_noise(latent, seed), steps, cfg, sampler, scheduler,
                 task.positive, task.negative, latent, callback=callback, disable_pbar=True, seed=seed,
+                noise_mask=mask,
             )  # fmt: skip
 
     return run

@@ -25,7 +25,12 @@ PARAMS = [
 @pytest.fixture(scope="module", params=PARAMS)
 def core(request: pytest.FixtureRequest, pack: Any) -> SimpleNamespace:
     """A MODEL of core's and a task for it."""
-    made = CORE_MODELS[request.param]
+    return made_core(request.param)
+
+
+def made_core(name: str) -> SimpleNamespace:
+    """See the fixture `core`."""
+    made = CORE_MODELS[name]
     task = SimpleNamespace(
         positive=made.conditioning(1),
         negative=made.conditioning(2),
@@ -105,6 +110,33 @@ def test_easy_cache_beside_it(nodes, part, ksampler, core):
     result = ksampler(both, core.task, steps=12)
     report = part("nodes.bridge.hero_reports").box_of(both).find(result)
     assert torch.isfinite(result).all() and 0 < report.steps < 12
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps"), [("exp_heun_2_x0", 8), ("dpmpp_2s_ancestral", 15), ("dpmpp_sde", 15)]
+)
+def test_samplers_of_second_order_are_one_run(nodes, part, ksampler, sampler, steps):
+    """Of a flow, at whose times they ask: in one pass with its cool-down at the end, at 8 times or at 15."""
+    one = made_core("wan_t2v")
+    patched = nodes.HeroPatch(model=one.model, **SETTINGS)[0]
+    result = ksampler(patched, one.task, steps=STEPS, sampler=sampler)
+    report = part("nodes.bridge.hero_reports").box_of(patched).find(result)
+    reasons = {record.timestep: record.reason.value for record in report.records}
+    assert report.steps == len(reasons) == steps
+    assert list(reasons.values())[-1] == "cool-down" and "cool-down" not in list(reasons.values())[:-1]
+
+
+def test_an_inpaint_mask_leaves_the_steps_times(nodes, part, ksampler):
+    """With one, the 5B is given each frame's timestep times the share of it that is to be made."""
+    one = made_core("wan_5b")
+    patched = nodes.HeroPatch(model=one.model, **SETTINGS)[0]
+    times = []
+    for share in (1.0, 0.5, 0.0):
+        mask = torch.full((1, 1, *one.task.latent["samples"].shape[2:]), share)
+        result = ksampler(patched, one.task, steps=STEPS, mask=mask)
+        report = part("nodes.bridge.hero_reports").box_of(patched).find(result)
+        times.append([record.timestep for record in report.records])
+    assert len(times[0]) == STEPS and times[0] == times[1] == times[2]
 
 
 def test_a_region_with_a_prompt_of_its_own(nodes, ksampler, core):

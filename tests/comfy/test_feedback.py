@@ -118,9 +118,9 @@ def weighed(part, monkeypatch):
     run = part("hero_engine.run").HeroRun
     branch, told = run.branch, []
 
-    def remember(self, name, adapters=None, weights=None):
+    def remember(self, name, adapters=None, weights=None, timestep=None):
         told.append(weights)
-        return branch(self, name, adapters, weights)
+        return branch(self, name, adapters, weights, timestep)
 
     monkeypatch.setattr(run, "branch", remember)
     return told

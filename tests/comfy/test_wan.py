@@ -133,3 +133,16 @@ def test_kinds_that_cannot_be_right_are_refused_by_name(part, name):
     hero = part("hero_engine")
     with pytest.raises(hero.ConfigError, match=f"transformer: {name} is not supported: "):
         part("hero_engine.models.families").adapter_for(model)
+
+
+@pytest.mark.parametrize("name", ["attn1_patch", "attn2_patch"])
+def test_patches_inside_its_blocks_are_refused(part, name):
+    """InfiniteTalk's view the stream as whole frames, which the tokens of a cached step are not."""
+    hero, form = part("hero_engine"), TestTextToVideo()
+    model = form.build()
+    inputs = form.inputs(1) | {"transformer_options": {"patches": {name: [lambda arguments: arguments["x"]]}}}
+    with (
+        hero.hero_session(model, form.config(hero), 9),
+        pytest.raises(hero.ConfigError, match="^model: .*InfiniteTalk.*bypass"),
+    ):
+        form.call(model, torch.randn(1, *form.latent[1:]), 900.0, inputs)

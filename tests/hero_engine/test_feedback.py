@@ -141,6 +141,15 @@ def test_a_flows_schedulers_are_read():
     assert NoiseSchedule.of(unipc).multistep and not NoiseSchedule.of(unipc).stochastic
 
 
+def test_a_steps_time_computed_anew_is_no_step_of_its_own():
+    times, sigmas = (900.0, 762.15857, 0.5), (0.9, 0.76, 0.0005)
+    noise = StepNoise(times, sigmas, tuple((1.0, -sigma) for sigma in sigmas))
+    for time in (762.15851, 762.15857, 762.15863):
+        assert noise.next(time, 1.0) == 0.5
+        assert noise.ends_within(2, time, 1.0) and not noise.ends_within(1, time, 1.0)
+        assert noise.ratio(time) == pytest.approx(1 / 0.76, rel=1e-5)
+
+
 def test_steps_of_no_length_or_without_noise_correct_nothing():
     noise = StepNoise(
         (900.0, 800.0, 0.0, 0.0), (0.9, 0.8, 0.0, 0.0), ((1.0, -0.9), (1.0, -0.8)) + ((1.0, 0.0),) * 2

@@ -504,6 +504,28 @@ def test_two_calls_of_one_latent_are_two_branches(model):
     assert [str(record.branch) for record in run.report.records] == ["call 1", "call 2"] * 2
 
 
+@pytest.mark.parametrize("rounded", [799.99994, 800.00006])
+def test_timesteps_that_differ_by_rounding_are_one_step(model, rounded):
+    """Samplers of higher order ask for the next step's time as they compute it, and then as it is given."""
+    with hero_session(model, HeroConfig()) as run:
+        steps_of(model, [900.0, rounded, 800.0, 700.0], seed=0)
+    assert len(run.reports) == 1
+    assert [str(record.branch) for record in run.report.records] == ["call 1", "call 1", "call 2", "call 1"]
+    assert run.report.steps == 3
+
+
+def test_a_step_has_the_timestep_that_is_passed(model):
+    """Whatever the model is given, as for frames that are kept."""
+    with hero_session(model, HeroConfig(warmup=1, interval=3)) as run:
+        for time in (900.0, 800.0, 700.0):
+            with run.branch("kept", timestep=time):
+                steps_of(model, [0.5 * time], seed=0)
+            with run.branch("made", timestep=time):
+                steps_of(model, [time], seed=0)
+    assert [record.timestep for record in run.report.records] == [900, 900, 800, 800, 700, 700]
+    assert (run.report.full_steps, run.report.cached_steps) == (1, 2)
+
+
 def test_a_branch_that_nobody_asks_for_any_more_is_freed(model):
     """ComfyUI calls both halves in one batch, and one by one where memory gets short."""
     with hero_session(model, HeroConfig(interval=2, warmup=2)) as run:
