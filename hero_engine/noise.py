@@ -200,7 +200,7 @@ class StepNoise(NoiseSchedule):
         return 1 + len(self._later(timestep)) <= steps
 
     def _later(self, timestep: float) -> list[float]:
-        """Timesteps of the steps to come: not that of the step itself, computed anew with another rounding."""
+        """Timesteps of the steps to come, without that of the step itself, computed with another rounding."""
         return [
             time
             for time in self.timesteps
