@@ -27,6 +27,9 @@ class Task:
     accelerated_steps: int
 
 
+DEPTH_FORMATS = ("exr", "png16")
+"""Of depth in numbers; how each is written and read stands in formats/depth_files.py."""
+
 SCHEDULERS = ("dpm", "ddim")
 """Aether's own sampler, which adds fresh noise at every step, and its deterministic sister."""
 

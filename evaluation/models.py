@@ -11,7 +11,7 @@ import torch
 from aether.defaults import SCHEDULERS, TASKS
 from aether.model.parts import AetherModel
 
-_SCHEDULERS = dict(zip(("reference", "deterministic"), SCHEDULERS, strict=True))
+_SCHEDULERS = {"reference": SCHEDULERS[0], "deterministic": SCHEDULERS[1]}
 SAMPLERS = tuple(_SCHEDULERS)
 """Aether's own, which is stochastic, and the deterministic one."""
 STEPS = {task.name: task.accelerated_steps for task in TASKS.values()}

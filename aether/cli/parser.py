@@ -7,7 +7,7 @@ import argparse
 from hero_engine import HeroConfig
 from hero_engine.command_options import add_settings, error_text, number, share, sides, whole_number
 
-from ..defaults import SCHEDULERS, TASKS, steps_text
+from ..defaults import DEPTH_FORMATS, SCHEDULERS, TASKS, steps_text
 
 COMMANDS = {
     "reconstruct": ("reconstruction", ("video",)),
@@ -174,7 +174,7 @@ def _add_output(output: argparse._ArgumentGroup) -> None:
     )
     output.add_argument(
         "--depth-format",
-        choices=("exr", "png16"),
+        choices=DEPTH_FORMATS,
         help="also write depth/, a picture a frame: exr holds depth as 32-bit floats, png16 disparity",
     )
     output.add_argument("--quiet", action="store_true", help="print the folder only")

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import finite_array
+from ..defaults import DEPTH_FORMATS
 from ..errors import InputError, reading
 from ..files import new_folder
 from .units import SCALE_NOTE, check_rate
@@ -301,15 +302,15 @@ class _Format:
     decode: Callable[[bytes, float, float, tuple[int, int]], np.ndarray]
 
 
-FORMATS = {
-    "exr": _Format(
+_EXR, _PNG16 = (
+    _Format(
         ".exr",
         "the pixel; R, G and B are equal, 32-bit float; range is the least and greatest of the files",
         _full_range,
         _encode_exr,
         _decode_exr,
     ),
-    "png16": _Format(
+    _Format(
         ".png",
         f"low + (level - 1) / {_STEPS} * (high - low), for level 1 to {_TOP} and low and high from range; "
         "what lay beyond the range is at its ends",
@@ -317,5 +318,6 @@ FORMATS = {
         _encode_png,
         _decode_png,
     ),
-}
+)
+FORMATS = dict(zip(DEPTH_FORMATS, (_EXR, _PNG16), strict=True))
 """Name to how it is written and read."""
