@@ -149,7 +149,7 @@ def test_every_file_of_core_has_a_link_and_a_line_in_the_notes(name: str):
 @pytest.mark.parametrize("name", ON_CORE)
 def test_what_was_not_measured_is_said(name: str):
     notes = " ".join(node["widgets_values"][0] for node in of_type(WORKFLOWS[name], "MarkdownNote"))
-    assert "HERO's presets were measured on Aether, not on Wan." in notes
+    assert "has been measured on a small Aether, not on Wan." in notes
 
 
 def test_the_clip_of_a_camera_move_fits_into_aether():
