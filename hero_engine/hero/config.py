@@ -65,8 +65,8 @@ class HeroConfig(MethodConfig):
         seed: of the token sampling, 0 to 2**63 - 1. The global random state is never used.
         text: whether the text tokens run along on cached steps. ``"refresh"`` runs them through the shallow
             blocks with the selected video tokens. ``"omit"`` leaves them out, which is what the paper's FLOPs
-            count. Models whose prompt is attended to by cross-attention have no such tokens; HunyuanVideo
-            cannot run without them and refreshes them.
+            count. Models that read the prompt by cross-attention have no such tokens; those whose blocks
+            cannot run without them always refresh them (docs/models.md).
         storage: how features wait between steps. ``"model"``: on the device, in the model's dtype.
             ``"float8"``: there in half the memory (of bfloat16), numbers rounded to three bits of mantissa,
             with one scale per token. ``"host"``: exact, in the computer's own memory, and on the device only

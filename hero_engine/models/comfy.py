@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..flops import ModelShape
 from ..wrapping import CALLS
 from .adapter import ModelAdapter, ModelCall
 
@@ -62,7 +63,7 @@ class ComfyAdapter(ModelAdapter):
             ),
         )
 
-    def shape_of_call(self, asked: dict[str, Any]) -> Any:
+    def shape_of_call(self, asked: dict[str, Any]) -> ModelShape:
         """The dimensions of a call with these arguments."""
         return self.shape(tuple(asked["x"].shape), asked["context"].shape[1])
 

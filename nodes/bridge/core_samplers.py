@@ -54,7 +54,7 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
         None where error feedback is better left out. Samplers that ask more than once a step weight steps
         differently, and so do multistep ones whose last step is shorter than the others (with core's
         schedulers "normal", "karras" and their like). With core's stochastic ones results were no more
-        accurate in trials. Others (uni_pc) were not tried.
+        accurate in trials, and with uni_pc less. Others were not tried.
     """
     if scheduler := getattr(sampler, "scheduler", None):
         return NoiseSchedule.of(scheduler)
