@@ -116,15 +116,23 @@ class MethodConfig(ABC):
         """
         if steps is not None:
             steps = integer("steps", steps, 1)
-        elif isinstance(self.warmup, str):
-            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
-        elif self.cooldown:
-            raise ConfigError(
-                "steps", "needed because cooldown counts from the last; give the number of steps"
-            )
+        elif self._why_steps:
+            raise ConfigError("steps", f"needed because {self._why_steps}; give the number of steps")
         # Without a number of steps neither is a share.
         warmup, cooldown = (amounts.count(amount, steps or 0) for amount in (self.warmup, self.cooldown))
         return Counts(warmup, cooldown, steps)
+
+    @property
+    def _why_steps(self) -> str:
+        """Why the number of steps must be known; empty where it need not."""
+        if isinstance(self.warmup, str):
+            return "warmup is a share of them"
+        return "cooldown counts from the last" if self.cooldown else ""
+
+    @property
+    def by_steps(self) -> str:
+        """What was counted by the planned number of steps, to be followed by "of 50"; empty for nothing."""
+        return "warm-up and cool-down are those" if self._why_steps else ""
 
     @property
     def needs_noise(self) -> bool:

@@ -33,7 +33,7 @@ class Hero:
 
     def rehearsal(self) -> Hero:
         """The same with full and cached steps in turn from the first on."""
-        return Hero(replace(self.config, warmup=1, cooldown=0, interval=2, threshold=0.0))
+        return Hero(replace(self.config, warmup=1, cooldown=0, interval=2, threshold=0.0, mask=""))
 
     def cached_bytes(self, shape: ModelShape, steps: int, batch: int, element_bytes: int) -> int:
         """Bytes that it will cache in a run, at most."""
