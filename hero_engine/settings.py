@@ -65,7 +65,7 @@ class MethodConfig(ABC):
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         """Refuse unknown settings with the same error as bad values."""
-        cls._check_names(settings)
+        cls.check_names(settings)
         return super().__new__(cls)
 
     @classmethod
@@ -74,7 +74,11 @@ class MethodConfig(ABC):
         return tuple(field.name for field in fields(cls) if field.init)
 
     @classmethod
-    def _check_names(cls, given: Iterable[str]) -> None:
+    def check_names(cls, given: Iterable[str]) -> None:
+        """
+        Raises:
+            ConfigError: a name that is no setting's.
+        """
         known = cls.setting_names()
         for name in given:
             if name not in known:
@@ -96,7 +100,7 @@ class MethodConfig(ABC):
         """
         if not isinstance(settings, Mapping):
             raise ConfigError("config", f"{type(settings).__name__} is no mapping of settings to values")
-        cls._check_names(settings)
+        cls.check_names(settings)
         return cls(**settings)
 
     def _set(self, **checked: Any) -> None:

@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..flops import ModelShape, Work, attention_flops, linear_flops
 from ..optional import require
 from ..schedule import MaskSchedule, Schedule
+from ..setting_text import from_text, to_text
 from ..settings import Counts, MethodConfig
 from ..step_mask import StepMask
 
@@ -88,11 +89,11 @@ class HeroConfig(MethodConfig):
             published. Costs next to nothing, and lowers the error of long intervals several times
             (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
             the weights of the branches are known (:meth:`~hero_engine.HeroRun.branch`).
-        mask: which steps are full, one by one: 1 for a full step and 0 for a cached one ("1110100"), with or
-            without the counts before them ("4 of 7: 1110100"), which is the form that is kept. Empty:
-            interval, warm-up and cool-down decide. Otherwise the mask decides, and those three are not used;
-            a threshold above 0 still makes more steps full. In a run of another number of steps every part
-            has the same share of full steps (:meth:`~hero_engine.step_mask.StepMask.scaled`).
+        mask: which steps are full, one by one: 1 for a full step and 0 for a cached one ("1110100"). It is
+            kept with its counts ("4 of 7: 1110100"), which are checked where they are given. Empty: interval,
+            warm-up and cool-down decide. Otherwise the mask decides, and those three are not used; a
+            threshold above 0 still makes more steps full. In a run of another number of steps every part has
+            the same share of full steps (:meth:`~hero_engine.step_mask.StepMask.scaled`).
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
@@ -153,6 +154,20 @@ class HeroConfig(MethodConfig):
         if not isinstance(name, str) or name not in PRESETS:
             raise ConfigError("preset", f"{name!r} is not one of {', '.join(map(repr, PRESETS))}")
         return replace(PRESETS[name], **overrides)
+
+    @classmethod
+    def from_text(cls, text: str) -> HeroConfig:
+        """Settings from a line of text, see :func:`hero_engine.setting_text.from_text`.
+
+        Raises:
+            ConfigError: see there (field ``"setting"``).
+        """
+        return from_text(cls, text)
+
+    def to_text(self) -> str:
+        """The settings that are not ``HeroConfig()``'s, in a line of text that :meth:`from_text` reads
+        exactly: ``tau=25% text=omit mask="5 of 8: 11101001"``; ``HERO`` where there is none."""
+        return to_text(self)
 
     def resolve(self, blocks: int, steps: int | None = None) -> ResolvedConfig:
         """Turn shares into counts.
