@@ -103,7 +103,7 @@ def reader_of(hint: Any) -> Callable[[str], Any]:
         hint: the setting's type.
     """
     if get_origin(hint) is tuple:
-        return _patch
+        return _whole_numbers if Ellipsis in get_args(hint) else _patch
     readers: dict[Any, Callable[[str], Any]] = {int: whole_number, float: share}
     return readers.get(hint, str)
 
@@ -116,6 +116,10 @@ def _placeholder(hint: Any) -> str | None:
 
 def _patch(text: str) -> tuple[int, ...]:
     return sides(text, "FRAMESxROWSxCOLUMNS", "1x2x3")
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(whole_number, text.lower().split("x")))
 
 
 def _documented(kind: type[MethodConfig]) -> dict[str, str]:

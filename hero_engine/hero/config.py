@@ -218,9 +218,8 @@ class HeroConfig(MethodConfig):
         return MaskSchedule(self._scaled_mask(counts), self.threshold)
 
     def _longest_stretch(self, counts: Counts) -> int:
-        """Most steps from a full one to the last cached one after it; 0 where none is cached."""
-        cached = self._scaled_mask(counts).longest_cached if self.mask else self.interval - 1
-        return cached + 1 if cached else 0
+        """Most steps from a full one to the last cached one after it."""
+        return 1 + self._scaled_mask(counts).longest_cached if self.mask else self.interval
 
     @property
     def needs_noise(self) -> bool:
