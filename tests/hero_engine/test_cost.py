@@ -104,7 +104,7 @@ def test_a_setting_as_text_and_options_over_it(capsys):
     config = HeroConfig(tau="25%", shallow="forecast", text="omit", mask=mask)
     assert format_prediction(predict(config, AETHER, 50, 2)) in written
     assert main("--setting order=2 --method taylorseer --interval 3".split()) == 0
-    assert "20 full / 30 cached" in capsys.readouterr().out
+    assert "19 full / 31 cached" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main("--setting tau=3 --preset fast".split())
     assert "--preset: not allowed with argument --setting" in capsys.readouterr().err
