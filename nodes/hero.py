@@ -143,9 +143,9 @@ class HeroPatch(io.ComfyNode):
                     optional=True,
                     default="",
                     advanced=True,
-                    tooltip="Which steps run in full, one by one: 1 for a full step, 0 for a reused one, such "
-                    "as 1110100. Runs of other lengths keep the same share of full steps in every part. If set, "
-                    "interval, warm-up and cool-down are not used.",
+                    tooltip="Which steps run in full, one by one: 1 for a full step, 0 for a reused one, "
+                    "such as 1110100. Runs of other lengths keep the same share of full steps in every part. "
+                    "If set, interval, warm-up and cool-down are not used.",
                 ),
                 io.String.Input(
                     "setting",
