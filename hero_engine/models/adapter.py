@@ -162,8 +162,8 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def read_output(self, result: Any) -> Tensor:
-        """The latent in what the model returned: batch first, channels in ``channel_dim``, and in the order of
-        frames, rows, columns; or (batch, tokens, numbers)."""
+        """The latent in what the model returned: batch first, channels in ``channel_dim``, and in the order
+        of frames, rows, columns; or (batch, tokens, numbers)."""
 
     @abstractmethod
     def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

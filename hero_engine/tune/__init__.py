@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from .recording import Recording
 from .trials import Progress, Target, Trial, Tuning
-# from .tuner import tune
+from .tuner import tune
 
 __all__ = ["Progress", "Recording", "Target", "Trial", "Tuning", "tune"]

@@ -1,10 +1,12 @@
 """The error of cached steps on its way through the sampler to the result.
 
-The latent's error e is followed as E = e / s (with a sampler that adds noise: e a / s^2), in which a step adds
-its weight times the error of its clean latent (``NoiseSchedule.weight``). What a clean latent answers to an error of
-the latent is part of it: kappa e / a. Errors along the data, which is what forecasts make, stay as they are
-(kappa 1); errors across it, which is what the refresh of tokens makes, are taken for noise and removed (0). The
-first, where the latent is all noise, is less: kappa = ratio^2 / (ratio^2 + OPENNESS).
+The latent's error e is followed as E = e / s (with a sampler that adds noise: e a / s^2), in which a step
+adds its weight times the error of its clean latent (``NoiseSchedule.weight``). A clean latent answers an
+error
+of the latent with a part of it: kappa e / a. Errors along the data, which is what forecasts make, stay as
+they are (kappa 1). Errors across it, which is what the refresh of tokens makes, are taken for noise and
+removed (kappa 0). The first are smaller where the latent is nearly all noise: kappa = ratio^2 / (ratio^2 +
+OPENNESS).
 """
 
 from __future__ import annotations
@@ -23,13 +25,23 @@ OPENNESS = 0.002
 """Chosen on scenes of the miniature that the docs' figures are not of (docs/tuner.md)."""
 
 
+_Errors = tuple[np.ndarray, np.ndarray]
+"""Of a clean latent: along the data and across it."""
+
+
 @dataclass
-class _Cached:
-    """The steps since a full one: their clean latents' errors, in the tokens (along, across)."""
+class _Gap:
+    """A full step and the cached ones since: errors of their clean latents, before any correction.
+
+    Attributes:
+        begin, before: numbers of the full step and of the one before it.
+        first, given: errors of the full step, and of the cached ones by number.
+    """
 
     begin: int
-    first: tuple[np.ndarray, np.ndarray]
-    given: dict[int, tuple[np.ndarray, np.ndarray]]
+    first: _Errors
+    given: dict[int, _Errors]
+    before: int | None = None
 
 
 def propagated(tables: Tables, sampling: Steps, config: HeroConfig, blocks: int, ratio: float) -> float:
@@ -58,18 +70,16 @@ class _Run:
 
     def error(self, ages: list[int]) -> float:
         along, across = np.zeros(SKETCH), np.zeros(SKETCH)
-        cached: _Cached | None = None
-        previous: int | None = None
+        gap = _Gap(0, (along, across), {})
         for step, age in enumerate(ages):
             if age == 0:
                 raw = self._response(step, along), np.zeros(SKETCH)
-                off = self._corrected(step, raw, cached)
-                previous, cached = (None if cached is None else cached.begin), _Cached(step, raw, {})
+                off = self._corrected(step, raw, gap)
+                gap = _Gap(step, raw, {}, gap.begin if step else None)
             else:
-                assert cached is not None  # the first step is full
-                miss, scatter = self._misses.at(step, cached.begin, previous)
-                off = miss + cached.first[0], scatter
-                cached.given[step] = off
+                miss, scatter = self._misses.at(step, gap.begin, gap.before)
+                off = miss + gap.first[0], scatter
+                gap.given[step] = off
             if step < len(self._sampling.weights):
                 weight = self._sampling.weights[step]
                 along, across = along + weight * off[0], across + weight * off[1]
@@ -82,12 +92,10 @@ class _Run:
             return np.zeros(SKETCH)
         return along * (ratio**2 / (ratio**2 + OPENNESS) / ratio**self._sampling.power)
 
-    def _corrected(
-        self, step: int, raw: tuple[np.ndarray, np.ndarray], cached: _Cached | None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _corrected(self, step: int, raw: _Errors, cached: _Gap) -> _Errors:
         """A full step's answer with error feedback, see :mod:`hero_engine.hero.feedback`."""
         weights, clean = self._sampling.weights, self._tables.clean
-        if not self._feedback or cached is None or not cached.given:
+        if not self._feedback or not cached.given:
             return raw
         if step >= self._tables.steps - self._sampling.uncorrected:
             return raw
@@ -116,16 +124,15 @@ class _Misses:
         self._random = np.random.default_rng(config.seed)
         self._held = np.zeros(SKETCH)
 
-    def at(self, step: int, last: int, before: int | None) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, step: int, last: int, before: int | None) -> _Errors:
         """Of a step, by the last full one and the one before that: (along, across)."""
         age = step - last
-        slope = 0.0 if before is None else age / (last - before)
-        miss = self._extrapolated(self._stale, step, last, before, slope)
+        miss = extrapolated(self._tables.stale[step], step, last, before)
         if self._reuses:
-            shallow = self._stale_shallow
+            shallow = self._stale_shallow(step)
             # Of tokens that are refreshed meanwhile, only the deep part is forecast.
             left = math.sqrt(max(0.0, 1 - self._ratio * age))
-            miss = miss - self._extrapolated(shallow, step, last, before, slope) + shallow(step, age) * left
+            miss = miss - extrapolated(shallow, step, last, before) + at_lag(shallow, age) * left
         return miss, self._scattered(step, age)
 
     def _scattered(self, step: int, age: int) -> np.ndarray:
@@ -138,30 +145,35 @@ class _Misses:
             self._held = self._held + self._random.standard_normal(SKETCH) * size
         return self._held
 
-    def _extrapolated(self, table, step: int, last: int, before: int | None, slope: float) -> np.ndarray:  # type: ignore[no-untyped-def]
-        if before is None:
-            return table(step, step - last)
-        return (1 + slope) * table(step, step - last) - slope * table(step, step - before)
-
-    def _stale(self, step: int, lag: int) -> np.ndarray:
-        return _at(self._tables.stale[step], lag)
-
-    def _stale_shallow(self, step: int, lag: int) -> np.ndarray:
-        """Between the shares that were recorded, and nothing and everything at the ends."""
-        recorded = self._tables.stale_shallow[step]
+    def _stale_shallow(self, step: int) -> np.ndarray:
+        """By lag, between the shares that were recorded, and nothing and everything at the ends."""
+        everything = self._tables.stale[step]
+        known = [np.zeros_like(everything), *self._tables.stale_shallow[step], everything]
         places = (0.0, *SHARES, 1.0)
         right = min(int(np.searchsorted(places, self._share, side="right")), len(places) - 1)
-
-        def value(place: int) -> np.ndarray:
-            if place == 0:
-                return np.zeros(SKETCH)
-            return self._stale(step, lag) if place > len(SHARES) else _at(recorded[place - 1], lag)
-
         share = (self._share - places[right - 1]) / (places[right] - places[right - 1])
-        return value(right - 1) * (1 - share) + value(right) * share
+        between: np.ndarray = known[right - 1] * (1 - share) + known[right] * share
+        return between
 
 
-def _at(table: np.ndarray, lag: int) -> np.ndarray:
-    """At a lag; in proportion to it behind the longest."""
+def extrapolated(table: np.ndarray, step: int, last: int, before: int | None) -> np.ndarray:
+    """What an extrapolation from two full steps, or the reuse of one, is off by.
+
+    Args:
+        table: (lags, ``SKETCH``) of what reuse would be off by at the step.
+        step: where it is used.
+        last, before: the full steps; None where there is one only.
+    """
+    stale = at_lag(table, step - last)
+    if before is None:
+        return stale
+    slope = (step - last) / (last - before)
+    error: np.ndarray = (1 + slope) * stale - slope * at_lag(table, step - before)
+    return error
+
+
+def at_lag(table: np.ndarray, lag: int) -> np.ndarray:
+    """The table at a lag from 1 on; in proportion to it behind the longest."""
     longest = len(table)
-    return table[lag - 1] if lag <= longest else table[-1] * (lag / longest)
+    row: np.ndarray = table[min(lag, longest) - 1]
+    return row if lag <= longest else row * (lag / longest)

@@ -49,7 +49,8 @@ class RecordingConfig(MethodConfig):
 
     Args:
         hero: whose refresh (ratio and patch) is tried.
-        tokens: about how many to look at. At Aether's size with guidance, 128 take about 0.1 GB while it runs.
+        tokens: about how many to look at. At Aether's size with guidance, 128 take about 0.1 GB while it
+            runs.
 
     Raises:
         ConfigError: ``tokens`` is not a count.
@@ -216,8 +217,7 @@ class Recorder(Method[RecordingConfig]):
         sampling = Steps.of(noise, current.timesteps) if noise and per_token else None
         return Recording(
             model=type(self.adapter.model).__name__,
-            blocks=len(self.adapter.blocks),
-            tokens=current.shape.grid_tokens,
+            shape=current.shape,
             hero=self.config.hero,
             sampling=sampling if sampling and sampling.known else None,
             tables=Tables.of(current.summed(), len(current.timesteps)),
@@ -333,7 +333,8 @@ class RecorderStep(Step):
         number, sums = self._number, self._pass.sums
         past = {number - one.step: one for one in self._branch.past}
         now = self._pass.slots.pick(self._stream)
-        variants, keys = [now], []
+        variants: list[Tensor] = [now]
+        keys: list[tuple[dict[Any, Tensor], Any]] = []
         for lag in recorded_lags(number, LAGS):
             if lag in past:
                 variants.append(self._before + past[lag].whole)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..flops import BlockShape, ModelShape
 from ..hero.config import HeroConfig
 from .propagation import propagated
 from .sampled_steps import Steps
@@ -26,10 +27,10 @@ class Recording:
 
     Attributes:
         model: name of the transformer's class.
-        blocks, tokens: of it, and of the clip.
+        shape: of its calls.
         hero: whose refresh was tried.
-        sampling: of the run; None where the noise is not known, or the part of the model behind its blocks does
-            not treat tokens one by one. Then nothing is predicted.
+        sampling: of the run; None where the noise is not known, or the part of the model behind its blocks
+            does not treat tokens one by one. Then nothing is predicted.
         tables: what cached steps would be off by.
         about: what else is to be known of it, as text by name.
         scale: factor on what is predicted, from runs that were made.
@@ -37,14 +38,17 @@ class Recording:
     """
 
     model: str
-    blocks: int
-    tokens: int
+    shape: ModelShape
     hero: HeroConfig
     sampling: Steps | None
     tables: Tables
     about: dict[str, str] = field(default_factory=dict)
     scale: float = 1.0
     spread: float | None = None
+
+    @property
+    def blocks(self) -> int:
+        return self.shape.blocks
 
     @property
     def steps(self) -> int:
@@ -84,7 +88,7 @@ class Recording:
         from safetensors.numpy import save_file
 
         facts = {
-            "format": FORMAT, "model": self.model, "blocks": self.blocks, "tokens": self.tokens,
+            "format": FORMAT, "model": self.model, "shape": asdict(self.shape),
             "hero": self.hero.to_dict(), "sampling": self.sampling and asdict(self.sampling),
             "about": self.about, "scale": self.scale, "spread": self.spread,
         }  # fmt: skip
@@ -110,13 +114,23 @@ class Recording:
                 raise ValueError("of another version")
             sampling = facts.pop("sampling")
             return cls(
-                **{**facts, "hero": HeroConfig.from_dict(facts["hero"])},
-                sampling=None if sampling is None else Steps(**{k: _fixed(v) for k, v in sampling.items()}),
+                shape=_shape(facts.pop("shape")),
+                hero=HeroConfig.from_dict(facts.pop("hero")),
+                sampling=None if sampling is None else Steps(**_fixed(sampling)),
                 tables=Tables(**arrays),
+                **facts,
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError("recording", f"{path.name} cannot be read ({error}); run HERO Tuner again") from error
+            raise ConfigError(
+                "recording", f"{path.name} cannot be read ({error}); run HERO Tuner again"
+            ) from error
 
 
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _shape(found: dict[str, Any]) -> ModelShape:
+    stack = tuple(BlockShape(**part) for part in found.pop("stack"))
+    return ModelShape(stack=stack, **_fixed(found))
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    """With tuples where JSON has lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

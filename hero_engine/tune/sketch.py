@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 class Sketch:
-    """A random linear map of vectors to ``size`` numbers that keeps lengths in the mean (a count sketch: Charikar,
-    Chen, Farach-Colton 2002): each number is added to one of `size` sums, with a random sign.
+    """A random linear map of vectors to ``size`` numbers that keeps lengths in the mean (a count sketch:
+    Charikar, Chen, Farach-Colton 2002): each number is added to one of `size` sums, with a random sign.
 
     The spread of a length is about 1 / sqrt(2 size): 3 % with 512.
 

@@ -1,8 +1,8 @@
 """Which tokens of a clip are looked at, and how their variants are put in the place of other tokens.
 
-What follows the last block of a transformer makes each token's part of the answer from that token alone (norm,
-modulation, a linear layer). So one pass through it can answer for many variants of few tokens: they stand in
-the places of the other tokens of their frame.
+What follows the last block of a transformer makes each token's part of the answer from that token alone
+(norm, modulation, a linear layer). So one pass through it can answer for many variants of few tokens: they
+stand in the places of the other tokens of their frame.
 """
 
 from __future__ import annotations
@@ -109,4 +109,4 @@ class Slots:
     def _framed(self, tokens: Tensor, before: int) -> Tensor:
         """A view of the grid's tokens, frame by frame."""
         size = self._frames * self._places
-        return tokens[:, before : before + size].unflatten(1, (self._frames, self._places))
+        return torch.unflatten(tokens[:, before : before + size], 1, (self._frames, self._places))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -102,11 +102,9 @@ def _numbers(value: Tensor) -> np.ndarray:
 
 
 def _by_lag(recorded: Mapping[tuple[int, int], Tensor], steps: int, lags: Sequence[int]) -> np.ndarray:
-    """(steps, longest lag, SKETCH) from what was recorded at some lags; linear in between and behind, as what is
-    reused moves on evenly."""
-    longest = max(LAGS)
-    table = np.zeros((steps, longest, SKETCH), _FLOAT)
-    for step in range(1, steps):
+    """(steps, longest lag, SKETCH) from what was recorded at some lags; linear in between and behind, as what
+    is reused moves on evenly.""" longest = max(LAGS) table = np.zeros((steps, longest, SKETCH), _FLOAT) for
+    step in range(1, steps):
         known = [lag for lag in recorded_lags(step, lags) if (step, lag) in recorded]
         if not known:
             continue

@@ -19,8 +19,8 @@ class Target:
     """What a setting must reach: exactly one of the two.
 
     Args:
-        speed: speed-up by FLOPs of at least so much, 1.1 to 20. Of such settings the one with the lowest error
-            is wanted.
+        speed: speed-up by FLOPs of at least so much, 1.1 to 20. Of such settings the one with the lowest
+            error is wanted.
         error: relative error of the final latent of at most so much, above 0 to 1 (0.01 is 1 %). Of such
             settings the fastest is wanted.
 
@@ -126,7 +126,9 @@ class Tuning:
         """Trials of which no other is both at least as fast and closer, from the slowest on."""
         ordered = sorted(self.trials, key=lambda one: (one.speedup, -one.error))
         return tuple(
-            trial for place, trial in enumerate(ordered) if all(trial.error < o.error for o in ordered[place + 1 :])
+            trial
+            for place, trial in enumerate(ordered)
+            if all(trial.error < o.error for o in ordered[place + 1 :])
         )
 
     @property
@@ -144,7 +146,9 @@ class Tuning:
             f"Setting: {self.setting}",
         ]
         if not self.reached:
-            lines.insert(0, f"The target ({self.target}) was not reached in {len(self.trials)} runs; the nearest:")
+            lines.insert(
+                0, f"The target ({self.target}) was not reached in {len(self.trials)} runs; the nearest:"
+            )
         return "\n".join(lines)
 
     def table(self) -> str:
