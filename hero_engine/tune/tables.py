@@ -103,8 +103,10 @@ def _numbers(value: Tensor) -> np.ndarray:
 
 def _by_lag(recorded: Mapping[tuple[int, int], Tensor], steps: int, lags: Sequence[int]) -> np.ndarray:
     """(steps, longest lag, SKETCH) from what was recorded at some lags; linear in between and behind, as what
-    is reused moves on evenly.""" longest = max(LAGS) table = np.zeros((steps, longest, SKETCH), _FLOAT) for
-    step in range(1, steps):
+    is reused moves on evenly."""
+    longest = max(LAGS)
+    table = np.zeros((steps, longest, SKETCH), _FLOAT)
+    for step in range(1, steps):
         known = [lag for lag in recorded_lags(step, lags) if (step, lag) in recorded]
         if not known:
             continue
