@@ -77,7 +77,7 @@ class Trial:
         predicted_error: what the recording said before; None where it says nothing.
         speedup: by FLOPs, of the steps that were full.
         clock: by the clock, in the model; None where it could not be measured.
-        full_steps, steps: how many.
+        strip: for each step, whether it was full.
     """
 
     config: HeroConfig
@@ -86,16 +86,24 @@ class Trial:
     predicted_error: float | None
     speedup: float
     clock: float | None
-    full_steps: int
-    steps: int
+    strip: tuple[bool, ...]
+
+    @property
+    def full_steps(self) -> int:
+        return sum(self.strip)
+
+    @property
+    def steps(self) -> int:
+        return len(self.strip)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON; :meth:`from_dict` reads it back."""
-        return {**asdict(self), "config": self.config.to_dict()}
+        return {**asdict(self), "config": self.config.to_dict(), "strip": list(self.strip)}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Trial:
-        return cls(**{**found, "config": HeroConfig.from_dict(found["config"])})
+        config, strip = HeroConfig.from_dict(found["config"]), tuple(found["strip"])
+        return cls(**{**found, "config": config, "strip": strip})
 
 
 @dataclass(frozen=True)

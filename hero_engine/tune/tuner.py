@@ -140,8 +140,7 @@ class _Tuning:
             predicted_error=predicted if math.isfinite(predicted) else None,
             speedup=report.predicted_speedup,
             clock=report.measured_speedup,
-            full_steps=report.full_steps,
-            steps=report.steps,
+            strip=tuple(report.strip),
         )
 
     def _errors(self, latent: Tensor, reference: Tensor) -> dict[str, float]:
@@ -149,7 +148,7 @@ class _Tuning:
         if latent.shape != reference.shape:
             raise ConfigError(
                 "run",
-                f"gave a latent of {tuple(latent.shape)}, and the recorded one {tuple(reference.shape)}: each run "
+                f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run "
                 "must have the same size",
             )
         pairs = {_WHOLE: (latent, reference)}
