@@ -56,6 +56,11 @@ class SamplingRun:
         if self.sigmas is not None and len(self.sigmas) < 2:
             raise InputError("sigmas", "have no step: connect those of a scheduler with at least one step")
 
+    def content(self) -> dict[str, Any]:
+        """All that counts of it, by name."""
+        unused = {"steps", "scheduler"} if self.sampler is not None else set()
+        return {name: value for name, value in vars(self).items() if name not in unused}
+
     def number_of_steps(self, model: Any) -> int:
         """Steps of the run.
 
