@@ -77,6 +77,22 @@ function follow(graph, id) {
   return inside.flatMap((inner) => follow(target.subgraph, inner));
 }
 
+/** The nodes of a type that an output feeds, also through reroutes. */
+export function fedBy(node, output, type) {
+  return targetsOf(node, output).flatMap(({ node: target }) => {
+    if (typeOf(target) === type) return [target];
+    return typeOf(target) === "Reroute" ? fedBy(target, 0, type) : [];
+  });
+}
+
+/** Every node of a type in a graph and in its subgraphs. */
+export function allOf(graph, type) {
+  return (graph.nodes ?? []).flatMap((node) => {
+    if (node.subgraph) return allOf(node.subgraph, type);
+    return typeOf(node) === type ? [node] : [];
+  });
+}
+
 /** Slots of a node that take one of the types; a slot may take several ("IMAGE,VIDEO"). */
 function inputsOfType(node, types) {
   const fits = (input) => String(input.type).split(",").some((type) => types.includes(type));
@@ -179,14 +195,20 @@ function loadedBy(node) {
   return widget ? { loader, file: valueOf(node, widget), kind: FILES[widget] } : null;
 }
 
+/** The node that a node's MODEL is from, whatever is put on it in between; null where none is connected. */
+export function loaderOf(node) {
+  const isFirst = (before) => loadedBy(before) || !inputsOfType(before, ["MODEL", "*"]).length;
+  for (const before of upstream(node, ["MODEL"])) if (isFirst(before)) return before;
+  return null;
+}
+
 /** The model before a node: {model, bytes}; model is null where none is connected. */
 function modelOf(hero) {
-  for (const node of upstream(hero, ["MODEL"])) {
-    const model = loadedBy(node);
-    if (model) return { model, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
-    if (!inputsOfType(node, ["MODEL", "*"]).length) return { model: { loader: typeOf(node) } };
-  }
-  return { model: null };
+  const node = loaderOf(hero);
+  if (!node) return { model: null };
+  const model = loadedBy(node);
+  if (!model) return { model: { loader: typeOf(node) } };
+  return { model, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
 }
 
 /** Whether a node of core's or of anyone sets a clip's size. */
