@@ -18,7 +18,7 @@ function say(severity, detail) {
   app.extensionManager.toast.add({ severity, summary: "HERO Tuner", detail, life: SHOWN_MS });
 }
 
-function write(node) {
+function writeFound(node) {
   const words = currentWords().tuner;
   const values = found.of(node);
   if (!values) return say("warn", words.notRun());
@@ -41,7 +41,7 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
-    const button = node.addWidget("button", BUTTON, null, () => write(node), { serialize: false });
+    const button = node.addWidget("button", BUTTON, null, () => writeFound(node), { serialize: false });
     button.serialize = false;
     button.label = currentWords().tuner.button();
   },
