@@ -6,8 +6,10 @@ const BYPASSED = 4;
 const SUBGRAPH_INPUT = -10; // "nodes" at a subgraph's borders; ids may be numbers or strings
 const SUBGRAPH_OUTPUT = -20;
 
-/** Nodes that hold no file's name and are known to the server. */
+/** Nodes that are known to the server, which may hold a file's or folder's name. */
 const OWN_LOADERS = ["AetherLoader", "AetherMiniature"];
+/** Nodes that change a model's weights. */
+const PATCHES = /lora|merge/i;
 /** Widget of a loader that holds its file's name -> the kind of file. */
 const FILES = { unet_name: "unet", ckpt_name: "checkpoint", model_name: "unet" };
 /** Task node -> steps and guidance that Aether Sampler's 0 stands for. */
@@ -174,17 +176,19 @@ const number = (value) => (value == null || value === "" || !Number.isFinite(Num
 /** What a loader will load: {loader, file, kind}, see `model_before` in nodes/bridge; null for other nodes. */
 function loadedBy(node) {
   const loader = typeOf(node);
-  if (OWN_LOADERS.includes(loader)) return { loader };
+  if (OWN_LOADERS.includes(loader)) return { loader, file: valueOf(node, "transformer") };
   const widget = Object.keys(FILES).find((name) => hasWidget(node, name));
   return widget ? { loader, file: valueOf(node, widget), kind: FILES[widget] } : null;
 }
 
-/** The model before a node: {model, bytes}; model is null where none is connected. */
+/** The model before a node: {model, bytes}; model is null where none is connected, and `patched` with a LoRA on it. */
 function modelOf(hero) {
+  let patched;
   for (const node of upstream(hero, ["MODEL"])) {
     const model = loadedBy(node);
-    if (model) return { model, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
+    if (model) return { model: { ...model, patched }, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
     if (!inputsOfType(node, ["MODEL", "*"]).length) return { model: { loader: typeOf(node) } };
+    if (PATCHES.test(typeOf(node)) && node.mode !== MUTED && node.mode !== BYPASSED) patched = true;
   }
   return { model: null };
 }
@@ -217,6 +221,17 @@ function stepsOf(consumers, own) {
       const end = number(valueOf(node, "end_at_step")) ?? Infinity;
       return Math.max(1, Math.min(end, steps || own.steps) - start);
     }
+  }
+  return undefined;
+}
+
+/** The sampler: {aether: scheduler} or {core: name}; undefined where the graph does not say it. */
+function samplerOf(consumers) {
+  for (const consumer of consumers) {
+    if (typeOf(consumer)?.startsWith("Aether") && hasWidget(consumer, "scheduler"))
+      return { aether: valueOf(consumer, "scheduler") };
+    for (const node of [consumer, ...upstream(consumer, ["SAMPLER"])])
+      if (hasWidget(node, "sampler_name")) return { core: valueOf(node, "sampler_name") };
   }
   return undefined;
 }
@@ -259,8 +274,8 @@ function clipOf(task) {
  * The run that a HERO Patch node is part of.
  * @param {object} hero the LiteGraph node
  * @returns {object} model: what is loaded, see `modelOf`; numbers: steps, batch, and what the graph says of height,
- *   width, frames, clip and bytes; guided; bypassed; assumed: the names of what the graph does not say: "model", "steps",
- *   "wiredSteps", "guidance", "task", "frames"
+ *   width, frames, clip and bytes; sampler: see `samplerOf`; guided; bypassed; assumed: the names of what the graph does
+ *   not say: "model", "steps", "wiredSteps", "guidance", "task", "frames"
  */
 export function findRun(hero) {
   const assumed = [];
@@ -280,6 +295,7 @@ export function findRun(hero) {
   return {
     model,
     numbers: { steps: steps ?? own.steps, batch: guided ? 2 * clips : clips, ...clip.numbers, bytes },
+    sampler: samplerOf(consumers),
     guided,
     bypassed: hero.mode === BYPASSED || hero.mode === MUTED,
     assumed: [...assumed, ...clip.assumed],

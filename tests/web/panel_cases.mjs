@@ -121,6 +121,32 @@ const WAN = { type: "UNETLoader", values: { unet_name: "wan.safetensors", weight
 const CHECKPOINT = { type: "CheckpointLoaderSimple", values: { ckpt_name: "ltx.safetensors" } };
 const FOREIGN = { type: "SomeLoader", values: { path: "x.gguf" } };
 const SIZE = { width: 832, height: 480, length: 81, batch_size: 2 };
+/** What findRun says of a sampler: a node, and the one that is wired into its socket. */
+function samplerOf(sampler, source, lora = {}) {
+  const graph = graphOf([
+    { id: 1, type: "UNETLoader", values: { unet_name: "wan.safetensors" } },
+    { id: 2, type: "SomeModelNode", links: { model: [1, 0] }, ...lora },
+    { id: 3, type: "HeroPatch", links: { model: [2, 0] }, outputs: [{ type: "MODEL", links: [] }] },
+    { id: 4, ...sampler, links: source ? { sampler: [5, 0] } : {} },
+    ...(source ? [{ id: 5, ...source }] : []),
+  ]);
+  for (const { inputs } of graph.nodes)
+    for (const slot of inputs) slot.type = { model: "MODEL", sampler: "SAMPLER" }[slot.name] ?? "INT";
+  node(graph, 3).outputs[0].links = [graph.links.push({ target_id: 4, target_slot: 0 }) - 1];
+  const found = findRun(node(graph, 3));
+  return { sampler: found.sampler ?? null, patched: found.model.patched ?? null };
+}
+
+const CUSTOM = { type: "SamplerCustom", values: { cfg: 3 } };
+const SELECT = { type: "KSamplerSelect", values: { sampler_name: "dpmpp_2m" } };
+const SAMPLERS = {
+  aether: [{ type: "AetherSampler", values: { scheduler: "ddim" } }],
+  core: [{ type: "KSampler", values: { sampler_name: "euler", scheduler: "karras" } }],
+  custom: [CUSTOM, SELECT],
+  unknown: [CUSTOM, { type: "SamplerEulerAncestral", values: { eta: 1 } }],
+  lora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly" }],
+  bypassedLora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly", mode: 4 }],
+};
 const LATENT = { type: "EmptyHunyuanLatentVideo", values: SIZE };
 
 console.log(
@@ -135,6 +161,7 @@ console.log(
     unknownPreset: wired({}, { preset: { type: "SomeMath", values: { value: 1 } } }),
     unknownRun: unknownRun(),
     core: [coreRun(WAN, LATENT), coreRun(CHECKPOINT, LATENT, { cfg: 5 }), coreRun(FOREIGN, { type: "Other" })],
+    samplers: Object.fromEntries(Object.entries(SAMPLERS).map(([name, given]) => [name, samplerOf(...given)])),
     told: told(),
   }),
 );
