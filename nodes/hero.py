@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -134,7 +135,24 @@ class HeroPatch(io.ComfyNode):
                     min=1,
                     max=1000,
                     tooltip="tau as a number of layers, from HERO Analyzer. If connected, it overrides the "
-                    "slider and the preset.",
+                    "slider, the preset and the setting.",
+                ),
+                io.String.Input(
+                    "mask",
+                    optional=True,
+                    default="",
+                    advanced=True,
+                    tooltip="Which steps run in full, one by one: 1 for a full step, 0 for a reused one, "
+                    "such as 1110100. Runs of other lengths keep the same share of full steps in every part. "
+                    "If set, interval, warm-up and cool-down are not used.",
+                ),
+                io.String.Input(
+                    "setting",
+                    optional=True,
+                    force_input=True,
+                    tooltip="A whole setting as text, from HERO Tuner or from somebody else, such as "
+                    'tau=25% text=omit mask="4 of 7: 1110100". What it leaves out has the engine\'s default. '
+                    "If connected, it overrides the preset and everything but storage and seed.",
                 ),
             ],
             outputs=[ACCELERATED],
@@ -164,23 +182,24 @@ def make_config(
     patch_rows: int,
     patch_columns: int,
     tau_blocks: int | None = None,
+    setting: str | None = None,
     **settings: Any,
 ) -> HeroConfig:
     """HERO Patch's widgets as a configuration.
 
+    A `setting` goes over the preset, and the preset over the widgets, of which `seed` and `storage` always
+    count; `tau_blocks` goes over the tau of all three.
+
     Raises:
         ConfigError: a value out of range; names the field.
     """
+    always = {"seed": seed, "storage": storage} | ({} if tau_blocks is None else {"tau": tau_blocks})
+    if setting is not None:
+        return replace(HeroConfig.from_text(setting), **always)
     if preset != CUSTOM:
-        overrides = {} if tau_blocks is None else {"tau": tau_blocks}
-        return HeroConfig.preset(preset, seed=seed, storage=storage, **overrides)
-    return HeroConfig(
-        tau=share_of("tau", tau) if tau_blocks is None else tau_blocks,
-        patch=(patch_frames, patch_rows, patch_columns),
-        seed=seed,
-        storage=storage,
-        **settings,
-    )
+        return HeroConfig.preset(preset, **always)
+    patch = (patch_frames, patch_rows, patch_columns)
+    return HeroConfig(**{"tau": share_of("tau", tau), "patch": patch} | settings | always)
 
 
 NODES: list[type[Any]] = [HeroPatch]

@@ -2,7 +2,7 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }] = await Promise.all(
+const [{ valueInto, valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }] = await Promise.all(
   ["graph", "settings", "constants", "runs"].map(load),
 );
 
@@ -62,11 +62,19 @@ function promoted(values, nested = false) {
   return settingsOf(node(inner, 2));
 }
 
-function wired(settings, source) {
+function wired(settings, source, setting) {
   const links = Object.fromEntries(Object.keys(source).map((name, index) => [name, [index + 10, 0]]));
   const sources = Object.values(source).map((given, index) => ({ id: index + 10, ...given }));
   const hero = { id: 2, type: "HeroPatch", values: { ...HERO, ...settings }, links };
-  return settingsOf(node(graphOf([hero, ...sources]), 2));
+  return settingsOf(node(graphOf([hero, ...sources]), 2), setting);
+}
+
+const UNKNOWN = { type: "SomeMath", values: { value: 1 } };
+
+/** The text that a node gives into the socket of a whole setting. */
+function textInto(source) {
+  const hero = { id: 2, type: "HeroPatch", values: HERO, links: { setting: [1, 0] } };
+  return valueInto(node(graphOf([{ id: 1, ...source }, hero]), 2), "setting") ?? null;
 }
 
 function told() {
@@ -159,6 +167,10 @@ console.log(
     overruled: promoted({ tau: 0.8, interval: 2 }),
     unknownTau: wired({ preset: "custom" }, { tau: { type: "SomeMath", values: { value: 1 } } }),
     unknownPreset: wired({}, { preset: { type: "SomeMath", values: { value: 1 } } }),
+    masked: wired({ preset: "custom", mask: "1101" }, {}),
+    settingWins: wired({ tau: 0.8 }, { tau: UNKNOWN, preset: UNKNOWN, storage: UNKNOWN }, "tau=25%"),
+    settingText: textInto({ type: "PrimitiveString", values: { value: "tau=25%" } }),
+    settingUnknown: textInto({ type: "HeroTuner", values: { steps: 20 } }),
     unknownRun: unknownRun(),
     core: [coreRun(WAN, LATENT), coreRun(CHECKPOINT, LATENT, { cfg: 5 }), coreRun(FOREIGN, { type: "Other" })],
     samplers: Object.fromEntries(Object.entries(SAMPLERS).map(([name, given]) => [name, samplerOf(...given)])),

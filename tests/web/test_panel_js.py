@@ -81,5 +81,16 @@ def test_settings_that_nobody_knows_are_assumed(found: dict[str, Any]):
     assert (preset["preset"], preset["assumed"]) == (None, ["preset"])
 
 
+def test_a_mask_is_a_setting_like_others(found: dict[str, Any]):
+    assert (found["masked"]["widgets"]["mask"], found["masked"]["assumed"]) == ("1101", [])
+    assert found["overruled"]["widgets"]["mask"] == ""  # as every preset has it
+
+
+def test_a_wired_setting_wins_over_all_but_storage(found: dict[str, Any]):
+    """So nothing else that is not known counts, and no preset wins over anything."""
+    assert (found["settingWins"]["assumed"], found["settingWins"]["unused"]) == (["storage"], [])
+    assert (found["settingText"], found["settingUnknown"]) == ("tau=25%", None)
+
+
 def test_a_report_stays_with_the_workflow_that_was_run(found: dict[str, Any]):
     assert found["told"] == [None, "of the first", None, "newer"]
