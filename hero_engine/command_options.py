@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from .amounts import fraction
 from .settings import MethodConfig
 
+SETTING_HELP = "settings in place of a preset's, as one text: 'tau=25% text=omit mask=1110100'"
+
 
 def whole_number(text: str) -> int:
     """``"30"``.
@@ -79,7 +81,7 @@ def add_settings(
         option = (renamed or {}).get(name, name)
         parser.add_argument(
             f"--{option.replace('_', '-')}",
-            **_option_type(hints[name]),
+            type=reader_of(hints[name]),
             metavar=_placeholder(hints[name]),
             help=words[name].replace("%", "%%"),
         )
@@ -93,12 +95,17 @@ def given_settings(
     return {name: value for name, o in options.items() if (value := getattr(arguments, o)) is not None}
 
 
-def _option_type(hint: Any) -> dict[str, Any]:
-    """Settings check themselves; here only text becomes a number. A count or a share stays text."""
+def reader_of(hint: Any) -> Callable[[str], Any]:
+    """What makes a setting of its text. Settings check themselves; here only text becomes a number, and a
+    count or a share stays text.
+
+    Args:
+        hint: the setting's type.
+    """
     if get_origin(hint) is tuple:
-        return {"type": _patch}
-    types: dict[Any, Callable[[str], Any]] = {int: whole_number, float: share}
-    return {"type": types[hint]} if hint in types else {}
+        return _whole_numbers if Ellipsis in get_args(hint) else _patch
+    readers: dict[Any, Callable[[str], Any]] = {int: whole_number, float: share}
+    return readers.get(hint, str)
 
 
 def _placeholder(hint: Any) -> str | None:
@@ -109,6 +116,10 @@ def _placeholder(hint: Any) -> str | None:
 
 def _patch(text: str) -> tuple[int, ...]:
     return sides(text, "FRAMESxROWSxCOLUMNS", "1x2x3")
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(whole_number, text.lower().split("x")))
 
 
 def _documented(kind: type[MethodConfig]) -> dict[str, str]:

@@ -185,7 +185,9 @@ class RunReport:
         reasons = {record.reason for record in self.records}
         if Reason.MEMORY in reasons:
             return "there was no memory for it"
-        if self.config.interval == 1:
+        if reasons == {Reason.MASK}:
+            return f"the mask makes all {self.steps} steps full; use more steps, or a mask with more of 0"
+        if self.config.interval == 1 and Reason.MASK not in reasons:
             return "interval is 1: every step is full"
         if reasons <= {Reason.WARMUP, Reason.COOLDOWN}:
             return f"all {self.steps} steps were warm-up or cool-down; use more steps, or less of these"
@@ -219,10 +221,9 @@ class RunReport:
     def _miscounted(self) -> list[str]:
         """A line where another number of steps ran than was planned."""
         planned = self.counts.planned_steps
-        counted = isinstance(self.config.warmup, str) or self.config.cooldown
-        if planned is None or planned == self.steps or not counted:
+        if planned is None or planned == self.steps or not self.config.by_steps:
             return []
-        return [f"{self.steps} of {planned} planned steps ran: warm-up and cool-down are those of {planned}."]
+        return [f"{self.steps} of {planned} planned steps ran: {self.config.by_steps} of {planned}."]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""

@@ -1,9 +1,11 @@
-"""Which steps run in full: warm-up, fixed interval, adaptive threshold, cool-down. No torch."""
+"""Which steps run in full: warm-up, fixed interval, adaptive threshold, cool-down, or a mask. No torch."""
 
 from __future__ import annotations
 
 import math
 from enum import Enum
+
+from .step_mask import StepMask
 
 
 class Reason(str, Enum):
@@ -13,6 +15,7 @@ class Reason(str, Enum):
     INTERVAL = "interval"
     THRESHOLD = "threshold"
     COOLDOWN = "cool-down"
+    MASK = "mask"
     NO_CACHE = "nothing cached"
     STALE = "left out before"
     MEMORY = "out of memory"
@@ -81,18 +84,25 @@ class Schedule:
         self._accumulated = 0.0
 
     def _decide(self, rate: float) -> Reason:
-        if self._step < self.warmup:
-            return Reason.WARMUP
-        if self._step >= self.end:
-            return Reason.COOLDOWN
-        if self._step - self._last_full >= self._limit():
-            return Reason.INTERVAL
+        planned = self._planned()
+        if planned.full:
+            return planned
         if self.adaptive:
             if self._step - 1 > self._last_full:
                 self._accumulated += rate
             # Asked this way round, NaN computes.
             if not self._estimate(rate) < self.threshold:
                 return Reason.THRESHOLD
+        return Reason.CACHED
+
+    def _planned(self) -> Reason:
+        """What the step at hand is where nothing drifts."""
+        if self._step < self.warmup:
+            return Reason.WARMUP
+        if self._step >= self.end:
+            return Reason.COOLDOWN
+        if self._step - self._last_full >= self._limit():
+            return Reason.INTERVAL
         return Reason.CACHED
 
     def _limit(self) -> int:
@@ -134,6 +144,28 @@ class ErrorSchedule(Schedule):
 
     def _estimate(self, rate: float) -> float:
         return self._accumulated
+
+
+class MaskSchedule(Schedule):
+    """Full where a mask says so; with a threshold, where drift calls for it, too.
+
+    Args:
+        mask: of the run's steps. Steps beyond it, which nobody planned, are full.
+        threshold: see :class:`Schedule`.
+    """
+
+    def __init__(self, mask: StepMask, threshold: float = 0.0):
+        super().__init__(mask.longest_cached + 1, mask.leading, threshold)
+        self.mask = mask
+
+    @property
+    def reused_until(self) -> float:
+        """See :class:`Schedule`: the mask's last cached step."""
+        return max((step for step, full in enumerate(self.mask.full) if not full), default=0)
+
+    def _planned(self) -> Reason:
+        full = self._step >= len(self.mask.full) or self.mask.full[self._step]
+        return Reason.MASK if full else Reason.CACHED
 
 
 def step_ages(schedule: Schedule, steps: int) -> list[int]:

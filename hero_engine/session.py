@@ -124,10 +124,10 @@ def hero_session(
         config: the settings: a :class:`~hero_engine.HeroConfig`, the name of one of ``PRESETS``, or the
             settings of another of ``METHODS``.
         steps: for a transformer: number of denoising steps that really run, of video-to-video
-            ``int(steps * strength)``. Needed where ``config.warmup`` is a share, for a ``config.cooldown``,
-            and by methods that look at the end of the run, unless it can be read off ``scheduler``. Where
-            the scheduler runs another number, that counts, and a warning is logged. If it is too high, the
-            cool-down never starts; if too low, it starts early.
+            ``int(steps * strength)``. Needed where ``config.warmup`` is a share, for a ``config.cooldown``
+            or a ``config.mask``, and by methods that look at the end of the run, unless it can be read off
+            ``scheduler``. Where the scheduler runs another number, that counts, and a warning is logged. If
+            it is too high, the cool-down never starts; if too low, it starts early.
         scheduler: for a transformer: the scheduler that runs it, read at the beginning of each pass, or a
             :class:`~hero_engine.NoiseSchedule`; needed by HERO with ``feedback``, as most presets have it.
             Where it turns out not to be the one that runs, error feedback is off and a warning is logged.

@@ -65,7 +65,7 @@ class MethodConfig(ABC):
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         """Refuse unknown settings with the same error as bad values."""
-        cls._check_names(settings)
+        cls.check_names(settings)
         return super().__new__(cls)
 
     @classmethod
@@ -74,7 +74,11 @@ class MethodConfig(ABC):
         return tuple(field.name for field in fields(cls) if field.init)
 
     @classmethod
-    def _check_names(cls, given: Iterable[str]) -> None:
+    def check_names(cls, given: Iterable[str]) -> None:
+        """
+        Raises:
+            ConfigError: a name that is no setting's.
+        """
         known = cls.setting_names()
         for name in given:
             if name not in known:
@@ -96,7 +100,7 @@ class MethodConfig(ABC):
         """
         if not isinstance(settings, Mapping):
             raise ConfigError("config", f"{type(settings).__name__} is no mapping of settings to values")
-        cls._check_names(settings)
+        cls.check_names(settings)
         return cls(**settings)
 
     def _set(self, **checked: Any) -> None:
@@ -116,15 +120,23 @@ class MethodConfig(ABC):
         """
         if steps is not None:
             steps = integer("steps", steps, 1)
-        elif isinstance(self.warmup, str):
-            raise ConfigError("steps", "needed because warmup is a share of them; give the number of steps")
-        elif self.cooldown:
-            raise ConfigError(
-                "steps", "needed because cooldown counts from the last; give the number of steps"
-            )
+        elif self._why_steps:
+            raise ConfigError("steps", f"needed because {self._why_steps}; give the number of steps")
         # Without a number of steps neither is a share.
         warmup, cooldown = (amounts.count(amount, steps or 0) for amount in (self.warmup, self.cooldown))
         return Counts(warmup, cooldown, steps)
+
+    @property
+    def _why_steps(self) -> str:
+        """Why the number of steps must be known; empty where it need not."""
+        if isinstance(self.warmup, str):
+            return "warmup is a share of them"
+        return "cooldown counts from the last" if self.cooldown else ""
+
+    @property
+    def by_steps(self) -> str:
+        """What was counted by the planned number of steps, to be followed by "of 50"; empty for nothing."""
+        return "warm-up and cool-down are those" if self._why_steps else ""
 
     @property
     def needs_noise(self) -> bool:

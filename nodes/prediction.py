@@ -40,6 +40,8 @@ def answer(request: Any) -> dict[str, Any]:
             steps, fullSteps, cachedSteps, strip (for each step, whether it is full), speedupBound and
             cachedBytes: of :class:`~hero_engine.cost.Prediction`.
             interval, adaptive (whether more steps may be full than these), blocks of the model.
+            tau, mask: HERO's, None for other methods. A mask that is not empty decides in place of the
+            interval.
             model, height, width, frames: what the prediction is for.
             settings: the value assumed for each widget that was None.
             unknownModel, unmeasured: whether Aether was assumed for the model, and whether quality was not
@@ -87,6 +89,7 @@ def _predicted(request: Mapping[str, Any]) -> dict[str, Any]:
         **_numbers(prediction),
         **vars(run.clip),
         "interval": settings.config.interval,
+        **{name: getattr(settings.config, name, None) for name in ("tau", "mask")},
         "adaptive": settings.config.threshold > 0,
         "blocks": shape.blocks,
         "model": model.name,

@@ -51,6 +51,7 @@ def widgets_of(config: HeroConfig) -> dict[str, Any]:
         "shallow": config.shallow,
         "feedback": config.feedback,
         "text": config.text,
+        "mask": config.mask,
     }
 
 

@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from aether.geometry.cameras import cameras_from_fov
 from aether.geometry.raymap import from_cameras, pack, signed_log1p, signed_log1p_inverse, to_cameras, unpack
 from hero_engine import ConfigError, HeroConfig
+from hero_engine.hero.config import SHALLOWS, STORAGES, TEXTS
 from hero_engine.hero.residuals import LinearForecast, Reuse, relative_change
 from hero_engine.hero.token_sampling import PatchSampler, patch_members
 from hero_engine.schedule import Reason, Schedule, TaperedSchedule, full_steps
@@ -232,7 +233,7 @@ anything = st.one_of(
     *(st.integers(1, 6), st.floats(0, 1), st.tuples(*[st.integers(0, 5)] * 3), st.lists(st.integers())),
     st.sampled_from(["refresh", "omit", "reuse", "forecast"]),
 )
-FIELDS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "seed", "text", "shallow")
+FIELDS = ("tau", "interval", "ratio", "threshold", "patch", "warmup", "seed", "text", "shallow", "mask")
 
 
 @settings(EXAMPLES, max_examples=300)
@@ -248,3 +249,47 @@ def test_settings_are_refused_by_name_or_come_to_counts_that_fit(given_settings,
     assert counts.warmup >= 1
     assert 1 <= counts.tokens_per_patch <= math.prod(config.patch)
     assert HeroConfig(**vars(config)) == config
+
+
+shares = st.integers(1, 1000).map(lambda n: f"{n / 10:g}%") | st.integers(1, 9).map(lambda n: f"{n}/9")
+amounts = st.integers(1, 99) | shares
+
+
+@st.composite
+def configs(draw):
+    patch = draw(st.tuples(*[st.integers(1, 64)] * 3))
+    return HeroConfig(
+        tau=draw(amounts),
+        interval=draw(st.integers(1, 1000)),
+        ratio=draw(st.floats(0.5 / math.prod(patch), 1)),
+        threshold=draw(st.floats(0, 1e6)),
+        patch=patch,
+        warmup=draw(amounts),
+        cooldown=draw(st.just(0) | amounts),
+        seed=draw(seeds),
+        text=draw(st.sampled_from(TEXTS)),
+        storage=draw(st.sampled_from(STORAGES)),
+        shallow=draw(st.sampled_from(SHALLOWS)),
+        feedback=draw(st.floats(0, 1)),
+        mask=draw(st.just("") | st.text("01", max_size=999).map(lambda rest: "1" + rest)),
+    )
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(configs())
+def test_settings_come_back_from_their_text(config):
+    assert HeroConfig.from_text(config.to_text()) == config
+    pasted = config.to_text().replace('"', "”").replace(" ", "\u00a0\n")
+    assert HeroConfig.from_text(f"HERO {pasted}") == config
+
+
+@settings(EXAMPLES, max_examples=300)
+@given(
+    st.text(max_size=40)
+    | st.lists(st.sampled_from(["tau", "mask", "=", "1", " ", '"', ":", "%", "\\"])).map("".join)
+)
+def test_any_text_is_a_setting_or_a_named_error(text):
+    try:
+        assert HeroConfig.from_text(HeroConfig.from_text(text).to_text()) == HeroConfig.from_text(text)
+    except ConfigError as error:
+        assert error.field == "setting" and error.problem

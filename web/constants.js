@@ -13,7 +13,8 @@ export const PRESETS = Object.freeze({
     "patch_columns": 3,
     "shallow": "reuse",
     "feedback": 0.0,
-    "text": "omit"
+    "text": "omit",
+    "mask": ""
   },
   "paper-fast": {
     "tau": 0.5,
@@ -27,7 +28,8 @@ export const PRESETS = Object.freeze({
     "patch_columns": 3,
     "shallow": "reuse",
     "feedback": 0.0,
-    "text": "omit"
+    "text": "omit",
+    "mask": ""
   },
   "quality": {
     "tau": 0.25,
@@ -41,7 +43,8 @@ export const PRESETS = Object.freeze({
     "patch_columns": 3,
     "shallow": "forecast",
     "feedback": 1.0,
-    "text": "omit"
+    "text": "omit",
+    "mask": ""
   },
   "balanced": {
     "tau": 0.25,
@@ -55,7 +58,8 @@ export const PRESETS = Object.freeze({
     "patch_columns": 3,
     "shallow": "forecast",
     "feedback": 1.0,
-    "text": "omit"
+    "text": "omit",
+    "mask": ""
   },
   "fast": {
     "tau": 0.25,
@@ -69,6 +73,7 @@ export const PRESETS = Object.freeze({
     "patch_columns": 3,
     "shallow": "forecast",
     "feedback": 1.0,
-    "text": "omit"
+    "text": "omit",
+    "mask": ""
   }
 });

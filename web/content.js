@@ -7,6 +7,7 @@ const SHORT_RUN = 12; // steps, as distilled models and their LoRAs take
 /** Why no step would be reused, or undefined where some are. */
 function emptyReason(text, answer) {
   if (answer.cachedSteps > 0) return undefined;
+  if (answer.mask) return text.maskOfOnes(answer);
   if (answer.interval <= 1) return text.intervalOne();
   return text.warmupTakesAll(answer);
 }
@@ -29,6 +30,17 @@ export function describeError(text, error) {
   return { ...EMPTY, mood: "error", bound: text.none(), note };
 }
 
+/**
+ * What decides in place of HERO Patch's rows.
+ * @param {object} wired what is known to come into its sockets: tau_blocks, setting
+ */
+export function heroNotes(text, wired, answer) {
+  return [
+    wired.setting !== undefined ? text.wiredSetting() : answer.mask && text.maskDecides(answer),
+    wired.tau_blocks !== undefined && text.wiredTau({ tau: wired.tau_blocks, blocks: answer.blocks }),
+  ];
+}
+
 /** What the graph does not say and the server assumed of the run. */
 function assumptions(text, run, answer) {
   const names = [...run.assumed, ...(answer.unknownModel ? ["otherModel"] : [])];
@@ -47,7 +59,7 @@ export function describeRun(text, run, answer, report, extra) {
   const empty = emptyReason(text, answer);
   const assumed = [...extra.assumed, ...assumptions(text, run, answer)];
   const notes = [
-    empty || (report?.cached === 0 && text.reusedNothingAdvice()),
+    empty || (report?.cached === 0 && text.reusedNothingAdvice(answer)),
     ...extra.notes,
     !empty && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),

@@ -4,7 +4,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { PRESETS } from "./constants.js";
-import { describeRun } from "./content.js";
+import { describeRun, heroNotes } from "./content.js";
 import { findRun, sourceNamed, valueInto } from "./graph.js";
 import { addPanel, nodeById, openWorkflow, update } from "./panel.js";
 import { LastValues } from "./runs.js";
@@ -12,43 +12,55 @@ import { SETTINGS, settingsOf } from "./settings.js";
 
 const NODE = "HeroPatch";
 
-/** What HERO Analyzer nodes found when they last ran. */
-const analyzed = new LastValues(openWorkflow, nodeById);
+/** What nodes gave when they last ran, by the name of their output: HERO Analyzer a tau, HERO Tuner a setting. */
+const given = {
+  tau: new LastValues(openWorkflow, nodeById),
+  setting: new LastValues(openWorkflow, nodeById),
+};
+/** HERO Patch's sockets without a row -> the output that they are for. */
+const SOCKETS = { tau_blocks: "tau", setting: "setting" };
 
 /**
- * The number of blocks that comes by the wire into tau_blocks: {linked, blocks}. It is known once HERO Analyzer has
- * run, or of a primitive node; `blocks` is undefined where it is not.
+ * What comes by wires into the sockets: {values, unknown}. A value is known once the node before has run, or of a
+ * primitive node; `unknown` names the outputs that are not.
  */
-function wiredTau(node) {
-  const source = sourceNamed(node, "tau_blocks")?.node;
-  if (!source) return { linked: false };
-  return { linked: true, blocks: analyzed.of(source) ?? valueInto(node, "tau_blocks") };
+function wiredInto(node) {
+  const values = {};
+  const unknown = [];
+  for (const [socket, output] of Object.entries(SOCKETS)) {
+    const source = sourceNamed(node, socket)?.node;
+    if (!source) continue;
+    const value = given[output].of(source) ?? valueInto(node, socket);
+    if (value === undefined) unknown.push(output);
+    else values[socket] = value;
+  }
+  return { values, unknown };
 }
 
 /** What a prediction depends on, and what its words need to know. */
 function ask(node) {
-  const settings = settingsOf(node);
+  const wired = wiredInto(node);
+  const settings = settingsOf(node, wired.values.setting);
   const run = findRun(node);
-  const tau = wiredTau(node);
-  if (tau.linked && tau.blocks === undefined) run.assumed.push("tau");
-  const widgets = { ...settings.widgets, ...(tau.blocks !== undefined && { tau_blocks: tau.blocks }) };
+  run.assumed.push(...wired.unknown);
+  const widgets = { ...settings.widgets, ...wired.values };
   const request = { node: NODE, widgets, model: run.model, run: run.numbers };
-  return { node, settings, run, tau, request };
+  return { node, settings, run, wired: wired.values, request };
 }
 
 /** The panel's content. */
-function describe(text, { node, settings, run, tau }, answer, report) {
+function describe(text, { node, settings, run, wired }, answer, report) {
   const { preset, widgets, assumed, unused } = settings;
   const values = { ...answer.settings, ...known(widgets), ...PRESETS[preset] };
-  return describeRun(text, run, { ...answer, tau: values.tau }, report, {
+  return describeRun(text, run, answer, report, {
     bypassed: text.bypassed(),
     notes: [
+      ...heroNotes(text, wired, answer),
       preset !== null && preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
       unused.length > 0 && text.presetWins({ preset, list: labels(node, unused) }),
-      tau.blocks !== undefined && text.wiredTau({ tau: tau.blocks, blocks: answer.blocks }),
     ],
     decides: text.adaptive,
-    assumed: assumed.map((name) => text.assumptions.setting({ name: labels(node, [name]), value: values[name] })),
+    assumed: assumed.map((name) => text.assumptions.row({ name: labels(node, [name]), value: values[name] })),
   });
 }
 
@@ -102,8 +114,10 @@ function attach(node) {
 }
 
 function onExecuted({ detail }) {
-  const tau = detail.output?.tau?.[0];
-  if (tau !== undefined) analyzed.keep(detail.prompt_id, detail.display_node ?? detail.node, tau);
+  for (const [output, values] of Object.entries(given)) {
+    const value = detail.output?.[output]?.[0];
+    if (value !== undefined) values.keep(detail.prompt_id, detail.display_node ?? detail.node, value);
+  }
 }
 
 app.registerExtension({

@@ -26,7 +26,7 @@ function describe(text, { run }, answer, report) {
     bypassed: text.methodOff(),
     notes: [],
     decides: text.errorDecides,
-    assumed: Object.entries(answer.settings).map(([name, value]) => text.assumptions.setting({ name, value })),
+    assumed: Object.entries(answer.settings).map(([name, value]) => text.assumptions.row({ name, value })),
   });
 }
 

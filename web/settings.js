@@ -11,12 +11,15 @@ const WIDGETS = ["preset", ...SETTINGS, "storage"];
 /**
  * What the node will run with: {preset, widgets}, null for what comes by a wire that does not tell it; and names of
  * settings: `assumed` are such and count, `unused` come from elsewhere where the preset wins over them.
+ * @param {object} node
+ * @param {string} [setting] the text of a whole setting that is wired in: it wins over the preset and what that sets
  */
-export function settingsOf(node) {
+export function settingsOf(node, setting) {
   const widgets = Object.fromEntries(WIDGETS.map((name) => [name, valueOf(node, name) ?? null]));
   const { preset } = widgets;
-  const fixed = PRESETS[preset] ?? {};
-  const counts = (name) => preset === "custom" || !SETTINGS.includes(name);
+  const fixed = (setting === undefined && PRESETS[preset]) || {};
+  const counts = (name) =>
+    setting === undefined ? preset === "custom" || !SETTINGS.includes(name) : !["preset", ...SETTINGS].includes(name);
   return {
     preset,
     widgets,

@@ -30,16 +30,24 @@ const ENGLISH = {
     task: ({ width, height, frames }) => `a clip of ${width}×${height}×${frames}`,
     frames: ({ frames }) => `${frames} frames`,
     tau: ({ tau }) => `tau ${tau} (the node wired to tau blocks has not run)`,
-    setting: ({ name, value }) => `${name} ${value}`,
+    setting: () => "this node's own settings (the node wired to setting has not run)",
+    row: ({ name, value }) => `${name} ${value}`,
   },
   presetWins: ({ preset, list }) => `Preset ${preset} wins, not used: ${list}. Choose custom to use what comes in.`,
   wiredTau: ({ tau, blocks }) => `Wired tau: ${tau} of ${blocks} blocks.`,
+  wiredSetting: () => "The wired setting decides: of this node's rows only storage and seed count.",
+  maskDecides: () => "The mask decides which steps are full: interval, warm-up and cool-down are not used.",
+  maskOfOnes: ({ steps }) =>
+    `Nothing to reuse: the mask makes all ${steps} steps full. Put a 0 where a step may be reused, or use more steps.`,
   warmupTakesAll: ({ steps }) =>
     `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
   lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
   reusedNothing: () => "Last run reused nothing.",
-  reusedNothingAdvice: () => "Raise the interval or the threshold, shorten warm-up and cool-down, or use more steps.",
+  reusedNothingAdvice: ({ mask }) =>
+    mask
+      ? "Put more 0s into the mask, raise the threshold, or use more steps."
+      : "Raise the interval or the threshold, shorten warm-up and cool-down, or use more steps.",
   unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
   tuner: {
     button: () => "Write into HERO Patch",
@@ -76,15 +84,21 @@ const CHINESE = {
     task: ({ width, height, frames }) => `片段为 ${width}×${height}×${frames}`,
     frames: ({ frames }) => `${frames} 帧`,
     tau: ({ tau }) => `tau 为 ${tau}（接到 tau 层数的节点尚未运行）`,
-    setting: ({ name, value }) => `${name} 为 ${value}`,
+    setting: () => "本节点自己的设置（接到整套设置的节点尚未运行）",
+    row: ({ name, value }) => `${name} 为 ${value}`,
   },
   presetWins: ({ preset, list }) => `预设 ${preset} 优先，未使用：${list}。要使用连入的值，请选 custom。`,
   wiredTau: ({ tau, blocks }) => `按连线，tau 为 ${blocks} 层中的 ${tau} 层。`,
+  wiredSetting: () => "由接入的整套设置决定：本节点的各项中只有存放和种子有效。",
+  maskDecides: () => "由步掩码决定哪些步完整计算：不使用间隔、预热和收尾。",
+  maskOfOnes: ({ steps }) =>
+    `没有可复用的步：步掩码使全部 ${steps} 步完整计算。请在可复用的步处填 0，或增加步数。`,
   warmupTakesAll: ({ steps }) => `没有可复用的步：预热和收尾占满了全部 ${steps} 步。请增加步数或缩短预热、收尾。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
   lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
   reusedNothing: () => "上次运行没有复用任何步。",
-  reusedNothingAdvice: () => "请增大间隔或阈值，缩短预热和收尾，或增加步数。",
+  reusedNothingAdvice: ({ mask }) =>
+    mask ? "请在步掩码中多填 0、增大阈值，或增加步数。" : "请增大间隔或阈值，缩短预热和收尾，或增加步数。",
   unknownPreset: ({ preset }) => `预设“${preset}”比本页面新：请刷新浏览器。`,
   tuner: {
     button: () => "写入 HERO 加速",

@@ -33,7 +33,7 @@ class Hero:
 
     def rehearsal(self) -> Hero:
         """The same with full and cached steps in turn from the first on."""
-        return Hero(replace(self.config, warmup=1, cooldown=0, interval=2, threshold=0.0))
+        return Hero(replace(self.config, warmup=1, cooldown=0, interval=2, threshold=0.0, mask=""))
 
     def cached_bytes(self, shape: ModelShape, steps: int, batch: int, element_bytes: int) -> int:
         """Bytes that it will cache in a run, at most."""
@@ -66,7 +66,7 @@ class Hero:
 
 
 def chosen_hero(arguments: argparse.Namespace) -> Hero | None:
-    """HERO with the preset and options that were given; None for --hero off.
+    """HERO with the preset, or the setting, and the options that were given; None for --hero off.
 
     Raises:
         ConfigError: a setting that HERO cannot use.
@@ -78,7 +78,9 @@ def chosen_hero(arguments: argparse.Namespace) -> Hero | None:
 
     given = given_settings(arguments, hero_engine.HeroConfig, HERO_RENAMED)
     try:
-        return Hero(hero_engine.HeroConfig.preset(arguments.hero, **given))
+        if arguments.setting is None:
+            return Hero(hero_engine.HeroConfig.preset(arguments.hero, **given))
+        return Hero(replace(hero_engine.HeroConfig.from_text(arguments.setting), **given))
     except hero_engine.ConfigError as error:
         option = {"preset": "hero", **HERO_RENAMED}.get(error.field)
         if option is None:

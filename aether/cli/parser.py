@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 
 from hero_engine import HeroConfig
-from hero_engine.command_options import add_settings, error_text, number, share, sides, whole_number
+from hero_engine.command_options import (
+    SETTING_HELP,
+    add_settings,
+    error_text,
+    number,
+    share,
+    sides,
+    whole_number,
+)
 
 from ..defaults import DEPTH_FORMATS, SCHEDULERS, TASKS, steps_text
 
@@ -88,7 +96,9 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     _add_model(command.add_argument_group("model"))
     _add_job(command.add_argument_group("job"))
     _add_camera(command.add_argument_group("camera path"))
-    _add_hero(command.add_argument_group("HERO", "Options after the first override the preset."))
+    _add_hero(
+        command.add_argument_group("HERO", "Options after the first two override the preset or the setting.")
+    )
     _add_output(command.add_argument_group("output"))
 
 
@@ -163,7 +173,9 @@ def _add_camera(camera: argparse._ArgumentGroup) -> None:
 
 
 def _add_hero(hero: argparse._ArgumentGroup) -> None:
-    hero.add_argument("--hero", default="balanced", metavar="PRESET|off", help="preset, or off")
+    start = hero.add_mutually_exclusive_group()
+    start.add_argument("--hero", default="balanced", metavar="PRESET|off", help="preset, or off")
+    start.add_argument("--setting", metavar="TEXT", help=SETTING_HELP.replace("%", "%%"))
     add_settings(hero, HeroConfig, HERO_RENAMED)
 
 

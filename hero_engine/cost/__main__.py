@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import Any
 
-from ..command_options import add_settings, error_text, given_settings, sides, whole_number
+from ..command_options import SETTING_HELP, add_settings, error_text, given_settings, sides, whole_number
 from ..errors import ConfigError
 from ..hero.config import PRESETS, HeroConfig
 from ..methods import METHODS
+from ..setting_text import from_text
 from ..settings import MethodConfig
 from .paper import TOLERANCE, figures, format_figures
 from .prediction import aether_shape, format_prediction, predict
@@ -24,7 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--paper", action="store_true", help="check every FLOPs figure of the paper's tables")
     parser.add_argument("--method", default="hero", help=f"one of {', '.join(METHODS)} (hero)")
-    parser.add_argument("--preset", help=f"HERO's settings to start from: {', '.join(PRESETS)} (paper)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--preset", help=f"HERO's settings to start from: {', '.join(PRESETS)} (paper)")
+    start.add_argument("--setting", metavar="TEXT", help=SETTING_HELP.replace("%", "%%"))
     add_settings(parser, HeroConfig)
     parser.add_argument("--order", type=whole_number, help="TaylorSeer's order")
     parser.add_argument("--steps", type=whole_number, default=50, help="denoising steps (50)")
@@ -42,11 +46,13 @@ def _size(text: str) -> tuple[int, ...]:
     return sides(text, "HEIGHTxWIDTHxFRAMES", "480x720x41")
 
 
-def _config(method: str, preset: str | None, given: dict[str, Any]) -> MethodConfig:
-    if method == "hero":
-        return HeroConfig.preset("paper" if preset is None else preset, **given)
+def _config(method: str, preset: str | None, setting: str | None, given: dict[str, Any]) -> MethodConfig:
     if method not in METHODS:
         raise ConfigError("method", f"{method!r} is not one of {', '.join(METHODS)}")
+    if setting is not None:
+        return replace(from_text(METHODS[method], setting), **given)
+    if method == "hero":
+        return HeroConfig.preset("paper" if preset is None else preset, **given)
     return METHODS[method].from_dict(given if preset is None else {**given, "preset": preset})
 
 
@@ -67,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.order is not None:
         given["order"] = arguments.order
     try:
-        config = _config(arguments.method, arguments.preset, given)
+        config = _config(arguments.method, arguments.preset, arguments.setting, given)
         shape = aether_shape(*arguments.size)
         print(format_prediction(predict(config, shape, arguments.steps, arguments.batch, arguments.bytes)))
     except ConfigError as error:

@@ -11,7 +11,11 @@ from ..amounts import Amount, amount
 from ..checks import choice, integer, integers, real
 from ..errors import ConfigError
 from ..flops import ModelShape, Work, attention_flops, linear_flops
+from ..optional import require
+from ..schedule import MaskSchedule, Schedule
+from ..setting_text import from_text, to_text
 from ..settings import Counts, MethodConfig
+from ..step_mask import StepMask
 
 Text = Literal["refresh", "omit"]
 Shallow = Literal["reuse", "forecast"]
@@ -25,6 +29,13 @@ def _patch(value: Any) -> tuple[int, int, int]:
     what = "three whole numbers (frames, rows, columns) of tokens"
     frames, rows, columns = integers("patch", value, what, 1, 64, count=3)
     return frames, rows, columns
+
+
+def _mask(value: Any) -> str:
+    """A mask in its one form; empty where there is none."""
+    if isinstance(value, str) and not value.strip():
+        return ""
+    return str(StepMask.read(value))
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,11 @@ class HeroConfig(MethodConfig):
             published. Costs next to nothing, and lowers the error of long intervals several times
             (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
             the weights of the branches are known (:meth:`~hero_engine.HeroRun.branch`).
+        mask: which steps are full, one by one: 1 for a full step and 0 for a cached one ("1110100"). It is
+            kept with its counts ("4 of 7: 1110100"), which are checked where they are given. Empty: interval,
+            warm-up and cool-down decide. Otherwise the mask decides, and those three are not used; a
+            threshold above 0 still makes more steps full. In a run of another number of steps every part has
+            the same share of full steps (:meth:`~hero_engine.step_mask.StepMask.scaled`).
 
     Raises:
         ConfigError: a field has the wrong type, is NaN, infinite or out of range; names the field.
@@ -97,6 +113,7 @@ class HeroConfig(MethodConfig):
     storage: Storage = "model"
     shallow: Shallow = "reuse"
     feedback: float = 0.0
+    mask: str = ""
 
     def __post_init__(self) -> None:
         self._set(
@@ -112,6 +129,7 @@ class HeroConfig(MethodConfig):
             storage=choice("storage", self.storage, STORAGES),
             shallow=choice("shallow", self.shallow, SHALLOWS),
             feedback=real("feedback", self.feedback, 0.0, 1.0),
+            mask=_mask(self.mask),
         )
         self._tokens_per_patch()
 
@@ -137,13 +155,27 @@ class HeroConfig(MethodConfig):
             raise ConfigError("preset", f"{name!r} is not one of {', '.join(map(repr, PRESETS))}")
         return replace(PRESETS[name], **overrides)
 
+    @classmethod
+    def from_text(cls, text: str) -> HeroConfig:
+        """Settings from a line of text, see :func:`hero_engine.setting_text.from_text`.
+
+        Raises:
+            ConfigError: see there (field ``"setting"``).
+        """
+        return from_text(cls, text)
+
+    def to_text(self) -> str:
+        """The settings that are not ``HeroConfig()``'s, in a line of text that :meth:`from_text` reads
+        exactly: ``tau=25% text=omit mask="5 of 8: 11101001"``; ``HERO`` where there is none."""
+        return to_text(self)
+
     def resolve(self, blocks: int, steps: int | None = None) -> ResolvedConfig:
         """Turn shares into counts.
 
         Args:
             blocks: number of transformer blocks of the model.
             steps: number of denoising steps of the run; needed where ``warmup`` is a share, and for a
-                cool-down.
+                cool-down or a mask. With a mask, warm-up and cool-down are its full steps at the ends.
 
         Raises:
             ConfigError: ``tau`` exceeds the blocks, or ``steps`` is needed and missing.
@@ -152,11 +184,42 @@ class HeroConfig(MethodConfig):
             raise ConfigError(
                 "tau", f"{self.tau} is more than the model's {blocks} blocks; use 1 to {blocks}"
             )
+        counts = super().resolve(blocks, steps)
+        if self.mask:
+            mask = self._scaled_mask(counts)
+            counts = replace(counts, warmup=mask.leading, cooldown=mask.trailing)
         return ResolvedConfig(
-            **vars(super().resolve(blocks, steps)),
+            **vars(counts),
             tau=amounts.count(self.tau, blocks),
             tokens_per_patch=self._tokens_per_patch(),
         )
+
+    @property
+    def _why_steps(self) -> str:
+        return "mask is scaled to them" if self.mask else super()._why_steps
+
+    @property
+    def by_steps(self) -> str:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        return "the mask is that" if self.mask else super().by_steps
+
+    @property
+    def reuses(self) -> bool:
+        """Whether any step may be cached."""
+        return "0" in self.mask.partition(":")[2] if self.mask else self.interval > 1
+
+    def _scaled_mask(self, counts: Counts) -> StepMask:
+        return StepMask.read(self.mask).scaled(require(counts.planned_steps))
+
+    def schedule(self, counts: Counts) -> Schedule:
+        """See :class:`~hero_engine.settings.MethodConfig`."""
+        if not self.mask:
+            return super().schedule(counts)
+        return MaskSchedule(self._scaled_mask(counts), self.threshold)
+
+    def _longest_stretch(self, counts: Counts) -> int:
+        """Most steps from a full one to the last cached one after it."""
+        return 1 + self._scaled_mask(counts).longest_cached if self.mask else self.interval
 
     @property
     def needs_noise(self) -> bool:
@@ -194,9 +257,9 @@ class HeroConfig(MethodConfig):
 
     def cached_bytes(self, shape: ModelShape, counts: ResolvedConfig, element_bytes: int) -> int:
         """See :class:`~hero_engine.settings.MethodConfig`; in float8, every token has a scale. Feedback keeps
-        a clean latent of each step of an interval, in float32."""
+        a clean latent of each step of an interval, or of the mask's longest, in float32."""
         element_bytes = shape.stream_bytes or element_bytes
-        latents = self.interval if self.feedback and self.interval > 1 else 0
+        latents = self._longest_stretch(counts) if self.feedback else 0
         clean = 4 * latents * shape.grid_tokens * shape.token_numbers
         if self.storage != "float8":
             return super().cached_bytes(shape, counts, element_bytes) + clean

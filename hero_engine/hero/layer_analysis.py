@@ -33,7 +33,7 @@ class LayersConfig(MethodConfig):
     After the denoising run, ``run.method.analysis()`` is the :class:`LayerAnalysis`.
 
     Args:
-        hero: whose cached steps are tried. Its interval is taken as fixed; tau is what is looked for,
+        hero: whose cached steps are tried. Its interval or mask is taken as fixed; tau is what is looked for,
             and feedback, which corrects answers and not features, does not count. On a step that would be
             cached, the refresh runs beside the step, through all blocks, so that the error of every tau is
             measured at once.
@@ -41,7 +41,7 @@ class LayersConfig(MethodConfig):
             At Aether's size with guidance, 256 take about 1 GB.
 
     Raises:
-        ConfigError: ``tokens`` is not a count, or ``hero`` has an interval of 1.
+        ConfigError: ``tokens`` is not a count, or ``hero`` makes every step full.
     """
 
     name: ClassVar[str] = "HERO Analyzer"
@@ -54,7 +54,9 @@ class LayersConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         self._set(tokens=integer("tokens", self.tokens, 1))
-        if self.hero.interval == 1:
+        if not self.hero.reuses and self.hero.mask:
+            raise ConfigError("mask", "makes every step full, so that nothing is forecast; use one with 0s")
+        if not self.hero.reuses:
             raise ConfigError(
                 "interval", "1 makes every step full, so that nothing is forecast; use 2 or more"
             )
@@ -266,10 +268,11 @@ class LayerAnalysis:
         straight = sum(a <= b for a, b in zip(self.extrapolation, self.reuse, strict=True))
         least = self.curvature.index(min(self.curvature)) + 1
         most = self.curvature.index(max(self.curvature)) + 1
+        rhythm = "with its mask" if self.hero.mask else f"at an interval of {self.hero.interval}"
         return (
             f"Recommended tau: {self.tau} of {self.blocks} blocks. A cached step is off by "
             f"{100 * self.cached[self.tau - 1]:.2f} % of what the blocks add (with half of them, {half}: "
-            f"{100 * self.cached[half - 1]:.2f} %), at an interval of {self.hero.interval} in {self.steps} "
+            f"{100 * self.cached[half - 1]:.2f} %), {rhythm} in {self.steps} "
             f"steps.\nExtrapolation is at least as accurate as reuse in {straight} of {self.blocks} blocks. "
             f"Block {least} moves most evenly (curvature {min(self.curvature):.3g}), block {most} least "
             f"({max(self.curvature):.3g})."

@@ -119,7 +119,7 @@ def test_seeds(plain, tmp_path):
 def test_options_reach_hero(tmp_path):
     options = "--hero paper-fast --tau 1/4 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 50% --cooldown 1"
     options += " --text refresh --patch 1x2x2 --hero-seed 9"
-    options += " --storage float8 --shallow forecast --feedback 1/2"
+    options += " --storage float8 --shallow forecast --feedback 1/2 --mask 110"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
         "tau": "25%",
@@ -134,7 +134,18 @@ def test_options_reach_hero(tmp_path):
         "storage": "float8",
         "shallow": "forecast",
         "feedback": 0.5,
+        "mask": "2 of 3: 110",
     }
+
+
+def test_a_setting_as_text_is_what_options_go_over(tmp_path):
+    setting = 'tau=25% text=omit interval=9 mask="2 of 3: 110"'
+    options = ["--setting", setting, "--tau", "50%", "--steps", 6]
+    assert run("reconstruct", "synthetic:3", *SMALL, *options, out=tmp_path / "out") == 0
+    hero = report_of(tmp_path / "out")["hero"]
+    wanted = HeroConfig(tau="50%", text="omit", interval=9, mask="110")
+    assert HeroConfig.from_dict(hero["config"]) == wanted
+    assert [forward["full"] for forward in hero["forwards"]] == [True] * 4 + [False] * 2
 
 
 def test_a_clip_of_any_size_and_length(tmp_path, capsys):
@@ -321,6 +332,9 @@ def test_depth_errors_fit_one_scale_and_leave_the_sky_out():
         ("--patch", "reconstruct synthetic --size 32x48 --steps 7 --patch 1x9x9"),
         ("--shallow", "reconstruct synthetic --shallow all"),
         ("--hero-seed", "reconstruct synthetic --hero-seed -2"),
+        ("--mask", "reconstruct synthetic --mask 011"),
+        ("--setting", "reconstruct synthetic --setting interval=0"),
+        ("--setting", "reconstruct synthetic --setting fast"),
         ("--post-reconstruction", "predict synthetic --post-reconstruction 0"),
         ("--camera", "predict synthetic --camera {tmp}/sizes"),
         ("--guidance-skip", "predict synthetic --guidance-skip 2"),
@@ -385,7 +399,7 @@ def test_no_option_type_leaves_its_name_to_be_guessed():
     (commands,) = (action for action in parser._actions if action.choices)
     for command in commands.choices.values():
         for action in command._actions:
-            if action.type is not None:
+            if action.type not in (None, str):  # text is taken as it is
                 with pytest.raises(argparse.ArgumentTypeError, match="such as"):
                     action.type("?")
 

@@ -198,6 +198,50 @@ def test_presets_and_sliders_keep_in_step(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("patch: (1, 2, 64) is larger than the token grid (5, 8, 12)")
 
 
+WIRE_SETTING = """([type, values]) => {
+    const hero = app.graph.nodes.find(found => found.type === "HeroPatch");
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    for (const [name, value] of Object.entries(values))
+        node.widgets.find(widget => widget.name === name).value = value;
+    node.connect(0, hero, hero.inputs.findIndex(input => input.name === "setting"));
+    return node.id;
+}"""
+GAVE = """([id, setting]) => window.comfyAPI.api.api.dispatchCustomEvent(
+    "executed", { node: String(id), prompt_id: "of another page", output: { setting: [setting] } })"""
+
+
+@in_browser
+@both_renderers
+def test_a_mask_and_a_setting_in_a_wire(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open_template(FIRST)
+    page.look_at("HeroPatch")
+    page.wait_for_panel("28 full + 22 cached")
+    page.set_widget("HeroPatch", "mask", "1101 0010")
+    assert page.widget("HeroPatch", "preset") == "custom"
+    page.wait_for_panel("The mask decides which steps are full")
+    assert "25 full + 25 cached of 50 steps" in page.panel() and page.js(PANEL_CUT) == []
+    page.shot(f"mask_{'nodes2' if vue else 'classic'}")
+    page.set_widget("HeroPatch", "mask", "1")
+    page.wait_for_panel("the mask makes all 50 steps full")
+    page.set_widget("HeroPatch", "mask", "1101x")
+    page.wait_for_panel("Cannot run: mask: 'x' at place 5")
+    page.set_widget("HeroPatch", "preset", "fast")
+    assert page.widget("HeroPatch", "mask") == ""
+    page.wait_for_panel("18 full + 32 cached")
+    page.js(WIRE_SETTING, ["PrimitiveString", {"value": "tau=50% mask=1110100"}])
+    page.wait_for_panel("The wired setting decides")
+    assert "29 full + 21 cached" in page.panel() and page.js(PANEL_CUT) == []
+    other = page.js(WIRE_SETTING, ["StringConcatenate", {}])
+    page.wait_for_panel("this node's own settings (the node wired to setting has not run)")
+    assert "18 full + 32 cached" in page.panel()
+    page.js(GAVE, [other, "mask='1 of 2: 10'"])
+    page.wait_for_panel("25 full + 25 cached")
+    page.shot(f"setting_{'nodes2' if vue else 'classic'}")
+    assert page.errors == []
+
+
 @in_browser
 @both_renderers
 def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: bool):

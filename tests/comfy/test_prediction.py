@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hero_engine import METHODS, PRESETS
+from hero_engine import METHODS, PRESETS, HeroConfig
 from hero_engine.cost import aether_shape, predict
 
 from .core_models import CORE_MODELS
@@ -71,6 +71,20 @@ def test_custom_settings_are_the_nodes(answer: Any, part: Any):
     assert blocks["speedupBound"] > answer(request(widgets={"preset": "fast"}))["speedupBound"]
 
 
+def test_a_mask_and_a_whole_setting(answer: Any):
+    masked = answer(request(widgets=CUSTOM | {"mask": "1110100"}))
+    settings = {"patch": (1, 1, 2), "shallow": "forecast", "text": "omit", "mask": "1110100"}
+    names = ("interval", "ratio", "warmup", "cooldown", "feedback", "storage")
+    check(masked, HeroConfig(tau="40%", **settings, **{name: CUSTOM[name] for name in names}))
+    assert (masked["mask"], masked["tau"]) == ("4 of 7: 1110100", "40%")
+    assert masked["strip"][:22] == (True,) * 22 and masked["fullSteps"] == 29
+    text = 'tau=4 feedback=1 mask="3 of 4: 1101"'
+    found = answer(request(widgets={"preset": "fast", "storage": "float8", "setting": text}))
+    check(found, HeroConfig(tau=4, feedback=1, mask="1101", storage="float8"))
+    assert answer(request(widgets={"preset": "fast", "setting": None}))["tau"] == "25%"
+    assert answer(request("HeroMethod", widgets={"method": "fora"}))["mask"] is None
+
+
 def test_what_nobody_knows_is_assumed_and_reported(answer: Any):
     found = answer(request(widgets={"preset": None, "tau": 0.8, "storage": None}))
     check(found, PRESETS["balanced"])
@@ -122,6 +136,9 @@ WRONG = {
     "cooldown": (request(widgets=CUSTOM | {"cooldown": "-1"}), "cooldown"),
     "patch": (request(widgets=CUSTOM | {"patch_columns": 64}), "patch"),
     "feedback": (request(widgets=CUSTOM | {"feedback": 2}), "feedback"),
+    "mask": (request(widgets=CUSTOM | {"mask": "0"}), "mask"),
+    "setting": (request(widgets={"setting": "tau=0"}), "setting"),
+    "no setting": (request(widgets={"setting": 3}), "setting"),
     "storage": (request(widgets=CUSTOM | {"storage": "disk"}), "storage"),
     "no method": (request("HeroMethod"), "method"),
     "an unknown method": (request("HeroMethod", widgets={"method": "warp"}), "method"),
@@ -170,7 +187,7 @@ def test_no_request_whatever_crashes(answer: Any):
         [],
         {},
     ]
-    widgets = [*CUSTOM, "tau_blocks", "seed", "method", "order", "taper", "threshold"]
+    widgets = [*CUSTOM, "tau_blocks", "mask", "setting", "seed", "method", "order", "taper", "threshold"]
 
     def some(names: list[str]) -> dict[str, Any]:
         return {name: rng.choice(values) for name in names if rng.random() < 0.3}

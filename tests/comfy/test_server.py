@@ -116,7 +116,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherPredict": "vae image width height frames fps seed camera",
         "AetherPlan": "vae start goal width height frames fps seed camera",
         "HeroPatch": "model preset tau interval ratio threshold warmup cooldown patch_frames patch_rows "
-        "patch_columns shallow feedback text storage seed tau_blocks",
+        "patch_columns shallow feedback text storage seed tau_blocks mask setting",
         "HeroMethod": "model method",
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "
@@ -131,7 +131,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherLoadCameras": "file scale fov",
         "AetherSmoothCameras": "cameras period",
         "AetherSaveCameras": "cameras format filename_prefix",
-        "HeroReport": "model latent",
+        "HeroReport": "model latent reference",
         "AetherLoRA": "model lora strength",
     }
     for name, order in wanted.items():

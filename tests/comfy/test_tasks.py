@@ -371,7 +371,8 @@ def test_reconstruction_refuses_guidance(nodes, miniature, clip):
         ("tau", 0.0), ("tau", 1.01), ("ratio", 0.0), ("ratio", 0.01), ("interval", 0), ("interval", 2.5),
         ("warmup", 0), ("patch_frames", 0), ("patch_rows", 65), ("patch_columns", -1), ("shallow", "all"),
         ("text", ""), ("seed", -1), ("preset", "unknown"),
-        ("warmup", "5 hours"), ("cooldown", "-1"),
+        ("warmup", "5 hours"), ("cooldown", "-1"), ("mask", "011"), ("mask", "2 of 2: 1"),
+        ("setting", ""), ("setting", "interval=0"), ("setting", "fast"),
     ],
 )  # fmt: skip
 def test_bad_hero_settings_are_named_and_the_model_is_untouched(nodes, miniature, field, bad):
@@ -399,6 +400,30 @@ def test_presets_win_over_sliders(part, nodes):
     assert custom == replace(engine.PRESETS["balanced"], tau="100%", ratio=0.17, warmup="20%")
     assert nodes.get("HeroPatch").check_lazy_status(model=None, **widgets) == ["model"]
     assert nodes.get("HeroPatch").check_lazy_status(model="there", **widgets) == []
+
+
+def test_a_setting_wins_over_the_preset_and_tau_blocks_over_it(part, nodes):
+    hero, engine = part("nodes.hero"), part("hero_engine")
+    widgets = {i.id: i.default for i in nodes.get("HeroPatch").define_schema().inputs if i.id != "model"}
+    masked = hero.make_config(**widgets | {"preset": "custom", "mask": "1101"})
+    assert masked == replace(engine.PRESETS["balanced"], ratio=0.17, mask="3 of 4: 1101")
+    assert hero.make_config(**widgets | {"mask": "1101"}) == engine.PRESETS["balanced"]
+    given = {"setting": "tau=3 mask=10 seed=9 storage=host", "seed": 5, "storage": "float8"}
+    for preset in ("custom", "fast"):
+        found = hero.make_config(**widgets | given | {"preset": preset, "mask": "1101"})
+        assert found == engine.HeroConfig(tau=3, mask="10", seed=5, storage="float8")
+    assert hero.make_config(**widgets | given | {"tau_blocks": 7}).tau == 7
+
+
+@pytest.mark.parametrize(
+    "given", [{"preset": "custom", "mask": "1101 0010"}, {"setting": "mask='4 of 8: 11010010'"}]
+)
+def test_the_steps_of_a_mask(nodes, part, miniature, predicted, ksampler, given):
+    patched = nodes.HeroPatch(model=miniature.model, **given)[0]
+    report = part("nodes.bridge.hero_reports").box_of(patched).find(ksampler(patched, predicted, steps=8))
+    assert [record.reason.full for record in report.records] == [bit == "1" for bit in "11010010"]
+    report = part("nodes.bridge.hero_reports").box_of(patched).find(ksampler(patched, predicted, steps=16))
+    assert report.full_steps == report.cached_steps == 8
 
 
 def test_a_patch_larger_than_the_clip_is_named(nodes, miniature, predicted, ksampler):

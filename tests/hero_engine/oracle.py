@@ -14,7 +14,6 @@ import torch
 from hero_engine import HeroConfig
 from hero_engine.hero.token_sampling import PatchSampler
 from hero_engine.models.families import adapter_for
-from hero_engine.schedule import Schedule
 
 
 class _Feature:
@@ -40,7 +39,7 @@ class PerBlockHero:
         self.adapter = adapter_for(transformer)
         self.counts = config.resolve(len(self.adapter.blocks), steps)
         self.config = config
-        self.schedule = Schedule(config.interval, self.counts.warmup)
+        self.schedule = config.schedule(self.counts)
         self.sampler = None
         self.features = [(_Feature(), _Feature()) for _ in self.adapter.blocks]
 

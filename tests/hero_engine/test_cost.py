@@ -7,13 +7,21 @@ import pytest
 import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session
-from hero_engine.cost import AETHER, aether_shape, cached_step_flops, full_step_flops, linear_flops, predict
+from hero_engine.cost import (
+    AETHER,
+    aether_shape,
+    cached_step_flops,
+    format_prediction,
+    full_step_flops,
+    linear_flops,
+    predict,
+)
 from hero_engine.cost.__main__ import main
 from hero_engine.cost.paper import TOLERANCE, figures
 from hero_engine.flops import BlockShape, ModelShape, full_step
 from hero_engine.models.families import adapter_for
 
-from .models import denoise, inputs, tiny_transformer
+from .models import denoise, inputs, noise, tiny_transformer
 
 
 def test_every_figure_of_the_paper_is_reproduced():
@@ -83,6 +91,23 @@ def test_malformed_options_say_what_is_expected(options, words, capsys):
         main(options.split())
     assert error.value.code == 2
     assert f"error: argument {options.split()[0]}: {words}" in capsys.readouterr().err
+
+
+def test_a_setting_as_text_and_options_over_it(capsys):
+    mask = "27 of 50: " + "1" * 10 + "01" * 15 + "00001" * 2
+    setting = f'tau=25% shallow=forecast mask="{mask}"'
+    assert main(["--setting", setting.replace("27 of", "28 of")]) == 2
+    assert "--setting: mask: says 28 of 50, and what follows is 27 of 50" in capsys.readouterr().err
+    assert main(["--setting", setting, "--text", "omit"]) == 0
+    written = capsys.readouterr().out
+    assert "27 full / 23 cached" in written
+    config = HeroConfig(tau="25%", shallow="forecast", text="omit", mask=mask)
+    assert format_prediction(predict(config, AETHER, 50, 2)) in written
+    assert main("--setting order=2 --method taylorseer --interval 3".split()) == 0
+    assert "19 full / 31 cached" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main("--setting tau=3 --preset fast".split())
+    assert "--preset: not allowed with argument --setting" in capsys.readouterr().err
 
 
 def test_shares_are_written_alike_for_every_option(capsys):
@@ -155,6 +180,13 @@ def test_predicted_bytes_and_counts_are_those_of_a_run(shallow, tau):
     assert report.bytes_cached == prediction.cached_bytes
     assert report.full_steps == prediction.full_steps
     assert report.predicted_speedup == pytest.approx(prediction.speedup_bound)
+
+
+def test_feedback_keeps_a_latent_where_every_step_is_full():
+    model, config = tiny_transformer(blocks=2), HeroConfig(interval=1, feedback=1.0)
+    with hero_session(model, config, 4, noise()) as run:
+        denoise(model, steps=4)
+    assert run.report.bytes_cached == predict(config, run.report.shape, 4, element_bytes=4).cached_bytes
 
 
 def test_prediction_is_consistent():

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,27 @@ def test_a_sampler_arrives_where_it_would_have_without_the_mistakes(cached, stoc
         if number in cached:
             assert relative(wrong, right) > 0.003
     assert relative(wrong, right) < 2e-5
+
+
+def test_uneven_gaps_are_each_corrected():
+    """As above, with gaps of one, three and two cached steps, as a mask may have them."""
+    full = [True, True, False, True, False, False, False, True, False, False, True, True]
+    times = list(range(800, 800 - 40 * len(full) - 1, -40))
+    noise, begin, change = NoiseSchedule.of(scheduler()), random(1), random(2)
+    feedback, right, wrong, off = new(noise), random(3), random(3), []
+    for number, (time, later) in enumerate(pairwise(times)):
+        clean = begin + change * (time - times[0]) / 100
+        right = ddim(noise, right, clean, time, later)
+        said, call = clean, CallContext(time, number)
+        if not full[number]:
+            said = clean + random(10 + number)
+            feedback.cached(wrong, velocity_to(noise, wrong, said, time), call)
+        elif (velocity := feedback.full(wrong, velocity_to(noise, wrong, clean, time), call)) is not None:
+            signal, strength = noise.levels(time)
+            said = signal * wrong - strength * velocity
+        wrong = ddim(noise, wrong, said, time, later)
+        off.append(relative(wrong, right))
+    assert [error < 2e-5 for error in off] == full
 
 
 def shifted(steps: int, shift: float = 8.0) -> list[float]:

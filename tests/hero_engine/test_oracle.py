@@ -48,5 +48,12 @@ def test_but_for_the_gates_the_two_forms_are_one(tau, interval, text):
     assert apart < 1e-5
 
 
+def test_the_two_forms_are_one_over_uneven_gaps():
+    config = HeroConfig(tau=3, mask="11001000011010001101")
+    residual, _, apart = distances(config, still_gates(tiny_transformer()))
+    assert residual > 1e-3
+    assert apart < 1e-5
+
+
 def test_with_moving_gates_they_differ():
     assert distances(HeroConfig())[2] > 1e-4

@@ -2,7 +2,7 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }, tuned] = await Promise.all(
+const [{ valueInto, valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }, tuned] = await Promise.all(
   ["graph", "settings", "constants", "runs", "tuned"].map(load),
 );
 
@@ -62,11 +62,19 @@ function promoted(values, nested = false) {
   return settingsOf(node(inner, 2));
 }
 
-function wired(settings, source) {
+function wired(settings, source, setting) {
   const links = Object.fromEntries(Object.keys(source).map((name, index) => [name, [index + 10, 0]]));
   const sources = Object.values(source).map((given, index) => ({ id: index + 10, ...given }));
   const hero = { id: 2, type: "HeroPatch", values: { ...HERO, ...settings }, links };
-  return settingsOf(node(graphOf([hero, ...sources]), 2));
+  return settingsOf(node(graphOf([hero, ...sources]), 2), setting);
+}
+
+const UNKNOWN = { type: "SomeMath", values: { value: 1 } };
+
+/** The text that a node gives into the socket of a whole setting. */
+function textInto(source) {
+  const hero = { id: 2, type: "HeroPatch", values: HERO, links: { setting: [1, 0] } };
+  return valueInto(node(graphOf([{ id: 1, ...source }, hero]), 2), "setting") ?? null;
 }
 
 function told() {
@@ -151,6 +159,32 @@ const WAN = { type: "UNETLoader", values: { unet_name: "wan.safetensors", weight
 const CHECKPOINT = { type: "CheckpointLoaderSimple", values: { ckpt_name: "ltx.safetensors" } };
 const FOREIGN = { type: "SomeLoader", values: { path: "x.gguf" } };
 const SIZE = { width: 832, height: 480, length: 81, batch_size: 2 };
+/** What findRun says of a sampler: a node, and the one that is wired into its socket. */
+function samplerOf(sampler, source, lora = {}) {
+  const graph = graphOf([
+    { id: 1, type: "UNETLoader", values: { unet_name: "wan.safetensors" } },
+    { id: 2, type: "SomeModelNode", links: { model: [1, 0] }, ...lora },
+    { id: 3, type: "HeroPatch", links: { model: [2, 0] }, outputs: [{ type: "MODEL", links: [] }] },
+    { id: 4, ...sampler, links: source ? { sampler: [5, 0] } : {} },
+    ...(source ? [{ id: 5, ...source }] : []),
+  ]);
+  for (const { inputs } of graph.nodes)
+    for (const slot of inputs) slot.type = { model: "MODEL", sampler: "SAMPLER" }[slot.name] ?? "INT";
+  node(graph, 3).outputs[0].links = [graph.links.push({ target_id: 4, target_slot: 0 }) - 1];
+  const found = findRun(node(graph, 3));
+  return { sampler: found.sampler ?? null, patched: found.model.patched ?? null };
+}
+
+const CUSTOM = { type: "SamplerCustom", values: { cfg: 3 } };
+const SELECT = { type: "KSamplerSelect", values: { sampler_name: "dpmpp_2m" } };
+const SAMPLERS = {
+  aether: [{ type: "AetherSampler", values: { scheduler: "ddim" } }],
+  core: [{ type: "KSampler", values: { sampler_name: "euler", scheduler: "karras" } }],
+  custom: [CUSTOM, SELECT],
+  unknown: [CUSTOM, { type: "SamplerEulerAncestral", values: { eta: 1 } }],
+  lora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly" }],
+  bypassedLora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly", mode: 4 }],
+};
 const LATENT = { type: "EmptyHunyuanLatentVideo", values: SIZE };
 
 console.log(
@@ -163,8 +197,13 @@ console.log(
     overruled: promoted({ tau: 0.8, interval: 2 }),
     unknownTau: wired({ preset: "custom" }, { tau: { type: "SomeMath", values: { value: 1 } } }),
     unknownPreset: wired({}, { preset: { type: "SomeMath", values: { value: 1 } } }),
+    masked: wired({ preset: "custom", mask: "1101" }, {}),
+    settingWins: wired({ tau: 0.8 }, { tau: UNKNOWN, preset: UNKNOWN, storage: UNKNOWN }, "tau=25%"),
+    settingText: textInto({ type: "PrimitiveString", values: { value: "tau=25%" } }),
+    settingUnknown: textInto({ type: "HeroTuner", values: { steps: 20 } }),
     unknownRun: unknownRun(),
     core: [coreRun(WAN, LATENT), coreRun(CHECKPOINT, LATENT, { cfg: 5 }), coreRun(FOREIGN, { type: "Other" })],
+    samplers: Object.fromEntries(Object.entries(SAMPLERS).map(([name, given]) => [name, samplerOf(...given)])),
     told: told(),
     tuned: {
       unwired: patchesOf([]),

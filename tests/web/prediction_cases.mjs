@@ -3,7 +3,7 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ Predictor, askServer }, { describeError, describeRun }, { currentWords }] = await Promise.all(
+const [{ Predictor, askServer }, { describeError, describeRun, heroNotes }, { currentWords }] = await Promise.all(
   ["predictions", "content", "text"].map(load),
 );
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
@@ -68,7 +68,7 @@ async function servers() {
 
 const ANSWER = {
   steps: 50, fullSteps: 28, cachedSteps: 22, strip: [true, false], speedupBound: 1.7395, cachedBytes: 2.9e6,
-  interval: 2, adaptive: false, blocks: 12, model: "miniature", height: 64, width: 96, frames: 17, settings: {},
+  interval: 2, tau: "25%", mask: "", adaptive: false, blocks: 12, model: "miniature", height: 64, width: 96, frames: 17, settings: {},
   unknownModel: false, unmeasured: false,
 };
 const RUN = { bypassed: false, assumed: [], guided: true, numbers: { steps: 50 } };
@@ -92,10 +92,28 @@ const CASES = {
   unknown: [{ unknownModel: true, model: "aether" }],
   noInterval: [{ interval: 1, fullSteps: 50, cachedSteps: 0, unmeasured: true }],
   allWarmup: [{ steps: 4, fullSteps: 4, cachedSteps: 0 }],
+  maskOfOnes: [{ mask: "8 of 8: 11111111", interval: 1, steps: 8, fullSteps: 8, cachedSteps: 0 }],
+  noneWithMask: [{ mask: "1 of 2: 10" }, {}, { full: 6, cached: 0, speedup: 1, bytes: 0 }],
+  unknownWires: [{}, { assumed: ["tau", "setting"] }],
   bypassed: [{}, { bypassed: true }],
   assumed: [{}, { assumed: ["model", "steps", "wiredSteps", "guidance", "task", "frames"] }],
   reported: [{}, {}, REPORT],
   reusedNothing: [{}, {}, { ...REPORT, cached: 0 }],
+};
+
+const MASKED = { ...ANSWER, mask: "4 of 7: 1110100" };
+const WIRED = {
+  nothing: [{}, ANSWER],
+  mask: [{}, MASKED],
+  setting: [{ setting: "mask=1110100" }, MASKED],
+  both: [{ setting: "tau=25%", tau_blocks: 5 }, ANSWER],
+};
+
+/** What a panel says of HERO Patch's sockets and mask. */
+const notes = (locale) => {
+  globalThis.locale = locale;
+  const said = (wired) => heroNotes(currentWords(), ...wired).filter(Boolean).join(" ");
+  return Object.fromEntries(Object.entries(WIRED).map(([name, wired]) => [name, said(wired)]));
 };
 
 const words = (locale) => {
@@ -115,5 +133,6 @@ console.log(
     servers: await servers(),
     en: words("en"),
     zh: words("zh"),
+    notes: { en: notes("en"), zh: notes("zh") },
   }),
 );

@@ -86,6 +86,7 @@ def test_what_is_said_where_nothing_is_reused_or_nothing_can_run(found: dict[str
     for name, start in (
         ("noInterval", "Nothing to reuse: with interval 1"),
         ("allWarmup", "Nothing to reuse: "),
+        ("maskOfOnes", "Nothing to reuse: the mask makes all 8 steps full."),
     ):
         assert (said[name]["mood"], said[name]["bound"]) == ("warning", "no speed-up")
         assert said[name]["note"].startswith(start)
@@ -98,6 +99,28 @@ def test_what_is_said_where_nothing_is_reused_or_nothing_can_run(found: dict[str
     assert (said["reusedNothing"]["mood"], said["reusedNothing"]["last"]) == (
         "warning",
         "Last run reused nothing.",
+    )
+
+
+def test_what_is_said_of_a_mask_and_of_a_wired_setting(found: dict[str, Any]):
+    english, chinese = found["notes"]["en"], found["notes"]["zh"]
+    assert english == {
+        "nothing": "",
+        "mask": "The mask decides which steps are full: interval, warm-up and cool-down are not used.",
+        "setting": "The wired setting decides: of this node's rows only storage and seed count.",
+        "both": "The wired setting decides: of this node's rows only storage and seed count. "
+        "Wired tau: 5 of 12 blocks.",
+    }
+    assert {name: bool(text) for name, text in chinese.items()} == {
+        name: bool(text) for name, text in english.items()
+    }
+    assert not set(chinese.values()) & set(english.values()) - {""}
+    said = {name: content["note"] for name, content in found["en"].items()}
+    assert said["noneWithMask"].startswith("Put more 0s into the mask")
+    assert said["reusedNothing"].startswith("Raise the interval")
+    assert said["unknownWires"] == (
+        "Assuming tau 25% (the node wired to tau blocks has not run), "
+        "this node's own settings (the node wired to setting has not run)."
     )
 
 
