@@ -18,7 +18,11 @@ _FULL, _CACHED = "#3b6fb6", "#f2a33a"
 
 
 def report_png(
-    report: RunReport | Mapping[str, Any], width: float = 9.0, height: float = 6.0, dpi: int = 110
+    report: RunReport | Mapping[str, Any],
+    width: float = 9.0,
+    height: float = 6.0,
+    dpi: int = 110,
+    note: str = "",
 ) -> bytes:
     """Draw a report: time of each forward, drift of each forward, share of the time by kind of step.
 
@@ -27,6 +31,7 @@ def report_png(
             :func:`hero_engine.totals.total`.
         width, height: inches.
         dpi: dots per inch.
+        note: a line below the headline.
 
     Returns:
         the PNG file's bytes.
@@ -37,7 +42,8 @@ def report_png(
     shown = report if isinstance(report, Mapping) else report.to_dict()
     figure = _new_figure(width, height, dpi)
     axes = figure.subplot_mosaic([["time", "time", "share"], ["drift", "drift", "share"]])
-    figure.suptitle(shown["summary"].splitlines()[0], fontsize=11, wrap=True)
+    headline = "\n".join([shown["summary"].splitlines()[0], *([note] if note else [])])
+    figure.suptitle(headline, fontsize=11, wrap=True)
     _draw_time(axes["time"], shown["forwards"])
     # Methods that never adapt have no such setting.
     _draw_drift(axes["drift"], shown["forwards"], shown["config"].get("threshold", 0.0))

@@ -36,6 +36,8 @@ def make_extension() -> ComfyExtension:
                 hero,
                 hero_analyzer,
                 hero_methods,
+                hero_report,
+                hero_tuner,
                 loaders,
                 long_clip,
                 lora,
@@ -49,8 +51,8 @@ def make_extension() -> ComfyExtension:
             )
 
             modules = (
-                loaders, tasks, hero, hero_methods, hero_analyzer, sampler, streams, depth, cameras,
-                example, camera_path, save_depth, video, long_clip, post_reconstruction,
+                loaders, tasks, hero, hero_report, hero_methods, hero_analyzer, hero_tuner, sampler, streams,
+                depth, cameras, example, camera_path, save_depth, video, long_clip, post_reconstruction,
                 point_cloud, geometry, lora,
             )  # fmt: skip
             return [with_plain_errors(node) for module in modules for node in module.NODES]

@@ -1,12 +1,11 @@
-"""HERO Patch and HERO Report."""
+"""HERO Patch."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
@@ -203,66 +202,4 @@ def make_config(
     return HeroConfig(**{"tau": share_of("tau", tau), "patch": patch} | settings | always)
 
 
-class HeroReport(io.ComfyNode):
-    """What HERO did in a run."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="HeroReport",
-            display_name="HERO Report",
-            category="Aether/hero",
-            description="Shows what HERO did in a run: which steps were reused, how much the features "
-            "drifted, the time saved and the memory used.",
-            search_aliases=["hero report", "speedup", "cache report", "skip report", "benchmark"],
-            inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="From HERO Patch or Cache Method: the same model that goes to the sampler.",
-                ),
-                io.Latent.Input(
-                    "latent",
-                    tooltip="From the sampler, before Aether Split. The report waits for its run to end.",
-                ),
-            ],
-            outputs=[
-                io.String.Output("text", display_name="text", tooltip="The report as text."),
-                io.Image.Output("picture", display_name="picture", tooltip="The report as a chart."),
-            ],
-            hidden=[io.Hidden.unique_id],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(cls, model: Any, latent: dict[str, Any]) -> io.NodeOutput:
-        from ..hero_engine import report_png
-        from .bridge.hero_reports import box_of, image_of
-        from .bridge.hero_run import is_measured
-
-        box = box_of(model)
-        report = None if box is None else box.find(latent["samples"])
-        if report is not None:
-            text = report.summary() + ("" if is_measured(model) else f"\n{_UNMEASURED}")
-            picture = image_of(report_png(report))
-        else:
-            text = _why_none(box is None)
-            picture = torch.zeros(1, 64, 64, 3)
-        shown = {"text": (text,)} | (ui.PreviewImage(picture, cls=cls).as_dict() if report else {})
-        return io.NodeOutput(text, picture, ui=shown)
-
-
-_UNMEASURED = (
-    "The quality of HERO's presets was not measured on this kind of model: compare with a run without HERO."
-)
-
-
-def _why_none(unpatched: bool) -> str:
-    if unpatched:
-        return "No HERO Patch or Cache Method is on this MODEL: every step was computed in full."
-    return (
-        "No report for this latent: it was not made with this MODEL, or too long ago. Connect the latent of "
-        "the sampler that runs this MODEL, and run again with another seed if it was cached."
-    )
-
-
-NODES: list[type[Any]] = [HeroPatch, HeroReport]
+NODES: list[type[Any]] = [HeroPatch]

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..aether.defaults import SCHEDULERS
-from ..aether.errors import InputError
 from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
 from .inputs import amount_input, seed_input
-from .sampler import guidance_problem, sample_latent
-
-_CORE_GUIDANCE = 6.0
-"""CogVideoX's own; Aether's depends on the task."""
+from .sampler import guidance_problem
+from .sampling_run import SamplingRun
 
 
 class HeroAnalyzer(io.ComfyNode):
@@ -122,45 +118,16 @@ class HeroAnalyzer(io.ComfyNode):
     ) -> io.NodeOutput:
         from .bridge.hero_reports import image_of
         from .bridge.hero_run import in_session
-        from .bridge.model import AetherBase
 
-        problem = guidance_problem(guidance)
-        if problem is not None:
-            raise InputError("guidance", problem)
+        sampling = SamplingRun(positive, negative, latent, seed, steps, guidance, scheduler)
         found: list[LayerAnalysis] = []
         config = LayersConfig(HeroConfig(interval=interval, ratio=ratio, warmup=warmup))
         watched = in_session(model, config, lambda run, _: found.append(run.method.analysis()))
-        if isinstance(model.model, AetherBase):
-            sample_latent(watched, positive, negative, latent, seed, steps, guidance, scheduler)
-        else:
-            _sample(watched, positive, negative, latent, seed, steps, guidance or _CORE_GUIDANCE)
+        sampling.sample(watched)
         (analysis,) = found
         picture, text = image_of(layers_png(analysis)), analysis.summary()
         shown = {"text": (text,), "tau": (analysis.tau,)} | ui.PreviewImage(picture, cls=cls).as_dict()
         return io.NodeOutput(picture, analysis.tau, text, json.dumps(analysis.to_dict(), indent=1), ui=shown)
-
-
-def _sample(
-    model: Any, positive: Any, negative: Any, latent: dict[str, Any], seed: int, steps: int, guidance: float
-) -> torch.Tensor:
-    """A run of core's sampler, from noise."""
-    import comfy.sample
-    import latent_preview
-
-    samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
-    return comfy.sample.sample(
-        model,
-        comfy.sample.prepare_noise(samples, seed),
-        steps,
-        guidance,
-        "ddim",
-        "sgm_uniform",
-        positive,
-        negative,
-        samples,
-        callback=latent_preview.prepare_callback(model, steps),
-        seed=seed,
-    )
 
 
 NODES: list[type[Any]] = [HeroAnalyzer]

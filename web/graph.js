@@ -6,8 +6,10 @@ const BYPASSED = 4;
 const SUBGRAPH_INPUT = -10; // "nodes" at a subgraph's borders; ids may be numbers or strings
 const SUBGRAPH_OUTPUT = -20;
 
-/** Nodes that hold no file's name and are known to the server. */
+/** Nodes that are known to the server, which may hold a file's or folder's name. */
 const OWN_LOADERS = ["AetherLoader", "AetherMiniature"];
+/** Nodes that change a model's weights. */
+const PATCHES = /lora|merge/i;
 /** Widget of a loader that holds its file's name -> the kind of file. */
 const FILES = { unet_name: "unet", ckpt_name: "checkpoint", model_name: "unet" };
 /** Task node -> steps and guidance that Aether Sampler's 0 stands for. */
@@ -75,6 +77,22 @@ function follow(graph, id) {
   if (!target.subgraph) return [{ node: target, slot: link.target_slot }];
   const inside = target.subgraph.inputs?.[link.target_slot]?.linkIds ?? [];
   return inside.flatMap((inner) => follow(target.subgraph, inner));
+}
+
+/** The nodes of a type that an output feeds, also through reroutes. */
+export function fedBy(node, output, type) {
+  return targetsOf(node, output).flatMap(({ node: target }) => {
+    if (typeOf(target) === type) return [target];
+    return typeOf(target) === "Reroute" ? fedBy(target, 0, type) : [];
+  });
+}
+
+/** Every node of a type in a graph and in its subgraphs. */
+export function allOf(graph, type) {
+  return (graph.nodes ?? []).flatMap((node) => {
+    if (node.subgraph) return allOf(node.subgraph, type);
+    return typeOf(node) === type ? [node] : [];
+  });
 }
 
 /** Slots of a node that take one of the types; a slot may take several ("IMAGE,VIDEO"). */
@@ -174,19 +192,34 @@ const number = (value) => (value == null || value === "" || !Number.isFinite(Num
 /** What a loader will load: {loader, file, kind}, see `model_before` in nodes/bridge; null for other nodes. */
 function loadedBy(node) {
   const loader = typeOf(node);
-  if (OWN_LOADERS.includes(loader)) return { loader };
+  if (OWN_LOADERS.includes(loader)) return { loader, file: valueOf(node, "transformer") };
   const widget = Object.keys(FILES).find((name) => hasWidget(node, name));
   return widget ? { loader, file: valueOf(node, widget), kind: FILES[widget] } : null;
 }
 
-/** The model before a node: {model, bytes}; model is null where none is connected. */
-function modelOf(hero) {
-  for (const node of upstream(hero, ["MODEL"])) {
-    const model = loadedBy(node);
-    if (model) return { model, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
-    if (!inputsOfType(node, ["MODEL", "*"]).length) return { model: { loader: typeOf(node) } };
+/** The nodes before a node along its MODEL, up to the one that it is from; none where nothing is connected. */
+function pathToLoader(node) {
+  const path = [];
+  for (const before of upstream(node, ["MODEL"])) {
+    path.push(before);
+    if (loadedBy(before) || !inputsOfType(before, ["MODEL", "*"]).length) return path;
   }
-  return { model: null };
+  return [];
+}
+
+/** The node that a node's MODEL is from, whatever is put on it in between; null where nothing is connected. */
+export const loaderOf = (node) => pathToLoader(node).at(-1) ?? null;
+
+/** The model before a node: {model, bytes}; model is null where none is connected, and `patched` with a LoRA on it. */
+function modelOf(hero) {
+  const between = pathToLoader(hero);
+  const node = between.pop();
+  if (!node) return { model: null };
+  const model = loadedBy(node);
+  if (!model) return { model: { loader: typeOf(node) } };
+  const patches = between.filter(({ mode }) => mode !== MUTED && mode !== BYPASSED).map(typeOf);
+  const patched = patches.some((type) => PATCHES.test(type)) || undefined;
+  return { model: { ...model, patched }, bytes: valueOf(node, "dtype") === "fp32" ? 4 : undefined };
 }
 
 /** Whether a node of core's or of anyone sets a clip's size. */
@@ -217,6 +250,17 @@ function stepsOf(consumers, own) {
       const end = number(valueOf(node, "end_at_step")) ?? Infinity;
       return Math.max(1, Math.min(end, steps || own.steps) - start);
     }
+  }
+  return undefined;
+}
+
+/** The sampler: {aether: scheduler} or {core: name}; undefined where the graph does not say it. */
+function samplerOf(consumers) {
+  for (const consumer of consumers) {
+    if (typeOf(consumer)?.startsWith("Aether") && hasWidget(consumer, "scheduler"))
+      return { aether: valueOf(consumer, "scheduler") };
+    for (const node of [consumer, ...upstream(consumer, ["SAMPLER"])])
+      if (hasWidget(node, "sampler_name")) return { core: valueOf(node, "sampler_name") };
   }
   return undefined;
 }
@@ -259,8 +303,8 @@ function clipOf(task) {
  * The run that a HERO Patch node is part of.
  * @param {object} hero the LiteGraph node
  * @returns {object} model: what is loaded, see `modelOf`; numbers: steps, batch, and what the graph says of height,
- *   width, frames, clip and bytes; guided; bypassed; assumed: the names of what the graph does not say: "model", "steps",
- *   "wiredSteps", "guidance", "task", "frames"
+ *   width, frames, clip and bytes; sampler: see `samplerOf`; guided; bypassed; assumed: the names of what the graph does
+ *   not say: "model", "steps", "wiredSteps", "guidance", "task", "frames"
  */
 export function findRun(hero) {
   const assumed = [];
@@ -280,6 +324,7 @@ export function findRun(hero) {
   return {
     model,
     numbers: { steps: steps ?? own.steps, batch: guided ? 2 * clips : clips, ...clip.numbers, bytes },
+    sampler: samplerOf(consumers),
     guided,
     bypassed: hero.mode === BYPASSED || hero.mode === MUTED,
     assumed: [...assumed, ...clip.assumed],

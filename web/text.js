@@ -49,6 +49,13 @@ const ENGLISH = {
       ? "Put more 0s into the mask, raise the threshold, or use more steps."
       : "Raise the interval or the threshold, shorten warm-up and cool-down, or use more steps.",
   unknownPreset: ({ preset }) => `Preset “${preset}” is newer than this page: reload the browser.`,
+  tuner: {
+    button: () => "Write into HERO Patch",
+    notRun: () => "Nothing to write yet: run the workflow first.",
+    noPatch: () => "No HERO Patch to write into: connect setting to one, or put one on the same model.",
+    written: ({ count }) =>
+      `Written into ${count === 1 ? "HERO Patch" : `${count} HERO Patch nodes`}. The wire from setting is no longer needed.`,
+  },
 };
 
 const CHINESE = {
@@ -93,6 +100,12 @@ const CHINESE = {
   reusedNothingAdvice: ({ mask }) =>
     mask ? "请在步掩码中多填 0、增大阈值，或增加步数。" : "请增大间隔或阈值，缩短预热和收尾，或增加步数。",
   unknownPreset: ({ preset }) => `预设“${preset}”比本页面新：请刷新浏览器。`,
+  tuner: {
+    button: () => "写入 HERO 加速",
+    notRun: () => "还没有可写入的设置：请先运行工作流。",
+    noPatch: () => "没有可写入的 HERO 加速：请把“设置”接到一个 HERO 加速，或在同一模型上放一个。",
+    written: ({ count }) => `已写入 ${count} 个 HERO 加速节点。不再需要“设置”的连线。`,
+  },
 };
 
 /** The words of the language that ComfyUI shows, such as "en" or "zh-TW". */

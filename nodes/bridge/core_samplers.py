@@ -31,7 +31,7 @@ _LEAST_LAST_STEP = 0.5  # of the usual one
 
 def goes_back(sampler: Any) -> bool:
     """Whether a sampler asks for a step after one that comes later, so that nothing can be reused."""
-    return _name(sampler) in _OUT_OF_ORDER
+    return name_of(sampler) in _OUT_OF_ORDER
 
 
 def timesteps(model: Any, sampler: Any, sigmas: torch.Tensor) -> int:
@@ -41,7 +41,7 @@ def timesteps(model: Any, sampler: Any, sigmas: torch.Tensor) -> int:
         sigmas: (steps + 1,) of the run; a step that repeats one is at no time of its own.
     """
     flow = isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST)
-    stages = (_STAGES | _FLOW_STAGES if flow else _STAGES).get(_name(sampler), 1)
+    stages = (_STAGES | _FLOW_STAGES if flow else _STAGES).get(name_of(sampler), 1)
     return stages * (len(sigmas[:-1].unique()) - 1) + 1
 
 
@@ -59,7 +59,7 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
     """
     if scheduler := getattr(sampler, "scheduler", None):
         return NoiseSchedule.of(scheduler)
-    sampling, name = model.get_model_object("model_sampling"), _name(sampler)
+    sampling, name = model.get_model_object("model_sampling"), name_of(sampler)
     even = name in _MULTISTEP and _is_even(sampling, sigmas)
     if not even and name not in _FIRST_ORDER:
         logging.info("Aether: HERO leaves out error feedback with %s", name or "this sampler")
@@ -94,7 +94,7 @@ def _factors(sampling: Any, sigma: torch.Tensor) -> tuple[float, float]:
     return of_latent / scale, float(sampling.calculate_denoised(sigma, one, none))
 
 
-def _name(sampler: Any) -> str:
+def name_of(sampler: Any) -> str:
     """Of a KSAMPLER's function, as in core's list of samplers; those of GPUs have the others' names."""
     name = getattr(getattr(sampler, "sampler_function", None), "__name__", "")
     return name.removeprefix("sample_").removesuffix("_gpu")

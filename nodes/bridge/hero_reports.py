@@ -32,13 +32,21 @@ class ReportBox:
         self._reports: OrderedDict[str, RunReport] = OrderedDict()
 
     def add(self, report: RunReport, latent: torch.Tensor) -> None:
-        """Keep a report, and tell the pack's JavaScript, which shows it on the node."""
+        """Keep a report, and have the page show it on the node."""
         self._reports[fingerprint(latent)] = report
         while len(self._reports) > _KEPT:
             self._reports.popitem(last=False)
+        self.send(report)
+
+    def send(self, report: RunReport, error: float | None = None) -> None:
+        """Have the page show a report on the node.
+
+        Args:
+            error: relative error of the run's latent, where it was measured.
+        """
         context = get_executing_context()
         prompt = context.prompt_id if context else None
-        send_event(EVENT, {"node": self._node_id, "prompt": prompt, **_numbers(report)})
+        send_event(EVENT, {"node": self._node_id, "prompt": prompt, **_numbers(report), "error": error})
 
     def find(self, latent: torch.Tensor) -> RunReport | None:
         return self._reports.get(fingerprint(latent))

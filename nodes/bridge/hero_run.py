@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import comfy.patcher_extension
@@ -14,7 +16,7 @@ import torch
 from comfy_api.torch_helpers.torch_compile import COMPILE_KEY
 
 from ...aether.errors import InputError
-from ...hero_engine import ConfigError, HeroRun, MethodConfig, hero_session
+from ...hero_engine import ConfigError, HeroRun, MethodConfig, NoiseSchedule, hero_session
 from ...hero_engine.methods import checked_class
 from ...hero_engine.models.families import adapter_for, family_of
 from . import core_samplers
@@ -27,6 +29,10 @@ _CALL = comfy.patcher_extension.WrappersMP.APPLY_MODEL
 _UNCONDITIONAL = 1  # in core's "cond_or_uncond"
 
 Done = Callable[[HeroRun, torch.Tensor], None]
+Noise = Callable[[], NoiseSchedule | None]
+Opener = Callable[[torch.nn.Module, int, Noise], AbstractContextManager[HeroRun]]
+"""Opens a session on a transformer for a run of so many steps. The noise schedule is found when it is asked
+for; None where it is not known (`core_samplers.noise_of`)."""
 
 
 def transformer_of(model: Any) -> torch.nn.Module:
@@ -81,17 +87,31 @@ def in_session(model: Any, config: MethodConfig, done: Done) -> Any:
         InputError: see :func:`transformer_of`.
     """
     checked_class(config, adapter_for(transformer_of(model)))
+
+    def open_session(
+        transformer: torch.nn.Module, steps: int, noise: Noise
+    ) -> AbstractContextManager[HeroRun]:
+        fitting, schedule = config, noise() if config.needs_noise else None
+        if config.needs_noise and schedule is None:
+            fitting = replace(config, feedback=0.0)
+        return hero_session(transformer, fitting, steps, schedule)
+
+    return in_sessions_of(model, open_session, done)
+
+
+def in_sessions_of(model: Any, open_session: Opener, done: Done | None = None) -> Any:
+    """As :func:`in_session`, with sessions that somebody else opens."""
     clone = model.clone()
     clone.remove_wrappers_with_key(_RUN, KEY)
-    clone.add_wrapper_with_key(_RUN, KEY, _Session(config, done))
+    clone.add_wrapper_with_key(_RUN, KEY, _Session(open_session, done))
     return clone
 
 
 class _Session:
     """Stands around core's ``outer_sample``: one call is one sampling run. Holds nothing of a run itself."""
 
-    def __init__(self, config: MethodConfig, done: Done):
-        self._config = config
+    def __init__(self, open_session: Opener, done: Done | None):
+        self._open = open_session
         self._done = done
 
     @on_canvas()
@@ -117,20 +137,16 @@ class _Session:
             logging.warning("Aether: this sampler goes back and forth in time: it runs without HERO")
             return executor(noise, latent, sampler, sigmas, *args, **kwargs)
         transformer = transformer_of(guider.model_patcher)
-        config, schedule = self._config, None
-        if getattr(config, "feedback", 0):
-            schedule = core_samplers.noise_of(guider.model_patcher, sampler, sigmas)
-            if schedule is None:
-                config = replace(config, feedback=0.0)
+        schedule = partial(core_samplers.noise_of, guider.model_patcher, sampler, sigmas)
         _leave_uncompiled(guider.model_options)
         steps = core_samplers.timesteps(guider.model_patcher, sampler, sigmas)
-        with hero_session(transformer, config, steps, schedule) as run:
+        with self._open(transformer, steps, schedule) as run:
             # Core has made a copy of the options for this run.
             comfy.patcher_extension.add_wrapper_with_key(
                 _CALL, KEY, _name_branches(run, guider), guider.model_options, is_model_options=True
             )
             output = executor(noise, latent, sampler, sigmas, *args, **kwargs)
-        if run.reports:
+        if run.reports and self._done:
             self._done(run, output)
         return output
 

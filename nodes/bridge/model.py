@@ -145,11 +145,13 @@ class AetherBase(comfy.model_base.BaseModel):
 
     Attributes:
         parts: what was loaded of the model besides its VAE. They run where ComfyUI loads them.
+        name: of what was loaded.
     """
 
-    def __init__(self, model_config: Any, parts: Denoiser, dtype: torch.dtype):
+    def __init__(self, model_config: Any, parts: Denoiser, dtype: torch.dtype, name: str):
         super().__init__(model_config, comfy.model_base.ModelType.V_PREDICTION)
         self.parts = parts
+        self.name = name
         self.diffusion_model = AetherTransformer(parts, dtype)
         comfy.model_management.archive_model_dtypes(self.diffusion_model)
 
@@ -211,7 +213,7 @@ def make_model(
     config.set_inference_dtype(storage, compute_dtype if storage != compute_dtype else None)
     denoiser = Denoiser(parts.spec, parts.transformer, parts.scheduler, parts.prompt_embeds, parts.device)
     patcher = comfy.model_patcher.ModelPatcher(
-        AetherBase(config, denoiser, storage),
+        AetherBase(config, denoiser, storage, parts.name),
         load_device=comfy.model_management.get_torch_device(),
         offload_device=comfy.model_management.unet_offload_device(),
     )

@@ -52,6 +52,7 @@ class ModelBefore:
         element_bytes: of a number that it computes in.
         shape: its dimensions in a call for a clip; raises a ConfigError for a clip that it cannot make.
         measured: whether quality under HERO was measured on it.
+        cell: side in pixels of a latent cell, and frames that a latent frame after the first stands for.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelBefore:
     element_bytes: int
     shape: Callable[[Clip], ModelShape]
     measured: bool = True
+    cell: tuple[int, int] = (_PIXELS, _FRAMES)
 
 
 def _miniature_shape(clip: Clip) -> ModelShape:
@@ -102,8 +104,8 @@ def model_before(model: Mapping[str, Any]) -> ModelBefore | None:
     """The model that a loader will load.
 
     Args:
-        model: the loader's class as "loader" and, for core's loaders, its file's name as "file" and "unet" or
-            "checkpoint" as "kind".
+        model: the loader's class as "loader", its file's or folder's name as "file" and, for core's loaders,
+            "unet" or "checkpoint" as "kind".
 
     Returns:
         None where nobody can tell before it is loaded.
@@ -154,6 +156,7 @@ def _of_core(base: Any) -> ModelBefore:
         element_bytes=comfy.model_management.dtype_size(base.get_dtype_inference()),
         shape=shape,
         measured=is_measured(model),
+        cell=(latents.spacial_downscale_ratio, latents.temporal_downscale_ratio),
     )
 
 

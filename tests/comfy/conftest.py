@@ -96,8 +96,8 @@ class Nodes:
 
     def __init__(self, part: Any):
         modules = (
-            "loaders", "tasks", "hero", "hero_methods", "hero_analyzer", "sampler", "streams", "depth",
-            "cameras", "camera_path", "save_depth", "video", "long_clip", "post_reconstruction",
+            "loaders", "tasks", "hero", "hero_report", "hero_methods", "hero_analyzer", "sampler", "streams",
+            "depth", "cameras", "camera_path", "save_depth", "video", "long_clip", "post_reconstruction",
             "point_cloud", "geometry", "lora",
         )  # fmt: skip
         self._classes = {

@@ -131,7 +131,7 @@ def test_the_widgets_stay_in_order(server):
         "AetherLoadCameras": "file scale fov",
         "AetherSmoothCameras": "cameras period",
         "AetherSaveCameras": "cameras format filename_prefix",
-        "HeroReport": "model latent",
+        "HeroReport": "model latent reference",
         "AetherLoRA": "model lora strength",
     }
     for name, order in wanted.items():

@@ -2,8 +2,8 @@
 import { pathToFileURL } from "node:url";
 
 const load = (name) => import(pathToFileURL(`${process.argv[2]}/${name}.js`));
-const [{ valueInto, valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }] = await Promise.all(
-  ["graph", "settings", "constants", "runs"].map(load),
+const [{ valueInto, valueOf, findRun }, { settingsOf }, { PRESETS }, { LastValues, remember }, tuned] = await Promise.all(
+  ["graph", "settings", "constants", "runs", "tuned"].map(load),
 );
 
 /** A graph of nodes {id, type, values, links: {input: [origin, slot]}, ...}; links within it, -10 being its border. */
@@ -125,10 +125,66 @@ function coreRun(loader, latent, sampler = {}) {
   return findRun(node(graph, 3));
 }
 
+/**
+ * Ids of the HERO Patch nodes that a tuner's setting is for. 4 and, in a subgraph, 8 have the tuner's loader before
+ * them, 5 another one; `wires` are the tuner's: to 5 through a reroute, or to 4 twice.
+ */
+function patchesOf(wires, loader = 1) {
+  const model = (id) => ({ model: [id, 0] });
+  const graph = graphOf([
+    { id: 1, type: "UNETLoader", values: { unet_name: "wan.safetensors" } },
+    { id: 2, type: "UNETLoader", values: { unet_name: "wan.safetensors" } },
+    { id: 3, type: "HeroTuner", links: loader ? model(loader) : {}, outputs: [{ name: "setting", links: [] }] },
+    { id: 9, type: "LoraLoaderModelOnly", values: { lora_name: "a" }, links: model(1) },
+    { id: 4, type: "HeroPatch", links: model(9) },
+    { id: 5, type: "HeroPatch", links: model(2) },
+    { id: 6, type: "Reroute", outputs: [{ links: [] }] },
+    { id: 7, type: "subgraph", links: model(1) },
+  ]);
+  node(graph, 7).subgraph = graphOf([{ id: 8, type: "HeroPatch", links: { model: [-10, 0] } }], graph);
+  for (const { nodes } of [graph, node(graph, 7).subgraph])
+    for (const { inputs } of nodes) for (const slot of inputs) if (slot.name === "model") slot.type = "MODEL";
+  for (const [from, target_id] of wires)
+    node(graph, from).outputs[0].links.push(graph.links.push({ target_id, target_slot: 0 }) - 1);
+  return tuned.patchesFor(node(graph, 3), graph).map(({ id }) => id);
+}
+
+function written() {
+  const patch = { widgets: [{ name: "preset", value: "fast" }, { name: "tau", value: 0.5 }, { name: "seed", value: 3 }] };
+  tuned.writeInto(patch, { preset: "custom", tau: 0.3, later: 1 });
+  return patch.widgets.map(({ value }) => value);
+}
+
 const WAN = { type: "UNETLoader", values: { unet_name: "wan.safetensors", weight_dtype: "default" } };
 const CHECKPOINT = { type: "CheckpointLoaderSimple", values: { ckpt_name: "ltx.safetensors" } };
 const FOREIGN = { type: "SomeLoader", values: { path: "x.gguf" } };
 const SIZE = { width: 832, height: 480, length: 81, batch_size: 2 };
+/** What findRun says of a sampler: a node, and the one that is wired into its socket. */
+function samplerOf(sampler, source, lora = {}) {
+  const graph = graphOf([
+    { id: 1, type: "UNETLoader", values: { unet_name: "wan.safetensors" } },
+    { id: 2, type: "SomeModelNode", links: { model: [1, 0] }, ...lora },
+    { id: 3, type: "HeroPatch", links: { model: [2, 0] }, outputs: [{ type: "MODEL", links: [] }] },
+    { id: 4, ...sampler, links: source ? { sampler: [5, 0] } : {} },
+    ...(source ? [{ id: 5, ...source }] : []),
+  ]);
+  for (const { inputs } of graph.nodes)
+    for (const slot of inputs) slot.type = { model: "MODEL", sampler: "SAMPLER" }[slot.name] ?? "INT";
+  node(graph, 3).outputs[0].links = [graph.links.push({ target_id: 4, target_slot: 0 }) - 1];
+  const found = findRun(node(graph, 3));
+  return { sampler: found.sampler ?? null, patched: found.model.patched ?? null };
+}
+
+const CUSTOM = { type: "SamplerCustom", values: { cfg: 3 } };
+const SELECT = { type: "KSamplerSelect", values: { sampler_name: "dpmpp_2m" } };
+const SAMPLERS = {
+  aether: [{ type: "AetherSampler", values: { scheduler: "ddim" } }],
+  core: [{ type: "KSampler", values: { sampler_name: "euler", scheduler: "karras" } }],
+  custom: [CUSTOM, SELECT],
+  unknown: [CUSTOM, { type: "SamplerEulerAncestral", values: { eta: 1 } }],
+  lora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly" }],
+  bypassedLora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly", mode: 4 }],
+};
 const LATENT = { type: "EmptyHunyuanLatentVideo", values: SIZE };
 
 console.log(
@@ -147,6 +203,15 @@ console.log(
     settingUnknown: textInto({ type: "HeroTuner", values: { steps: 20 } }),
     unknownRun: unknownRun(),
     core: [coreRun(WAN, LATENT), coreRun(CHECKPOINT, LATENT, { cfg: 5 }), coreRun(FOREIGN, { type: "Other" })],
+    samplers: Object.fromEntries(Object.entries(SAMPLERS).map(([name, given]) => [name, samplerOf(...given)])),
     told: told(),
+    tuned: {
+      unwired: patchesOf([]),
+      rerouted: patchesOf([[3, 6], [6, 5]]),
+      twice: patchesOf([[3, 4], [3, 4]]),
+      otherLoader: patchesOf([], 2),
+      noModel: patchesOf([], null),
+      written: written(),
+    },
   }),
 );

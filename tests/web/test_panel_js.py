@@ -39,13 +39,26 @@ def test_graphs_of_core_nodes_are_read(found: dict[str, Any]):
     """The loader behind other nodes, and the size from whatever node has width, height and length."""
     wan, checkpoint, foreign = found["core"]
     size = {"height": 480, "width": 832, "frames": 81}
-    assert wan["model"] == {"loader": "UNETLoader", "file": "wan.safetensors", "kind": "unet"}
+    file = {"loader": "UNETLoader", "file": "wan.safetensors", "kind": "unet"}
+    assert wan["model"] == file | {"patched": True}  # by a LoRA
     assert wan["numbers"] == {"steps": 4, "batch": 2, **size}  # two clips without guidance
     assert (wan["guided"], wan["assumed"]) == (False, [])
     assert (checkpoint["model"]["file"], checkpoint["model"]["kind"]) == ("ltx.safetensors", "checkpoint")
     assert (checkpoint["numbers"]["batch"], checkpoint["guided"]) == (4, True)
     assert foreign["model"] == {"loader": "SomeLoader"}
     assert (foreign["numbers"], foreign["assumed"]) == ({"steps": 4, "batch": 1}, ["task"])
+
+
+def test_the_sampler_and_what_changes_the_weights_are_found(found: dict[str, Any]):
+    """By which the server finds a recording."""
+    assert found["samplers"] == {
+        "aether": {"sampler": {"aether": "ddim"}, "patched": None},
+        "core": {"sampler": {"core": "euler"}, "patched": None},
+        "custom": {"sampler": {"core": "dpmpp_2m"}, "patched": None},
+        "unknown": {"sampler": None, "patched": None},
+        "lora": {"sampler": {"core": "dpmpp_2m"}, "patched": True},
+        "bypassedLora": {"sampler": {"core": "dpmpp_2m"}, "patched": None},
+    }
 
 
 def test_promoted_settings_are_the_subgraph_nodes(found: dict[str, Any]):
@@ -81,3 +94,11 @@ def test_a_wired_setting_wins_over_all_but_storage(found: dict[str, Any]):
 
 def test_a_report_stays_with_the_workflow_that_was_run(found: dict[str, Any]):
     assert found["told"] == [None, "of the first", None, "newer"]
+
+
+def test_what_a_tuner_found_goes_to_the_nodes_it_is_wired_to_else_to_those_of_its_model(found: dict[str, Any]):
+    """A LoRA in between and the border of a subgraph do not matter; another loader of the same file does."""
+    tuned = found["tuned"]
+    assert (tuned["unwired"], tuned["otherLoader"], tuned["noModel"]) == ([4, 8], [5], [])
+    assert (tuned["rerouted"], tuned["twice"]) == ([5], [4])
+    assert tuned["written"] == ["custom", 0.3, 3]

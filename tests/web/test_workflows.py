@@ -33,7 +33,7 @@ ON_CORE = [
 BUNDLED = [name for name in WORKFLOWS if name not in ON_CORE]
 """Templates that run with nothing to download."""
 MUTED, BYPASSED = 2, 4
-OPTIONAL = {"camera", "before", "mask", "tau_blocks", "setting"}
+OPTIONAL = {"camera", "before", "mask", "tau_blocks", "setting", "reference"}
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
@@ -269,8 +269,9 @@ def test_the_run_is_found_in_every_template():
     assert (long["numbers"]["steps"], long["numbers"]["batch"], long["assumed"]) == (8, 1, [])
     (power,) = found.pop("9 With core samplers")
     assert (power["numbers"]["steps"], power["numbers"]["batch"]) == (30, 2)
+    assert power["sampler"] == {"core": "euler"}
     for (run,) in found.values():
-        assert run["model"] == {"loader": "AetherMiniature"}
+        assert run["model"] == {"loader": "AetherMiniature"} and run["sampler"] == {"aether": "dpm"}
         assert (run["numbers"]["steps"], run["numbers"]["batch"], run["guided"]) == (50, 2, True)
         assert run["numbers"].get("frames") in (None, 17) and "height" not in run["numbers"]
         assert run["assumed"] == [] and not run["bypassed"]
@@ -290,7 +291,7 @@ def test_the_run_is_found_before_core_samplers():
         assert run["model"] == {"loader": "UNETLoader", "file": file, "kind": "unet"}
         assert run["numbers"] == numbers
         assert run["assumed"] == [] and not run["bypassed"]
-    assert aether["model"] == {"loader": "AetherLoader"} and aether["bypassed"]
+    assert aether["model"] == {"loader": "AetherLoader", "file": "AetherV1/"} and aether["bypassed"]
     assert (aether["numbers"]["steps"], aether["numbers"]["batch"]) == (4, 1)
 
 
