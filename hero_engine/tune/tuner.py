@@ -21,6 +21,7 @@ from ..session import hero_session
 from ..settings import MethodConfig
 from .candidates import Candidate
 from .recorder import RecordingConfig
+from .recording import Recording
 from .sameness import Fingerprints, check_same
 from .search import Search
 from .store import Measured, Store
@@ -98,7 +99,10 @@ class _Tuning:
         self._streams, self._progress = streams, progress
 
     def whole(self, about: dict[str, str]) -> Tuning:
-        measured = self._store.read() or self._recorded(about)
+        measured = self._store.read()
+        if measured is None:
+            measured = self._recorded(about)
+        _check_about(measured.recording.about, about)
         search = Search(measured.recording, self._target)
         while len(measured.trials) + 1 < self._budget:
             candidate = search.next(measured.trials, measured.recording.scale)
@@ -113,7 +117,7 @@ class _Tuning:
     def _recorded(self, about: dict[str, str]) -> Measured:
         self._progress(Progress(1, self._budget, "without acceleration, recorded"))
         session = _TrialSession(RecordingConfig())
-        latent = self._run(session).detach().cpu()
+        latent = self._latent(session)
         method: Any = session.finished().method
         recording = replace(method.recording(), about=about)
         if not torch.isfinite(latent).all():
@@ -123,9 +127,10 @@ class _Tuning:
         return measured
 
     def _tried(self, measured: Measured, candidate: Candidate) -> Trial:
-        session = _TrialSession(candidate.config)
-        latent = self._run(session).detach().cpu()
+        session = _TrialSession(candidate.config, measured.recording)
+        latent = self._latent(session)
         report = session.finished().report
+        _check_size(latent, measured.latent)
         full = report.strip
         first = full.index(False) if False in full else len(full)
         check_same(session.fingerprints.array(), measured.fingerprints, first)
@@ -143,19 +148,43 @@ class _Tuning:
             strip=tuple(report.strip),
         )
 
+    def _latent(self, session: _TrialSession) -> Tensor:
+        """The result of a run."""
+        latent: Any = self._run(session)
+        if not isinstance(latent, Tensor):
+            raise ConfigError(
+                "run", f"returned {type(latent).__name__}, not the final latent as a tensor; return that"
+            )
+        return latent.detach().cpu()
+
     def _errors(self, latent: Tensor, reference: Tensor) -> dict[str, float]:
         """Relative errors of the whole and of each stream."""
-        if latent.shape != reference.shape:
-            raise ConfigError(
-                "run",
-                f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run "
-                "must have the same size",
-            )
         pairs = {_WHOLE: (latent, reference)}
         if self._streams:
             other = self._streams(reference)
             pairs |= {name: (one, other[name]) for name, one in self._streams(latent).items()}
         return {name: _relative(*pair) for name, pair in pairs.items()}
+
+
+def _check_size(latent: Tensor, reference: Tensor) -> None:
+    if latent.shape != reference.shape:
+        raise ConfigError(
+            "run",
+            f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run must "
+            "have the same size",
+        )
+
+
+def _check_about(there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Refuse a folder's recording of something else."""
+    for name in sorted({*there, *here}):
+        one, other = there.get(name, "nothing"), here.get(name, "nothing")
+        if one != other:
+            raise ConfigError(
+                "folder",
+                f"holds a tuning of something else ({name}: {one} there, {other} here); use another or "
+                "delete it",
+            )
 
 
 def _relative(latent: Tensor, reference: Tensor) -> float:
@@ -168,25 +197,39 @@ class _TrialSession:
 
     Args:
         config: what is put on the model. Error feedback is left out where no scheduler is passed.
+        recording: of the model that it must be; None for any.
 
     Attributes:
         config: what was put on it.
         fingerprints: of the run's latents.
     """
 
-    def __init__(self, config: MethodConfig):
+    def __init__(self, config: MethodConfig, recording: Recording | None = None):
         self.config: Any = config
+        self._recording = recording
         self.fingerprints = Fingerprints()
         self._hero: HeroRun | None = None
 
     @contextmanager
     def __call__(self, model: Any, steps: int | None = None, scheduler: Any = None) -> Iterator[HeroRun]:
-        if getattr(self.config, "feedback", 0) and scheduler is None and not is_pipeline(model):
-            self.config = replace(self.config, feedback=0.0)
+        if scheduler is None and not is_pipeline(model):
+            self.config = _without_feedback(self.config)
         with hero_session(model, self.config, steps, scheduler) as hero:
+            self._check(hero)
             hero.observer = self.fingerprints
             self._hero = hero
             yield hero
+
+    def _check(self, hero: HeroRun) -> None:
+        """Refuse another model than the recorded one before it runs."""
+        adapter, recording = hero.method.adapter, self._recording
+        found = f"{len(adapter.blocks)} blocks of {type(adapter.model).__name__}"
+        if recording and found != f"{recording.blocks} blocks of {recording.model}":
+            raise ConfigError(
+                "model",
+                f"has {found}, and the recording is of {recording.blocks} of {recording.model}; use the same "
+                "model, or another folder",
+            )
 
     def finished(self) -> HeroRun:
         """The session's run, when it is over.
@@ -199,3 +242,9 @@ class _TrialSession:
                 "run", "did not sample inside the session that it was given; use: with session(model): ..."
             )
         return self._hero
+
+
+def _without_feedback(config: Any) -> Any:
+    if isinstance(config, RecordingConfig):
+        return replace(config, hero=replace(config.hero, feedback=0.0))
+    return replace(config, feedback=0.0)
