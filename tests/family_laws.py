@@ -6,6 +6,7 @@ built and called. Models have their true form and small widths, and random weigh
 
 from __future__ import annotations
 
+import importlib
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -24,10 +25,13 @@ class FamilyLaws:
     Attributes:
         latent: (batch, channels, frames, rows, columns) of the noisy latent alone.
         flops_tolerance: relative, of the count before the run against torch's.
+        one_by_one: whether what follows the blocks treats the tokens of a frame alike and one by one, so that
+            a recording can ask it about a few.
     """
 
     latent: tuple[int, ...] = (2, 16, 3, 8, 12)
     flops_tolerance = 0.01
+    one_by_one = True
 
     def build(self) -> Any:
         """The model, random weights."""
@@ -90,6 +94,21 @@ class FamilyLaws:
             assert torch.equal(self.run(family.model), family.truth)
         assert torch.equal(self.run(family.model), family.truth)
         assert set(vars(family.model)) == before
+
+    def test_a_recording_leaves_the_run_as_it_is(self, family: Any, hero: Any) -> None:
+        """And predicts errors, or says that it cannot."""
+        recorder = importlib.import_module(f"{hero.__name__}.tune.recorder")
+        noise = hero.VPredictionNoise(tuple(1 - (number + 1) / 1001 for number in range(1000)))
+        before = set(vars(family.model))
+        with hero.hero_session(family.model, recorder.RecordingConfig(tokens=12), STEPS, noise) as run:
+            assert torch.equal(self.run(family.model), family.truth)
+            recording = run.method.recording()
+        assert set(vars(family.model)) == before and run.cached_bytes == 0
+        predicted = [recording.predict_error(hero.HeroConfig(mask=mask)) for mask in ("1" * 9, "110101011")]
+        if self.one_by_one:
+            assert predicted[0] == 0 < predicted[1] < 1
+        else:
+            assert predicted == [None, None]
 
     def test_all_blocks_and_tokens_refreshed_is_the_model(self, family: Any, hero: Any) -> None:
         config = self.config(hero, tau="100%", ratio=1.0, text="refresh")

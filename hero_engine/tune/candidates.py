@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..cost.prediction import cached_step_flops, full_step_flops, predict
 from ..hero.config import PRESETS, HeroConfig
-from .masks import best_mask
+from .masks import best_mask, even_mask
 from .recording import Recording
 
 _TAUS = ("25%", "10%", "50%")
@@ -57,12 +57,12 @@ class Candidates:
         """Settings that are at least so fast, the lowest predicted error first: the best mask and the best
         even rhythm of each kind, and the presets."""
         found = [candidate for base in self._bases() for candidate in self._of(base, speed)]
-        found += [self.judged(config) for config in PRESETS.values()]
+        found += [self.judged(self._usable(config)) for config in PRESETS.values()]
         fast = [candidate for candidate in found if candidate.speedup >= speed]
         return sorted(fast, key=lambda one: (one.error, one.speedup))
 
     def masked(self, full: int) -> Candidate:
-        """The best mask of so many full steps."""
+        """The best mask of so many full steps; an even one where nothing is predicted."""
         if full not in self._masked:
             self._masked[full] = self._with_mask(self._bases()[0], full)
         return self._masked[full]
@@ -98,8 +98,15 @@ class Candidates:
         if even:
             yield min(even, key=lambda one: (one.error, one.speedup))
 
+    def _usable(self, config: HeroConfig) -> HeroConfig:
+        """Without error feedback where the recorded run had none to give."""
+        return config if self._recording.hero.feedback else replace(config, feedback=0.0)
+
     def _with_mask(self, base: HeroConfig, full: int) -> Candidate:
-        mask = best_mask(self._recording, full, base)
+        if self.predicts:
+            mask = best_mask(self._recording, full, base)
+        else:
+            mask = even_mask(self._recording.steps, full)
         return self.judged(replace(base, mask=str(mask), **_UNUSED))
 
     def _even(self, base: HeroConfig, full: int) -> Iterator[HeroConfig]:

@@ -33,6 +33,11 @@ def best_mask(recording: Recording, full: int, config: HeroConfig) -> StepMask:
     return _exchanged(chosen, steps, lambda mask: _error(recording, config, mask))
 
 
+def even_mask(steps: int, full: int) -> StepMask:
+    """A mask of so many full steps, evenly spaced. The first and the last step are full."""
+    return _mask(set(_even(steps, full)), steps)
+
+
 def _error(recording: Recording, config: HeroConfig, mask: StepMask) -> float:
     error = recording.predict_error(replace(config, mask=str(mask)))
     return math.inf if error is None else error
@@ -82,7 +87,7 @@ def _shortest_path(costs: dict[tuple[int, int], float], full: int) -> list[int]:
 
 
 def _even(steps: int, full: int) -> list[int]:
-    """Where gaps would be longer than :data:`LONGEST_GAP`."""
+    """Evenly spaced, the first and the last among them."""
     return sorted({round(number * (steps - 1) / (full - 1)) for number in range(full)})
 
 

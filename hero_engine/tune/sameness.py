@@ -13,8 +13,9 @@ from torch import Tensor
 from ..errors import ConfigError
 
 _NUMBERS = 256
-_APART = 0.02
-"""Relative difference of latents that rounding does not make."""
+_MOVE_APART, _ROUNDING = 0.05, 0.001
+"""What rounding does not make: a share of the way that the latent has come since the first step, and one of
+the latent. The way of the first steps is short, and all that the model adds to it."""
 
 
 class Fingerprints:
@@ -53,8 +54,9 @@ def check_same(found: np.ndarray, recorded: np.ndarray, first_cached: int) -> No
             "run must have the same latent, sampler and steps",
         )
     for number in range(min(first_cached + 1, len(found))):
-        apart = float(np.linalg.norm(found[number] - recorded[number]) / np.linalg.norm(recorded[number]))
-        if apart <= _APART:
+        move = np.linalg.norm(recorded[number] - recorded[0])
+        allowed = _MOVE_APART * move + _ROUNDING * np.linalg.norm(recorded[number])
+        if np.linalg.norm(found[number] - recorded[number]) <= allowed:
             continue
         if number == 0:
             raise ConfigError(

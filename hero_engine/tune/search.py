@@ -51,6 +51,8 @@ class Search:
             return None
         while low < high:
             middle = (low + high) // 2
+            if not self._candidates.predicts:
+                return self._candidates.masked(middle)
             if self._candidates.masked(middle).error * scale <= error:
                 high = middle
             else:

@@ -27,6 +27,8 @@ def per_token(latent: Tensor, grid: tuple[int, int, int], channel_dim: int) -> T
     if latent.ndim == 3:
         return latent
     latent = latent.movedim(channel_dim, -1)
+    if latent.ndim == 4:  # a picture
+        latent = latent[:, None]
     for axis, count in enumerate(grid, 1):
         missing = -latent.shape[axis] % count
         if missing:

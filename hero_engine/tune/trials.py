@@ -155,7 +155,7 @@ class Tuning:
         ]
         if not self.reached:
             lines.insert(
-                0, f"The target ({self.target}) was not reached in {len(self.trials)} runs; the nearest:"
+                0, f"The target ({self.target}) was not reached in {len(self.trials)} trials; the nearest:"
             )
         return "\n".join(lines)
 

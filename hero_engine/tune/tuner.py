@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..checks import integer
+from ..errors import ConfigError
 from .compared_runs import ComparedRuns, Runner, Streams
 from .search import Search
 from .store import Store
@@ -56,6 +57,7 @@ def tune(
         tell(Progress(1, budget, "without acceleration, recorded"))
         measured = runs.record(about)
         store.begin(measured)
+    _check_about(measured.recording.about, about or {})
     search = Search(measured.recording, target)
     while len(measured.trials) + 1 < budget:
         candidate = search.next(measured.trials, measured.recording.scale)
@@ -65,3 +67,15 @@ def tune(
         measured = measured.with_trial(runs.trial(measured, candidate.config))
         store.keep(measured)
     return Tuning(target, measured.recording, tuple(measured.trials))
+
+
+def _check_about(there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Refuse a folder's recording of something else."""
+    for name in sorted({*there, *here}):
+        one, other = there.get(name, "nothing"), here.get(name, "nothing")
+        if one != other:
+            raise ConfigError(
+                "folder",
+                f"holds a tuning of something else ({name}: {one} there, {other} here); use another or "
+                "delete it",
+            )
