@@ -14,9 +14,10 @@ from .errors import ConfigError
 from .hero.config import PRESETS, HeroConfig
 from .methods import METHODS
 from .settings import MethodConfig
+from .step_mask import StepMask
 
 if TYPE_CHECKING:
-    from .drawing import layers_png, report_png
+    from .drawing import layers_png, report_png, tuning_png
     from .hero.layer_analysis import LayerAnalysis, LayersConfig
     from .noise import NoiseSchedule, StepNoise, VPredictionNoise
     from .report import RunReport
@@ -41,6 +42,7 @@ _LAZY = {
     "Optimization": "speed.optimization",
     "remove_hero": "session",
     "report_png": "drawing",
+    "tuning_png": "drawing",
 }
 
 __version__ = "0.1.0"
@@ -59,6 +61,7 @@ __all__ = [
     "NoiseSchedule",
     "Optimization",
     "RunReport",
+    "StepMask",
     "StepNoise",
     "TaylorSeerConfig",
     "TocaConfig",
@@ -71,6 +74,7 @@ __all__ = [
     "optimize",
     "remove_hero",
     "report_png",
+    "tuning_png",
 ]
 
 
