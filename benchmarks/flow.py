@@ -105,7 +105,8 @@ class FlowRun:
         """The final latent under HERO, and the session's run."""
         factors = tuple((step.signal, -step.noise) for step in steps)
         sigmas = tuple(step.sigma for step in steps)
-        noise = StepNoise(tuple(1000 * sigma for sigma in sigmas), sigmas, factors)
+        ratios = tuple(step.signal / step.noise for step in steps)
+        noise = StepNoise(tuple(1000 * sigma for sigma in sigmas), ratios, factors)
         with hero_session(self._model.transformer, config, len(steps), noise) as run:
             # The model is given its own timesteps; HERO is to go by the flow's.
             run._adapter._timesteps = FlowTimesteps(steps)

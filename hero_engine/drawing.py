@@ -117,6 +117,8 @@ def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int
     else:
         trade.axhline(100 * (tuning.target.error or 0.0), linestyle=":", color="gray", label="target")
     trade.set_yscale("log")
+    for axis in (trade.yaxis.set_major_formatter, trade.yaxis.set_minor_formatter):
+        axis("{x:.3g}")
     trade.set_xlabel("speed-up by FLOPs")
     trade.set_ylabel("error (%)")
     trade.grid(which="both", alpha=0.3)
@@ -124,6 +126,7 @@ def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int
     colours = [_FULL if full else _CACHED for full in choice.strip]
     strip.bar(range(1, choice.steps + 1), 1, width=0.9, color=colours)
     strip.set_yticks([])
+    strip.xaxis.get_major_locator().set_params(integer=True)
     strip.set_xlabel("step (blue: in full)")
     strip.margins(x=0.01)
     return _png(figure)

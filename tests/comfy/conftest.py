@@ -9,8 +9,6 @@ import asyncio
 import gc
 import importlib
 import importlib.util
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,15 +16,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACK = "aether_hero_pack"
-"""What the pack is called here; ComfyUI uses its path."""
-
-
-def find_comfyui() -> Path | None:
-    """$COMFYUI_PATH, else ~/comfy/ComfyUI."""
-    path = Path(os.environ.get("COMFYUI_PATH") or "~/comfy/ComfyUI").expanduser()
-    return path if (path / "comfyui_version.py").is_file() else None
+from benchmarks.comfyui import PACK, ROOT, find_comfyui, load_pack
 
 
 def why_not() -> str | None:
@@ -53,22 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def comfyui() -> Path:
     """ComfyUI's folder."""
     return find_comfyui()
-
-
-def load_pack(comfyui: Path) -> Any:
-    """The pack's root package, inside ComfyUI's libraries on the CPU, without a server."""
-    # Before the repository's root, which has a folder `nodes` too.
-    sys.path.insert(0, str(comfyui))
-    from comfy.cli_args import args
-
-    args.cpu = True
-    spec = importlib.util.spec_from_file_location(
-        PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,148 @@
+"""Runs that are compared with a recorded one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..hero.config import HeroConfig
+from ..run import HeroRun
+from ..sampling import is_pipeline
+from ..session import hero_session
+from ..settings import MethodConfig
+from .recorder import RecordingConfig
+from .sameness import Fingerprints, check_same
+from .store import Measured
+from .trials import Trial
+
+_WHOLE = "whole latent"
+
+
+class Session(Protocol):
+    """Puts what a run is for on a model, as :func:`~hero_engine.hero_session` does without its ``config``."""
+
+    def __call__(
+        self, model: Any, steps: int | None = None, scheduler: Any = None
+    ) -> AbstractContextManager[HeroRun]: ...
+
+
+Runner = Callable[[Session], Tensor]
+Streams = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+class ComparedRuns:
+    """Makes runs.
+
+    Args:
+        run, streams: see :func:`~hero_engine.tune.tune`.
+    """
+
+    def __init__(self, run: Runner, streams: Streams | None = None):
+        self._run, self._streams = run, streams
+
+    def record(self, about: Mapping[str, str] | None = None) -> Measured:
+        """Make the unaccelerated run, and record it.
+
+        Args:
+            about: what is kept with the recording.
+
+        Raises:
+            ConfigError: it gives NaN or infinite values (field ``"model"``).
+        """
+        session = _TrialSession(RecordingConfig())
+        latent = self._run(session).detach().cpu()
+        method: Any = session.finished().method
+        recording = replace(method.recording(), about=dict(about or {}))
+        if not torch.isfinite(latent).all():
+            raise ConfigError("model", "the unaccelerated run gives NaN or infinite values")
+        return Measured(recording, latent, session.fingerprints.array(), [])
+
+    def trial(self, measured: Measured, config: HeroConfig) -> Trial:
+        """Make a run with a setting, and compare it.
+
+        Raises:
+            ConfigError: it gives NaN or infinite values, or is another run than the recorded one.
+        """
+        predicted = measured.recording.predict_error(config)
+        session = _TrialSession(config)
+        latent = self._run(session).detach().cpu()
+        report = session.finished().report
+        strip = tuple(report.strip)
+        first_cached = strip.index(False) if False in strip else len(strip)
+        check_same(session.fingerprints.array(), measured.fingerprints, first_cached)
+        errors = self._errors(latent, measured.latent)
+        if not all(map(math.isfinite, errors.values())):
+            raise ConfigError("model", "gives NaN or infinite values with HERO; try another dtype")
+        return Trial(
+            config=session.config,
+            error=errors.pop(_WHOLE),
+            errors=errors,
+            predicted_error=predicted,
+            speedup=report.predicted_speedup,
+            clock=report.measured_speedup,
+            strip=strip,
+        )
+
+    def _errors(self, latent: Tensor, reference: Tensor) -> dict[str, float]:
+        """Relative errors of the whole and of each stream."""
+        if latent.shape != reference.shape:
+            raise ConfigError(
+                "run",
+                f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run "
+                "must have the same size",
+            )
+        pairs = {_WHOLE: (latent, reference)}
+        if self._streams:
+            other = self._streams(reference)
+            pairs |= {name: (one, other[name]) for name, one in self._streams(latent).items()}
+        return {name: _relative(*pair) for name, pair in pairs.items()}
+
+
+def _relative(latent: Tensor, reference: Tensor) -> float:
+    size = reference.double().norm()
+    return float((latent.double() - reference.double()).norm() / size)
+
+
+class _TrialSession:
+    """The session that a run is given.
+
+    Args:
+        config: what is put on the model. Error feedback is left out where no scheduler is passed.
+
+    Attributes:
+        config: what was put on it.
+        fingerprints: of the run's latents.
+    """
+
+    def __init__(self, config: MethodConfig):
+        self.config: Any = config
+        self.fingerprints = Fingerprints()
+        self._hero: HeroRun | None = None
+
+    @contextmanager
+    def __call__(self, model: Any, steps: int | None = None, scheduler: Any = None) -> Iterator[HeroRun]:
+        if getattr(self.config, "feedback", 0) and scheduler is None and not is_pipeline(model):
+            self.config = replace(self.config, feedback=0.0)
+        with hero_session(model, self.config, steps, scheduler) as hero:
+            hero.observer = self.fingerprints
+            self._hero = hero
+            yield hero
+
+    def finished(self) -> HeroRun:
+        """The session's run, when it is over.
+
+        Raises:
+            ConfigError: it was never opened, or nothing ran in it (field ``"run"``).
+        """
+        if self._hero is None or not self._hero.reports:
+            raise ConfigError(
+                "run", "did not sample inside the session that it was given; use: with session(model): ..."
+            )
+        return self._hero
