@@ -7,9 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
-from ..aether.defaults import SCHEDULERS
 from ..hero_engine import HeroConfig, LayerAnalysis, LayersConfig, layers_png
-from .inputs import amount_input, seed_input
+from .inputs import SAMPLED_GUIDANCE, amount_input, sampled_inputs, sampled_scheduler, seed_input
 from .sampler import guidance_problem
 from .sampling_run import SamplingRun
 
@@ -33,11 +32,7 @@ class HeroAnalyzer(io.ComfyNode):
                     tooltip="From the loader. HERO on it is ignored, since the analysis needs every step in "
                     "full.",
                 ),
-                io.Conditioning.Input("positive", tooltip="The same as for the sampler."),
-                io.Conditioning.Input("negative", tooltip="The same as for the sampler."),
-                io.Latent.Input(
-                    "latent", tooltip="The same as for the sampler. Only its length and size matter."
-                ),
+                *sampled_inputs("Only its length and size matter."),
                 seed_input("Seed of the noise.", most=2**64 - 1),
                 io.Int.Input(
                     "steps",
@@ -47,22 +42,8 @@ class HeroAnalyzer(io.ComfyNode):
                     tooltip="As many as your real runs have, and more than the warm-up. 20 or more give a "
                     "clear picture.",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    tooltip="The same as for the sampler. 0 is the task's own, or 6 for models other than "
-                    "Aether.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="dpm",
-                    tooltip="The same as in Aether Sampler: the fresh noise of dpm makes features jitter "
-                    "and raises tau. Models other than Aether are sampled with ddim.",
-                ),
+                SAMPLED_GUIDANCE,
+                sampled_scheduler(": the fresh noise of dpm makes features jitter and raises tau"),
                 io.Int.Input(
                     "interval",
                     default=2,

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..aether.defaults import SCHEDULERS
 from ..aether.errors import InputError
-from .inputs import seed_input
+from ..hero_engine import HeroConfig
+from ..hero_engine.hero.widgets import widgets_of
+from .hero import CUSTOM
+from .inputs import SAMPLED_GUIDANCE, sampled_inputs, sampled_scheduler, seed_input
 from .sampler import guidance_problem
 from .sampling_run import SamplingRun
 
@@ -27,7 +29,7 @@ class HeroTuner(io.ComfyNode):
             display_name="HERO Tuner",
             category="Aether/hero",
             description="Finds settings for HERO Patch by measuring on your model. It samples once without "
-            "acceleration, then with the most promising settings, and gives out the one that best meets your "
+            "acceleration, then with the most promising settings, and gives out those that best meet your "
             "target. Connect it like a sampler.",
             search_aliases=["hero tune", "auto settings", "calibrate", "optimize", "benchmark", "speed"],
             inputs=[
@@ -35,18 +37,34 @@ class HeroTuner(io.ComfyNode):
                     "model",
                     tooltip="The same as for HERO Patch. HERO on it is ignored: the tuner puts on its own.",
                 ),
-                io.Conditioning.Input("positive", tooltip="The same as for the sampler."),
-                io.Conditioning.Input("negative", tooltip="The same as for the sampler."),
-                io.Latent.Input("latent", tooltip="The same as for the sampler."),
+                *sampled_inputs(),
                 seed_input("Seed of the noise, the same in all of its runs.", most=2**64 - 1),
-                io.DynamicCombo.Input(
+                io.Combo.Input(
                     "target",
-                    options=[
-                        io.DynamicCombo.Option("speed", [_speed()]),
-                        io.DynamicCombo.Option("error", [_error()]),
-                    ],
+                    options=["speed", "error"],
+                    default="speed",
                     tooltip="speed: the closest to the unaccelerated result at this speed. error: the "
                     "fastest within this error.",
+                ),
+                io.Float.Input(
+                    "speed",
+                    default=2.0,
+                    min=1.2,
+                    max=5.0,
+                    step=0.1,
+                    display_mode=_SLIDER,
+                    tooltip="For the target speed: at least so many times less computation than without "
+                    "HERO.",
+                ),
+                io.Float.Input(
+                    "error",
+                    default=1.0,
+                    min=0.05,
+                    max=20.0,
+                    step=0.05,
+                    display_mode=_SLIDER,
+                    tooltip="For the target error: at most so many percent of difference from the result "
+                    "without HERO.",
                 ),
                 io.Int.Input(
                     "budget",
@@ -63,21 +81,8 @@ class HeroTuner(io.ComfyNode):
                     max=1000,
                     tooltip="As many as your real runs have, at least 6. 0 is the task's own number.",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    tooltip="The same as for the sampler (cfg). 0 is the task's own, or 6 for models other "
-                    "than Aether.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=list(SCHEDULERS),
-                    default="dpm",
-                    tooltip="The same as in Aether Sampler. Models other than Aether are sampled with ddim.",
-                ),
+                SAMPLED_GUIDANCE,
+                sampled_scheduler(),
                 io.Sampler.Input(
                     "sampler",
                     optional=True,
@@ -111,49 +116,30 @@ class HeroTuner(io.ComfyNode):
         return True if guidance is None else guidance_problem(guidance) or True
 
     @classmethod
-    def execute(cls, model: Any, target: dict[str, Any], budget: int, **sampling: Any) -> io.NodeOutput:
+    def execute(
+        cls, model: Any, target: str, speed: float, error: float, budget: int, **sampling: Any
+    ) -> io.NodeOutput:
         from ..hero_engine import tuning_png
         from .bridge.hero_reports import image_of
         from .bridge.messages import show_text
 
         node_id = cls.hidden.unique_id
-        folder, found = _tune(model, SamplingRun(**sampling), make_target(target), budget, node_id)
+        folder, found = _tune(
+            model, SamplingRun(**sampling), make_target(target, speed, error), budget, node_id
+        )
         picture, text = image_of(tuning_png(found)), f"{found.summary()}\n\n{found.table()}"
         show_text(node_id, found.summary())
         shown = {
             "text": (text,),
             "setting": (found.setting,),
+            "widgets": (patch_widgets(found.choice.config, found.recording.blocks),),
             "recording": (folder.name,),
         }
         shown |= ui.PreviewImage(picture, cls=cls).as_dict()
         return io.NodeOutput(found.setting, picture, text, ui=shown)
 
 
-def _speed() -> io.Input:
-    return io.Float.Input(
-        "speed",
-        default=2.0,
-        min=1.2,
-        max=5.0,
-        step=0.1,
-        display_mode=_SLIDER,
-        tooltip="At least so many times less computation than without HERO.",
-    )
-
-
-def _error() -> io.Input:
-    return io.Float.Input(
-        "error",
-        default=1.0,
-        min=0.05,
-        max=20.0,
-        step=0.05,
-        display_mode=_SLIDER,
-        tooltip="At most so many percent of difference from the result without HERO.",
-    )
-
-
-def make_target(target: dict[str, Any]) -> Any:
+def make_target(target: str, speed: float, error: float) -> Any:
     """The node's widgets as the engine's ``Target``.
 
     Raises:
@@ -161,9 +147,12 @@ def make_target(target: dict[str, Any]) -> Any:
     """
     from ..hero_engine.tune import Target
 
-    if target["target"] == "speed":
-        return Target(speed=target["speed"])
-    return Target(error=target["error"] / 100)
+    return Target(speed=speed) if target == "speed" else Target(error=error / 100)
+
+
+def patch_widgets(config: HeroConfig, blocks: int) -> dict[str, Any]:
+    """A setting as the values of HERO Patch's widgets, by name; seed and storage stay as they are there."""
+    return {"preset": CUSTOM, **widgets_of(config, blocks)}
 
 
 def _tune(
@@ -189,7 +178,15 @@ def _tune(
         opened = in_sessions_of(model, lambda whole, steps, noise: session(whole, steps, noise()))
         return sampling.sample(opened, show.step)
 
-    found = tune(run, target, budget, folder=folder, streams=_streams(model), progress=show.begin)
+    found = tune(
+        run,
+        target,
+        budget,
+        folder=folder,
+        streams=_streams(model),
+        progress=show.begin,
+        about=sampling.about(model),
+    )
     return folder, found
 
 
@@ -211,7 +208,7 @@ class _Show:
     def __init__(self, node_id: str | None, model: Any, steps: int):
         self._node_id, self._model, self._steps = node_id, model, steps
         self._show, self._run, self._text, self._said = None, None, "", ""
-        self._start, self._made = 0.0, 0
+        self._first, self._made = 0.0, 0
 
     def begin(self, run: Any) -> None:
         """A run begins: the engine's ``Progress``."""
@@ -219,7 +216,6 @@ class _Show:
 
         self._run = run
         if self._show is None:
-            self._start = time.monotonic()
             self._show = latent_preview.prepare_callback(self._model, run.total * self._steps)
         self._say(f"run {run.number} of {run.total}: {run.text}")
 
@@ -231,8 +227,16 @@ class _Show:
         run, self._made = self._run, self._made + 1
         done, total = (run.number - 1) * steps + index + 1, run.total * steps
         self._show(done - 1, predicted, latent, total)
-        left = (time.monotonic() - self._start) / self._made * (total - done)
-        self._say(f"run {run.number} of {run.total}: {run.text}\n{_duration(left)} left at most")
+        self._say(f"run {run.number} of {run.total}: {run.text}{self._left(total - done)}")
+
+    def _left(self, steps: int) -> str:
+        """The time that so many steps will take, in words. The first step, which warms up, does not count."""
+        now = time.monotonic()
+        if self._made == 1:
+            self._first = now
+            return ""
+        seconds = (now - self._first) / (self._made - 1) * steps
+        return f"\nat most about {_duration(seconds)} left"
 
     def _say(self, text: str) -> None:
         from .bridge.messages import show_text
@@ -243,10 +247,7 @@ class _Show:
 
 
 def _duration(seconds: float) -> str:
-    """About how long, for people."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {round(seconds / 60)} min"
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 NODES: list[type[Any]] = [HeroTuner]

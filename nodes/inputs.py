@@ -34,6 +34,37 @@ SCHEDULER = io.Combo.Input(
     tooltip="dpm is the authors' choice and adds fresh noise at every step. ddim adds none.",
 )
 
+_AS_SAMPLER = "The same as for the sampler."
+_OTHERS = "Models other than Aether are sampled with ddim."
+
+
+def sampled_inputs(latent: str = "") -> list[io.Input]:
+    """What a node that samples by itself is given as a sampler is. latent: what else to know of it."""
+    return [
+        *(io.Conditioning.Input(name, tooltip=_AS_SAMPLER) for name in ("positive", "negative")),
+        io.Latent.Input("latent", tooltip=f"{_AS_SAMPLER} {latent}".rstrip()),
+    ]
+
+
+def sampled_scheduler(note: str = "") -> io.Input:
+    """Aether Sampler's scheduler, for such a node. note: what it does to the result."""
+    return io.Combo.Input(
+        "scheduler",
+        options=list(SCHEDULERS),
+        default="dpm",
+        tooltip=f"The same as in Aether Sampler{note}. {_OTHERS}",
+    )
+
+
+SAMPLED_GUIDANCE = io.Float.Input(
+    "guidance",
+    default=0.0,
+    min=0.0,
+    max=20.0,
+    step=0.1,
+    tooltip=f"{_AS_SAMPLER} 0 is the task's own, or 6 for models other than Aether.",
+)
+
 
 def seed_input(
     tooltip: str,

@@ -78,6 +78,14 @@ class SamplingRun:
             )
         return self.steps or task.default_steps
 
+    def about(self, model: Any) -> dict[str, str]:
+        """What a recording keeps of it, by which the page finds it again."""
+        from .bridge.recorded_run import RecordedRun
+
+        own = self._is_aether(model) and self.sampler is None
+        sampler = self.scheduler if own else self._core_sampler(model)[0]
+        return RecordedRun.of(model, sampler, self.number_of_steps(model), self.latent["samples"]).about()
+
     def sample(self, model: Any, on_step: OnStep | None = None) -> torch.Tensor:
         """Run it.
 
@@ -126,7 +134,6 @@ class SamplingRun:
 
     def _as_core(self, model: Any, on_step: OnStep | None) -> torch.Tensor:
         import comfy.sample
-        import comfy.samplers
         import comfy.utils
         import latent_preview
 
@@ -136,18 +143,11 @@ class SamplingRun:
             self.latent["samples"],
             *(self.latent.get(f"downscale_ratio_{kind}") for kind in ("spacial", "temporal")),
         )
-        sampler, sigmas = self.sampler, self.sigmas
-        if sampler is None:
-            sampler = comfy.samplers.sampler_object(_CORE_SAMPLER)
-            sigmas = comfy.samplers.calculate_sigmas(
-                model.get_model_object("model_sampling"), _CORE_SCHEDULER, steps
-            )
         return comfy.sample.sample_custom(
             model,
             comfy.sample.prepare_noise(samples, self.seed, self.latent.get("batch_index")),
             self.guidance or (task.default_guidance if task else CORE_GUIDANCE),
-            sampler,
-            sigmas,
+            *self._core_sampler(model),
             self.positive,
             self.negative,
             samples,
@@ -156,3 +156,13 @@ class SamplingRun:
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=self.seed,
         )
+
+    def _core_sampler(self, model: Any) -> tuple[Any, torch.Tensor]:
+        """(SAMPLER, SIGMAS)"""
+        import comfy.samplers
+
+        if self.sampler is not None:
+            return self.sampler, self.sigmas
+        sampling, steps = model.get_model_object("model_sampling"), self.number_of_steps(model)
+        sigmas = comfy.samplers.calculate_sigmas(sampling, _CORE_SCHEDULER, steps)
+        return comfy.samplers.sampler_object(_CORE_SAMPLER), sigmas

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from hero_engine import PRESETS, HeroConfig  # noqa: E402 (the repository's, whatever is installed)
-from hero_engine.amounts import fraction  # noqa: E402
+from hero_engine import PRESETS  # noqa: E402 (the repository's, whatever is installed)
+from hero_engine.hero.widgets import widgets_of  # noqa: E402
 
 FILE = ROOT / "web/constants.js"
 _HEAD = "// Written by scripts/page_constants.py from Python: change it there, run that.\n"
@@ -29,34 +28,6 @@ _HEAD = "// Written by scripts/page_constants.py from Python: change it there, r
 def constants() -> dict[str, Any]:
     """By name, what the page has of Python."""
     return {"PRESETS": {name: widgets_of(config) for name, config in PRESETS.items()}}
-
-
-def widgets_of(config: HeroConfig) -> dict[str, Any]:
-    """A configuration in the words of HERO Patch's widgets, without seed and storage.
-
-    The sliders have steps of 0.01: a ratio of 1/6 is 0.17, which is the same number of tokens.
-    """
-    tau = fraction(str(config.tau))
-    if tau is None:
-        raise ValueError(f"tau: the slider takes a share of the blocks, not the count {config.tau}")
-    sides = dict(zip(("frames", "rows", "columns"), config.patch, strict=True))
-    return {
-        "tau": _number(tau),
-        "interval": config.interval,
-        "ratio": _number(Fraction(config.ratio)),
-        "threshold": config.threshold,
-        "warmup": str(config.warmup),
-        "cooldown": str(config.cooldown),
-        **{f"patch_{axis}": side for axis, side in sides.items()},
-        "shallow": config.shallow,
-        "feedback": config.feedback,
-        "text": config.text,
-        "mask": config.mask,
-    }
-
-
-def _number(share: Fraction) -> float:
-    return round(float(share), 2)
 
 
 def text() -> str:

@@ -49,6 +49,10 @@ TILES: dict[str, tuple[tuple[str, float], ...]] = {
         *(("compare, left", 1), ("compare, right", 1)),
         *(("compare_depth, left", 1), ("compare_depth, right", 1)),
     ),
+    "13 Tune for this model": (
+        *(("tuned, left", 1), ("tuned, right", 1)),
+        *(("tuned_depth, left", 1), ("tuned_depth, right", 1)),
+    ),
     "4 From one picture to another": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
     "9 With core samplers": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
     "3 Picture along a camera path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),

@@ -24,6 +24,7 @@ NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(enc
 SEEDS = {
     "8 Compare with and without HERO": ("PrimitiveInt", "value"),
     "9 With core samplers": ("RandomNoise", "noise_seed"),
+    "13 Tune for this model": ("PrimitiveInt", "value"),
     "5 Long video": ("AetherLongClip", "seed"),
 }
 """Templates whose seed is not the Aether Sampler's."""

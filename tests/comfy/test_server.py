@@ -119,6 +119,8 @@ def test_the_widgets_stay_in_order(server):
         "patch_columns shallow feedback text storage seed tau_blocks mask setting",
         "HeroMethod": "model method",
         "HeroAnalyzer": "model positive negative latent seed steps guidance scheduler interval ratio warmup",
+        "HeroTuner": "model positive negative latent seed target speed error budget steps guidance scheduler "
+        "sampler sigmas",
         "AetherSampler": "model positive negative latent seed steps guidance scheduler dynamic_guidance "
         "guidance_skip",
         "AetherSplit": "latent fps",

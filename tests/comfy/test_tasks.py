@@ -394,9 +394,7 @@ def test_presets_win_over_sliders(part, nodes):
     assert hero.make_config(**widgets) == engine.PRESETS["balanced"]
     assert hero.make_config(**widgets | {"interval": 9, "tau": 0.1}) == engine.PRESETS["balanced"]
     assert hero.make_config(**widgets | {"preset": "paper-fast", "seed": 5}).seed == 5
-    custom = hero.make_config(
-        **widgets | {"preset": "custom", "tau": 1, "warmup": "20%"}
-    )
+    custom = hero.make_config(**widgets | {"preset": "custom", "tau": 1, "warmup": "20%"})
     assert custom == replace(engine.PRESETS["balanced"], tau="100%", ratio=0.17, warmup="20%")
     assert nodes.get("HeroPatch").check_lazy_status(model=None, **widgets) == ["model"]
     assert nodes.get("HeroPatch").check_lazy_status(model="there", **widgets) == []

@@ -96,7 +96,7 @@ def test_a_report_stays_with_the_workflow_that_was_run(found: dict[str, Any]):
     assert found["told"] == [None, "of the first", None, "newer"]
 
 
-def test_what_a_tuner_found_goes_to_the_nodes_it_is_wired_to_else_to_those_of_its_model(found: dict[str, Any]):
+def test_what_a_tuner_found_goes_where_it_is_wired_to_else_to_its_model(found: dict[str, Any]):
     """A LoRA in between and the border of a subgraph do not matter; another loader of the same file does."""
     tuned = found["tuned"]
     assert (tuned["unwired"], tuned["otherLoader"], tuned["noModel"]) == ([4, 8], [5], [])
