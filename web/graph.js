@@ -181,7 +181,7 @@ function loadedBy(node) {
   return widget ? { loader, file: valueOf(node, widget), kind: FILES[widget] } : null;
 }
 
-/** The model before a node: {model, bytes}; model is null where none is connected, and `patched` with a LoRA on it. */
+/** The model before a node: {model, bytes}; null where none is connected. model.patched: whether a LoRA is on it. */
 function modelOf(hero) {
   let patched;
   for (const node of upstream(hero, ["MODEL"])) {
