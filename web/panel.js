@@ -9,7 +9,7 @@ import { Predictor, askServer } from "./predictions.js";
 import { LastValues, remember } from "./runs.js";
 import { currentWords } from "./text.js";
 
-const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
+const HEIGHT = 168; // of the panel; classic rendering takes 10 on each side
 const WIDTH = 340;
 const REFRESH_MS = 300; // the graph around the node may change in ways no callback reports
 
@@ -29,9 +29,9 @@ const STYLE = `
 .aether-hero-steps, .aether-hero-memory, .aether-hero-last { color: var(--descrip-text, #aaa); flex: none; }
 .aether-hero-steps, .aether-hero-last { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .aether-hero-strip { display: block; width: 100%; height: 9px; flex: none; color: var(--good); }
-.aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
+.aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; }
 .aether-hero-last:empty, .aether-hero-error:empty { display: none; }
-.aether-hero-last:not(:empty) + .aether-hero-note { -webkit-line-clamp: 2; }
+.aether-hero-last:not(:empty) + .aether-hero-note { -webkit-line-clamp: 3; }
 .aether-hero[data-mood="warning"] .aether-hero-note, .aether-hero[data-mood="warning"] .aether-hero-bound
   { color: var(--warning); }
 .aether-hero[data-mood="error"] .aether-hero-note, .aether-hero[data-mood="error"] .aether-hero-bound

@@ -56,7 +56,7 @@ const ENGLISH = {
   },
   lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
   lastRunMeasured: ({ full, cached, speedup, error }) =>
-    `Last run: ${full} full / ${cached} cached, ${speedup}×, ${error} error`,
+    `Last run: ${full} + ${cached} steps, ${speedup}×, ${error} error`,
   reusedNothing: () => "Last run reused nothing.",
   reusedNothingAdvice: ({ mask }) =>
     mask
@@ -116,7 +116,7 @@ const CHINESE = {
   },
   lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
   lastRunMeasured: ({ full, cached, speedup, error }) =>
-    `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，误差 ${error}`,
+    `上次运行：${full} + ${cached} 步，${speedup}×，误差 ${error}`,
   reusedNothing: () => "上次运行没有复用任何步。",
   reusedNothingAdvice: ({ mask }) =>
     mask ? "请在步掩码中多填 0、增大阈值，或增加步数。" : "请增大间隔或阈值，缩短预热和收尾，或增加步数。",

@@ -148,7 +148,7 @@ def test_what_is_said_of_the_error(found: dict[str, Any]):
     assert all(said[name]["error"] == "" for name in notes)
     for name in ("bypassedError", "bypassedNoRecording"):
         assert (said[name]["error"], said[name]["note"]) == ("", "")
-    assert said["measured"]["last"] == "Last run: 6 full / 4 cached, 1.50×, 0.57 % error"
+    assert said["measured"]["last"] == "Last run: 6 + 4 steps, 1.50×, 0.57 % error"
     assert said["tinyError"]["last"].endswith("<0.01 % error")
 
 
