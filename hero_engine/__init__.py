@@ -16,7 +16,7 @@ from .methods import METHODS
 from .settings import MethodConfig
 
 if TYPE_CHECKING:
-    from .drawing import layers_png, report_png
+    from .drawing import layers_png, report_png, tuning_png
     from .hero.layer_analysis import LayerAnalysis, LayersConfig
     from .noise import NoiseSchedule, StepNoise, VPredictionNoise
     from .report import RunReport
@@ -41,6 +41,7 @@ _LAZY = {
     "Optimization": "speed.optimization",
     "remove_hero": "session",
     "report_png": "drawing",
+    "tuning_png": "drawing",
 }
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ __all__ = [
     "optimize",
     "remove_hero",
     "report_png",
+    "tuning_png",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run's report and of a layer analysis. Need matplotlib."""
+"""Pictures of a run's report, of a layer analysis and of a tuning. Need matplotlib."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .hero.layer_analysis import LayerAnalysis
     from .report import RunReport
+    from .tune.trials import Trial, Tuning
 
 _FULL, _CACHED = "#3b6fb6", "#f2a33a"
 
@@ -88,6 +89,50 @@ def layers_png(analysis: LayerAnalysis, width: float = 9.0, height: float = 7.5,
         axes.axvline(analysis.tau + 0.5, linestyle=":", linewidth=1, color="gray")
         axes.set_ylim(bottom=0)
     return _png(figure)
+
+
+def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int = 110) -> bytes:
+    """Draw a tuning: error against speed of every trial, their frontier, the choice and its full steps.
+
+    Args:
+        tuning: what to draw.
+        width, height: inches.
+        dpi: dots per inch.
+
+    Returns:
+        the PNG file's bytes.
+
+    Raises:
+        ImportError: matplotlib is missing; says how to get it.
+    """
+    figure = _new_figure(width, height, dpi)
+    trade, strip = figure.subplots(2, 1, height_ratios=(12, 1))
+    choice = tuning.choice
+    figure.suptitle(tuning.summary().splitlines()[0], fontsize=11, wrap=True)
+    _plot_trials(trade, tuning.trials, "o", color=_FULL, label="tried")
+    _plot_trials(trade, tuning.frontier, "-", color=_FULL, linewidth=1, label="best of these")
+    _plot_trials(trade, [choice], "*", color=_CACHED, markersize=18, label="chosen")
+    if tuning.target.speed is not None:
+        trade.axvline(tuning.target.speed, linestyle=":", color="gray", label="target")
+    else:
+        trade.axhline(100 * (tuning.target.error or 0.0), linestyle=":", color="gray", label="target")
+    trade.set_yscale("log")
+    trade.set_xlabel("speed-up by FLOPs")
+    trade.set_ylabel("error (%)")
+    trade.grid(which="both", alpha=0.3)
+    trade.legend(fontsize=8)
+    colours = [_FULL if full else _CACHED for full in choice.strip]
+    strip.bar(range(1, choice.steps + 1), 1, width=0.9, color=colours)
+    strip.set_yticks([])
+    strip.set_xlabel("step (blue: in full)")
+    strip.margins(x=0.01)
+    return _png(figure)
+
+
+def _plot_trials(axes: Axes, trials: Sequence[Trial], marker: str, **style: Any) -> None:
+    least = 1e-4  # of 0, which has no place on a logarithmic axis
+    errors = [max(least, 100 * trial.error) for trial in trials]
+    axes.plot([trial.speedup for trial in trials], errors, marker, **style)
 
 
 def _new_figure(width: float, height: float, dpi: int) -> Figure:

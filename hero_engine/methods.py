@@ -32,6 +32,7 @@ _RUN_BY = {
     "TocaConfig": ("baselines.toca_duca", "Toca"),
     "WorldCacheConfig": ("baselines.worldcache", "WorldCache"),
     "LayersConfig": ("hero.layer_steps", "Layers"),
+    "RecordingConfig": ("tune.recorder", "Recorder"),
 }
 
 

@@ -27,10 +27,12 @@ class NoiseSchedule(ABC):
     Attributes:
         stochastic: whether the sampler adds fresh noise at every step.
         multistep: whether it also uses the answers of earlier steps.
+        supports_feedback: whether steps weigh as :meth:`weight` says, closely enough for error feedback.
     """
 
     stochastic: bool
     multistep: bool
+    supports_feedback: bool = True
 
     @staticmethod
     def of(scheduler: Any) -> NoiseSchedule:
@@ -159,30 +161,30 @@ class StepNoise(NoiseSchedule):
 
     Args:
         timesteps: of the run's steps, falling.
-        sigmas: noise over signal at each; for a flow, which mixes (1 - sigma) x_0 + sigma n, its sigma.
+        ratios: signal over noise at each; 0 for pure noise.
         steps: of the latent and of the prediction in the clean latent, at each.
-        stochastic, multistep: see :class:`NoiseSchedule`.
+        stochastic, multistep, supports_feedback: see :class:`NoiseSchedule`.
 
     Raises:
         ConfigError: not as many of each, no steps, or timesteps that rise (field ``"scheduler"``).
     """
 
     timesteps: tuple[float, ...]
-    sigmas: tuple[float, ...]
+    ratios: tuple[float, ...]
     steps: tuple[Factors, ...]
     stochastic: bool = False
     multistep: bool = False
+    supports_feedback: bool = True
 
     def __post_init__(self) -> None:
         times = self.timesteps
         falling = all(later <= earlier for earlier, later in zip(times, times[1:], strict=False))
-        if not times or not falling or not len(times) == len(self.sigmas) == len(self.steps):
+        if not times or not falling or not len(times) == len(self.ratios) == len(self.steps):
             raise ConfigError("scheduler", "its timesteps must fall, each with its noise")
 
     def ratio(self, timestep: float) -> float:
-        """See :class:`NoiseSchedule`. For a flow 1 / sigma, which differs from a / s by a constant only."""
-        sigma = self._at(self.sigmas, timestep)
-        return 1 / sigma if sigma > 0 else math.inf
+        """See :class:`NoiseSchedule`."""
+        return self._at(self.ratios, timestep)
 
     def factors(self, timestep: float) -> Factors:
         """See :class:`NoiseSchedule`."""
@@ -233,7 +235,6 @@ def _flow(scheduler: Any, stochastic: bool, multistep: bool) -> StepNoise:
     sigmas = [float(sigma) for sigma in known][: len(times)]
     # Cosmos Predict2's go up to 80: x_0 + sigma n, of which its pipeline gives the model x / (1 + sigma).
     mixed = sigmas if max(sigmas) <= 1 else [sigma / (1 + sigma) for sigma in sigmas]
+    ratios = tuple((1 - share) / share if share else math.inf for share in mixed)
     stochastic = stochastic or bool(getattr(scheduler.config, "stochastic_sampling", False))
-    return StepNoise(
-        tuple(times), tuple(sigmas), tuple((1.0, -share) for share in mixed), stochastic, multistep
-    )
+    return StepNoise(tuple(times), ratios, tuple((1.0, -share) for share in mixed), stochastic, multistep)

@@ -104,7 +104,9 @@ class RunReport:
             steps.setdefault(record.timestep, []).append(record)
         return steps
 
-    def _kinds(self) -> list[bool]:
+    @property
+    def strip(self) -> list[bool]:
+        """For each step, whether it was full."""
         return [any(r.reason.full for r in records) for records in self._steps().values()]
 
     @property
@@ -113,7 +115,7 @@ class RunReport:
 
     @property
     def full_steps(self) -> int:
-        return sum(self._kinds())
+        return sum(self.strip)
 
     @property
     def cached_steps(self) -> int:
@@ -140,11 +142,11 @@ class RunReport:
 
     def seconds(self, full: bool | None = None) -> float:
         """Wall time in the model: of all steps, or of the full or the cached ones."""
-        kinds = zip(self._steps().values(), self._kinds(), strict=True)
+        kinds = zip(self._steps().values(), self.strip, strict=True)
         return sum(r.watch.seconds for records, kind in kinds if full in (None, kind) for r in records)
 
     def _median_seconds(self, full: bool) -> float | None:
-        kinds = zip(self._steps().values(), self._kinds(), strict=True)
+        kinds = zip(self._steps().values(), self.strip, strict=True)
         times = [sum(r.watch.seconds for r in records) for records, kind in kinds if kind is full]
         return statistics.median(times) if times else None
 
@@ -170,7 +172,7 @@ class RunReport:
         if not self.steps:
             return 1.0
         ages, age = [], 0
-        for full in self._kinds():
+        for full in self.strip:
             age = 0 if full else age + 1
             ages += [age] * (not full)
         flops = [cached_step_flops(self.shape, self.config, self.counts, age) for age in ages]

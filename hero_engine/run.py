@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -119,11 +119,13 @@ class HeroRun:
         config: the settings, HERO's or those of another method.
         method: what runs on the model; the layer analysis gives its result there.
         reports: one :class:`~hero_engine.report.RunReport` of each of the latest passes, the latest last.
+        observer: is shown the latent of every call of the model, if it is set: (number of the step, latent).
     """
 
     def __init__(self, adapter: ModelAdapter, config: MethodConfig, sampling: Sampling):
         self.config = config
         self.reports: list[RunReport] = []
+        self.observer: Callable[[int, Tensor], None] | None = None
         self._adapter = adapter
         self._sampling = sampling
         adapter.noise = sampling.noise
@@ -236,6 +238,8 @@ class HeroRun:
         if self._context.name is None:
             self._compare_first(current, args, kwargs)
         self._report_on(current, call)
+        if self.observer is not None:
+            self.observer(current.clock.moment.number, self._adapter.read_latent(args, kwargs))
         key = current.branches.identify(self._context.name)
         watch = Stopwatch(call.device)
         if current.memory_failures < ATTEMPTS:

@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..method import Method, Moment, Step
 from ..models.adapter import BlockCall, Forward, ModelCall
 from .layer_analysis import LayerAnalysis, LayerMotion, LayersConfig
+from .refresh_beside import RefreshBeside
 from .token_sampling import PatchSampler
 
 
@@ -131,36 +132,25 @@ class LayersStep(Step):
 class RefreshedStep(LayersStep):
     """All runs unmodified, and beside it what a cached step would run, through all blocks."""
 
-    _beside: BlockCall
-
     def __init__(self, method: Layers, motion: LayerMotion, tokens: Tensor, call: ModelCall, drawn: Tensor):
         super().__init__(method, motion, tokens, call)
-        self._drawn = drawn.sort().values if method.adapter.in_order else drawn
+        with_text = method.config.hero.text == "refresh" or call.shape.keeps_text
+        self._beside = RefreshBeside(method.adapter, drawn, with_text)
+        self._drawn = self._beside.tokens
         self._seen = torch.isin(self._drawn, tokens).nonzero().squeeze(1)
-        self._with_text = method.config.hero.text == "refresh" or call.shape.keeps_text
         self._refreshed: list[Tensor] = []
 
     def block(self, number: int, forward: Forward, call: BlockCall) -> Any:
-        with torch.no_grad():
-            if number == 0:
-                self._beside = self._adapter.select(call, self._drawn, self._with_text)
-                self._keep()
-            else:
-                self._enter(call)
-            video, text = self._adapter.call_block(forward, self._beside)
-            self._beside = replace(self._beside, video=video, text=text)
+        if number == 0:
+            self._beside.begin(call)
             self._keep()
+        self._beside.run(number, forward, call)
+        self._keep()
         return super().block(number, forward, call)
 
-    def _enter(self, call: BlockCall) -> None:
-        """The next block, with what has left the one before."""
-        positions = self._beside.positions
-        if call.kind != self._beside.kind:
-            positions = self._adapter.gather(call, self._drawn, self._with_text)
-        self._beside = replace(call, video=self._beside.video, text=self._beside.text, positions=positions)
-
     def _keep(self) -> None:
-        self._refreshed.append(self._beside.video.index_select(1, self._seen).float())
+        with torch.no_grad():
+            self._refreshed.append(self._beside.video.index_select(1, self._seen).float())
 
     def _refresh(self) -> tuple[Tensor, Tensor]:
         rows = torch.searchsorted(self._tokens, self._drawn[self._seen])

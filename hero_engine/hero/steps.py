@@ -56,9 +56,9 @@ class Hero(Method[HeroConfig]):
         return self._draws[key]
 
     def feedback(self) -> Feedback | None:
-        """Of a branch; None where the settings have none."""
-        noise = self.adapter.noise
-        return Feedback(self.config.feedback, noise, self._ledger) if self.config.feedback and noise else None
+        """Of a branch; None where the settings have none, or the sampler does not go with it."""
+        share, noise = self.config.feedback, self.adapter.noise
+        return Feedback(share, noise, self._ledger) if share and noise and noise.supports_feedback else None
 
     def branch(self, call: ModelCall) -> HeroBranch:
         """See :class:`~hero_engine.method.Method`."""

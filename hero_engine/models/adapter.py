@@ -82,6 +82,7 @@ class ModelAdapter(ABC):
         entry: the method of the model that a step goes through (see :class:`~hero_engine.wrapping.Wrapped`).
         in_place: whether blocks write to the tensors that they are given, or the model to what they return.
         in_order: whether selected tokens must come in the order of the stream.
+        channel_dim: dimension of channels in what :meth:`read_latent` and :meth:`read_output` give.
         guided_in_one_batch: whether pipelines call it for the unconditional and the conditional half at once.
         noise: the noise schedule that it is sampled with, if known.
     """
@@ -89,6 +90,7 @@ class ModelAdapter(ABC):
     entry: str
     in_place = False
     in_order = False
+    channel_dim = 2
     guided_in_one_batch = False
 
     def __init__(self, transformer: Any):
@@ -160,7 +162,8 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def read_output(self, result: Any) -> Tensor:
-        """The latent in what the model returned: (batch, frames, channels, rows, columns)."""
+        """The latent in what the model returned: batch first, channels in ``channel_dim``, and in the order
+        of frames, rows, columns; or (batch, tokens, numbers)."""
 
     @abstractmethod
     def make_output(self, latent: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ weight of an answer in the result."""
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import comfy.model_sampling
@@ -51,10 +52,10 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
         sigmas: (steps + 1,) of the run.
 
     Returns:
-        None where error feedback is better left out. Samplers that ask more than once a step weight steps
-        differently, and so do multistep ones whose last step is shorter than the others (with core's
-        schedulers "normal", "karras" and their like). With core's stochastic ones results were no more
-        accurate in trials, and with uni_pc less. Others were not tried.
+        None where the sigmas do not fall. Error feedback is better left out with samplers that ask more than
+        once a step, which weight steps differently, and with multistep ones whose last step is shorter than
+        the others (with core's schedulers "normal", "karras" and their like). With core's stochastic ones
+        results were no more accurate in trials, and with uni_pc less. Others were not tried.
     """
     if scheduler := getattr(sampler, "scheduler", None):
         return NoiseSchedule.of(scheduler)
@@ -62,11 +63,25 @@ def noise_of(model: Any, sampler: Any, sigmas: torch.Tensor) -> NoiseSchedule | 
     even = name in _MULTISTEP and _is_even(sampling, sigmas)
     if not even and name not in _FIRST_ORDER:
         logging.info("Aether: HERO leaves out error feedback with %s", name or "this sampler")
-        return None
     steps = sigmas[:-1].double()
-    times = [float(time) for time in sampling.timestep(sigmas[:-1])]
-    factors = tuple(_factors(sampling, sigma) for sigma in steps)
-    return StepNoise(tuple(times), tuple(steps.tolist()), factors, multistep=even)
+    if not (steps.diff() <= 0).all():
+        return None
+    return StepNoise(
+        timesteps=tuple(float(time) for time in sampling.timestep(sigmas[:-1])),
+        ratios=tuple(_ratio(sampling, sigma) for sigma in steps),
+        steps=tuple(_factors(sampling, sigma) for sigma in steps),
+        multistep=name in _MULTISTEP,
+        supports_feedback=even or name in _FIRST_ORDER,
+    )
+
+
+def _ratio(sampling: Any, sigma: torch.Tensor) -> float:
+    """Signal over noise in a noisy latent, read off what a ModelSampling makes of either."""
+    one, none = sigma.new_ones(1, 1), sigma.new_zeros(1, 1)
+    sigma = sigma[None]
+    signal = float(sampling.noise_scaling(sigma, none, one, False))
+    noise = float(sampling.noise_scaling(sigma, one, none, False))
+    return signal / noise if noise else math.inf
 
 
 def _factors(sampling: Any, sigma: torch.Tensor) -> tuple[float, float]:

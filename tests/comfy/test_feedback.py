@@ -180,7 +180,8 @@ def test_another_model_sampling_is_read_too(nodes, miniature, predicted, ksample
     model.add_object_patch("model_sampling", Sampling(model.model.model_config))
     patched = nodes.HeroPatch(model=model, **CACHING)[0]
     assert torch.isfinite(ksampler(patched, predicted)).all()
-    for time, sigma in zip(told[0].timesteps, told[0].sigmas, strict=True):
+    for time, ratio in zip(told[0].timesteps, told[0].ratios, strict=True):
+        sigma = 1 / ratio
         assert time == pytest.approx(0.25 * math.log(sigma), abs=1e-5)
         root = (1 + sigma**2) ** 0.5
         assert told[0].factors(time) == pytest.approx((1 / root, -sigma / root), rel=1e-5)

@@ -161,7 +161,9 @@ class TestPicture(HunyuanFamily):
     def test_feedback_corrects_an_answer_without_frames(self, family: Any, hero: Any) -> None:
         times = [950.0 - 900.0 * number / STEPS for number in range(STEPS)]
         sigmas = [time / 1000 for time in times]
-        noise = hero.StepNoise(tuple(times), tuple(sigmas), tuple((1.0, -sigma) for sigma in sigmas))
+        noise = hero.StepNoise(
+            tuple(times), tuple(1 / sigma - 1 for sigma in sigmas), tuple((1.0, -sigma) for sigma in sigmas)
+        )
         results = []
         for feedback in (0.0, 1.0):
             with hero.hero_session(

@@ -14,9 +14,33 @@ from hero_engine.schedule import full_steps
 NAN, INF = math.nan, math.inf
 BAD = {
     "tau": [
-        0, -1, "0", "-3", "0%", "-5%", "101%", "3/2", "0/4", "1/0", "half", "", "%", "5 6",
-        "1e1", "50%%", "9" * 50,
-        0.0, 0.5, 1.0, -0.5, 1.5, NAN, INF, None, True, [6],
+        0,
+        -1,
+        "0",
+        "-3",
+        "0%",
+        "-5%",
+        "101%",
+        "3/2",
+        "0/4",
+        "1/0",
+        "half",
+        "",
+        "%",
+        "5 6",
+        "1e1",
+        "50%%",
+        "9" * 50,
+        0.0,
+        0.5,
+        1.0,
+        -0.5,
+        1.5,
+        NAN,
+        INF,
+        None,
+        True,
+        [6],
     ],  # fmt: skip
     "interval": [0, -2, 1001, 2.0, NAN, "2", None, True],
     "ratio": [0, 0.0, -0.1, 1.01, NAN, INF, "1/6", None, True, 0.05],
@@ -56,9 +80,7 @@ def test_overrides_and_replace_are_checked_too():
 
 
 def test_numpy_numbers_are_numbers():
-    config = HeroConfig(
-        tau=np.int64(3), ratio=np.float32(0.5), patch=[1, np.int32(2), 3], warmup=np.int8(4)
-    )
+    config = HeroConfig(tau=np.int64(3), ratio=np.float32(0.5), patch=[1, np.int32(2), 3], warmup=np.int8(4))
     assert config == HeroConfig(tau=3, ratio=0.5, patch=(1, 2, 3), warmup=4)
     assert type(config.tau) is int and type(config.ratio) is float and type(config.patch) is tuple
 

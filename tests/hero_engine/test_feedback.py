@@ -1,6 +1,7 @@
 """Error feedback: the next full step corrects the error of the cached steps before it."""
 
 import gc
+import math
 import weakref
 from itertools import pairwise
 from types import SimpleNamespace
@@ -127,7 +128,9 @@ def test_a_flow_arrives_where_it_would_have_without_the_mistakes(cached):
     """The same with Euler's steps of a flow, which are not even."""
     sigmas = shifted(8)[: max(cached) + 3]
     times = [1000 * sigma for sigma in sigmas]
-    noise = StepNoise(tuple(times), tuple(sigmas), tuple((1.0, -sigma) for sigma in sigmas))
+    noise = StepNoise(
+        tuple(times), tuple(1 / sigma - 1 for sigma in sigmas), tuple((1.0, -sigma) for sigma in sigmas)
+    )
     feedback, begin, change = new(noise), random(1), random(2)
     right = wrong = random(3)
     for number, (sigma, later) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
@@ -151,7 +154,7 @@ def test_a_flows_schedulers_are_read():
     euler.set_timesteps(6)
     noise = NoiseSchedule.of(euler)
     assert noise.timesteps == pytest.approx(euler.timesteps.tolist())
-    assert noise.sigmas == pytest.approx(euler.sigmas[:-1].tolist())
+    assert noise.ratios == pytest.approx([1 / sigma - 1 for sigma in euler.sigmas[:-1].tolist()])
     latent, velocity, time = random(1), random(2), float(euler.timesteps[2])
     sigma = float(euler.sigmas[2])
     assert relative(noise.clean(latent, velocity, time), (latent - sigma * velocity).float()) < 1e-6
@@ -165,16 +168,20 @@ def test_a_flows_schedulers_are_read():
 
 def test_a_steps_time_computed_anew_is_no_step_of_its_own():
     times, sigmas = (900.0, 762.15857, 0.5), (0.9, 0.76, 0.0005)
-    noise = StepNoise(times, sigmas, tuple((1.0, -sigma) for sigma in sigmas))
+    noise = StepNoise(
+        times, tuple(1 / sigma - 1 for sigma in sigmas), tuple((1.0, -sigma) for sigma in sigmas)
+    )
     for time in (762.15851, 762.15857, 762.15863):
         assert noise.next(time, 1.0) == 0.5
         assert noise.ends_within(2, time, 1.0) and not noise.ends_within(1, time, 1.0)
-        assert noise.ratio(time) == pytest.approx(1 / 0.76, rel=1e-5)
+        assert noise.ratio(time) == pytest.approx(1 / 0.76 - 1, rel=1e-3)
 
 
 def test_steps_of_no_length_or_without_noise_correct_nothing():
     noise = StepNoise(
-        (900.0, 800.0, 0.0, 0.0), (0.9, 0.8, 0.0, 0.0), ((1.0, -0.9), (1.0, -0.8)) + ((1.0, 0.0),) * 2
+        (900.0, 800.0, 0.0, 0.0),
+        (1 / 9, 0.25, math.inf, math.inf),
+        ((1.0, -0.9), (1.0, -0.8)) + ((1.0, 0.0),) * 2,
     )
     feedback = new(noise)
     assert feedback.full(random(1), random(2), CallContext(900.0, 0)) is None

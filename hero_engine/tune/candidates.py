@@ -1,0 +1,124 @@
+"""Settings that are worth a run, by what a recording predicts of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ..cost.prediction import cached_step_flops, full_step_flops, predict
+from ..hero.config import PRESETS, HeroConfig
+from .masks import best_mask
+from .recording import Recording
+
+_TAUS = ("25%", "10%", "50%")
+_WARMUPS = (1, 2, 3, 4, 6, 8)
+_COOLDOWNS = (1, 2, 3, 5, 8)
+_MOST_INTERVAL = 12
+_COOLDOWN = 0.1
+_LEAST_FULL = 2
+_PUBLISHED = HeroConfig()
+_UNUSED = {name: getattr(_PUBLISHED, name) for name in ("interval", "warmup", "cooldown")}
+"""Beside a mask: as they are by default, so that a setting's text does not name them."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting, its speed-up by FLOPs, and its predicted error without the recording's scale, infinite where
+    nothing is predicted."""
+
+    config: HeroConfig
+    speedup: float
+    error: float
+
+
+class Candidates:
+    """Settings for one recorded run.
+
+    Args:
+        recording: of the run; its scale does not count.
+    """
+
+    def __init__(self, recording: Recording):
+        self._recording = replace(recording, scale=1.0)
+        self._masked: dict[int, Candidate] = {}
+
+    @property
+    def predicts(self) -> bool:
+        return self._recording.sampling is not None
+
+    def judged(self, config: HeroConfig) -> Candidate:
+        """A setting with what it costs and what is predicted of it."""
+        cost = predict(config, self._recording.shape, self._recording.steps)
+        error = self._recording.predict_error(config)
+        return Candidate(config, cost.speedup_bound, math.inf if error is None else error)
+
+    def at_speed(self, speed: float) -> list[Candidate]:
+        """Settings that are at least so fast, the lowest predicted error first: the best mask and the best
+        even rhythm of each kind, and the presets."""
+        found = [candidate for base in self._bases() for candidate in self._of(base, speed)]
+        found += [self.judged(config) for config in PRESETS.values()]
+        fast = [candidate for candidate in found if candidate.speedup >= speed]
+        return sorted(fast, key=lambda one: (one.error, one.speedup))
+
+    def masked(self, full: int) -> Candidate:
+        """The best mask of so many full steps."""
+        if full not in self._masked:
+            self._masked[full] = self._with_mask(self._bases()[0], full)
+        return self._masked[full]
+
+    def reach(self) -> float:
+        """The highest speed-up that there is: two full steps."""
+        low, high = 1.0, float(self._recording.steps)
+        base = self._bases()[1]
+        return max((s for s in _between(low, high) if self.most_full(base, s) >= _LEAST_FULL), default=low)
+
+    def most_full(self, config: HeroConfig, speed: float) -> int:
+        """How many steps may be full at a speed-up; below 2 where it is out of reach."""
+        steps = self._recording.steps
+        counts = replace(config, mask="", warmup=1, cooldown=0).resolve(self._recording.shape.blocks, steps)
+        share = cached_step_flops(self._recording.shape, config, counts) / full_step_flops(
+            self._recording.shape
+        )
+        return math.floor((steps / speed - steps * share) / (1 - share) + 1e-9)
+
+    def _bases(self) -> list[HeroConfig]:
+        """This pack's own way, with several taus, and without error feedback."""
+        own = self._recording.hero
+        bases = [replace(own, tau=tau, mask="") for tau in _TAUS]
+        return [*bases, replace(bases[0], feedback=0.0)]
+
+    def _of(self, base: HeroConfig, speed: float) -> Iterator[Candidate]:
+        full = self.most_full(base, speed)
+        if full < _LEAST_FULL:
+            return
+        if self.predicts:
+            yield self._with_mask(base, full)
+        even = [self.judged(config) for config in self._even(base, full)]
+        if even:
+            yield min(even, key=lambda one: (one.error, one.speedup))
+
+    def _with_mask(self, base: HeroConfig, full: int) -> Candidate:
+        mask = best_mask(self._recording, full, base)
+        return self.judged(replace(base, mask=str(mask), **_UNUSED))
+
+    def _even(self, base: HeroConfig, full: int) -> Iterator[HeroConfig]:
+        """Rhythms with that many full steps, or one less; those with the presets' cool-down first."""
+        steps = self._recording.steps
+        for cooldown in sorted(_COOLDOWNS, key=lambda one: abs(one - _COOLDOWN * steps)):
+            for warmup in _WARMUPS:
+                for interval in range(2, _MOST_INTERVAL + 1):
+                    config = replace(base, interval=interval, warmup=warmup, cooldown=cooldown)
+                    if full - 1 <= _full_steps(config, self._recording.blocks, steps) <= full:
+                        yield config
+
+
+def _full_steps(config: HeroConfig, blocks: int, steps: int) -> int:
+    schedule = config.schedule(config.resolve(blocks, steps))
+    return sum(schedule.next(0.0).full for _ in range(steps))
+
+
+def _between(low: float, high: float) -> list[float]:
+    """Speeds to try, a twentieth apart."""
+    count = math.floor(math.log(high / low) / math.log(1.05))
+    return [low * 1.05**number for number in range(count + 1)]

@@ -1,0 +1,106 @@
+"""What a tuning has measured, on disk: so that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import ConfigError
+from .recording import Recording
+from .trials import Trial
+
+RECORDING, REFERENCE, TRIALS = "recording.safetensors", "reference.safetensors", "trials.jsonl"
+
+
+@dataclass
+class Measured:
+    """All that was measured so far.
+
+    Attributes:
+        recording: of the unaccelerated run.
+        latent: its result.
+        fingerprints: (steps, numbers) of its latents, see :mod:`.sameness`.
+        trials: what ran since.
+    """
+
+    recording: Recording
+    latent: Tensor
+    fingerprints: np.ndarray
+    trials: list[Trial]
+
+    def with_trial(self, trial: Trial) -> Measured:
+        """The same with another trial, and the recording fitted to all."""
+        trials = [*self.trials, trial]
+        recording = self.recording.fitted([(one.config, one.error) for one in trials])
+        return replace(self, trials=trials, recording=recording)
+
+
+class Store:
+    """A folder, or nothing.
+
+    Args:
+        folder: made where it is missing; None to keep nothing.
+    """
+
+    def __init__(self, folder: Path | None):
+        self._folder = folder
+
+    def read(self) -> Measured | None:
+        """What is there; None where there is nothing.
+
+        Raises:
+            ConfigError: a damaged or foreign file (field ``"folder"``).
+        """
+        if self._folder is None or not (self._folder / RECORDING).exists():
+            return None
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            reference = load_file(self._folder / REFERENCE)
+            lines = _text(self._folder / TRIALS).splitlines()
+            trials = [Trial.from_dict(json.loads(line)) for line in lines]
+            recording = Recording.load(self._folder / RECORDING)
+            return Measured(recording, reference["latent"], reference["fingerprints"].numpy(), trials)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                "folder",
+                f"{self._folder} holds no tuning that can be read ({error}); use another or delete it",
+            ) from error
+
+    def begin(self, measured: Measured) -> None:
+        """Keep the unaccelerated run."""
+        if self._folder is None:
+            return
+        import torch
+        from safetensors.torch import save_file
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            "latent": measured.latent.detach().cpu().contiguous(),
+            "fingerprints": torch.from_numpy(measured.fingerprints).contiguous(),
+        }
+        unfinished = self._folder / f"{REFERENCE}.part"
+        save_file(tensors, unfinished)
+        unfinished.replace(self._folder / REFERENCE)
+        (self._folder / TRIALS).write_text("", encoding="utf-8")
+        # The recording last: a folder with one is whole.
+        measured.recording.save(self._folder / RECORDING)
+
+    def keep(self, measured: Measured) -> None:
+        """Keep the trials, and what the recording has learned from them."""
+        if self._folder is None:
+            return
+        unfinished = self._folder / f"{TRIALS}.part"
+        lines = [json.dumps(trial.to_dict()) for trial in measured.trials]
+        unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        unfinished.replace(self._folder / TRIALS)
+        measured.recording.save(self._folder / RECORDING)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
