@@ -14,6 +14,7 @@ from .errors import ConfigError
 from .hero.config import PRESETS, HeroConfig
 from .methods import METHODS
 from .settings import MethodConfig
+from .step_mask import StepMask
 
 if TYPE_CHECKING:
     from .drawing import layers_png, report_png, tuning_png
@@ -60,6 +61,7 @@ __all__ = [
     "NoiseSchedule",
     "Optimization",
     "RunReport",
+    "StepMask",
     "StepNoise",
     "TaylorSeerConfig",
     "TocaConfig",

@@ -78,7 +78,7 @@ def predict(
     element_bytes: int = 2,
     half_steps: Collection[int] = (),
 ) -> Prediction:
-    """Predict FLOPs, memory and speed-up of a run with a fixed interval.
+    """Predict FLOPs, memory and speed-up of a run with a fixed interval or a mask.
 
     Args:
         config: the settings of any method. With a threshold above 0 this is the fastest the run can be.

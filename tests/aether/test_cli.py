@@ -244,9 +244,11 @@ def test_a_speed_up_that_cannot_be_is_marked(fast, noise, monkeypatch):
         assert f"{8 / fast:.2f}x is above its bound of 1.50x" in doubts[0]
 
 
-def test_a_rehearsal_takes_every_kind_of_step(monkeypatch):
+@pytest.mark.parametrize("mask", ["", "1"])
+def test_a_rehearsal_takes_every_kind_of_step(monkeypatch, mask):
     """Full and cached ones, and those without the unconditional half, whatever the schedule says."""
-    model, hero = build(), Hero(HeroConfig.preset("balanced", warmup="90%", cooldown="50%", threshold=0.5))
+    settings = {"warmup": "90%", "cooldown": "50%", "threshold": 0.5, "mask": mask}
+    model, hero = build(), Hero(HeroConfig.preset("balanced", **settings))
     kinds = []
     monkeypatch.setattr(Hero, "session", observed(Hero.session, kinds))
     inputs = job.gather(model, "prediction", {"image": "synthetic:3"}, size=(32, 48))

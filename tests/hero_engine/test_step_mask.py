@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hero_engine import ConfigError, HeroConfig, LayersConfig, hero_session, report_png
-from hero_engine.cost import predict
+from hero_engine import ConfigError, HeroConfig, LayersConfig, StepMask, hero_session, report_png
+from hero_engine.cost import AETHER, predict
 from hero_engine.schedule import MaskSchedule, Reason, step_ages
-from hero_engine.step_mask import StepMask
 
 from .models import denoise, noise, tiny_transformer
 
@@ -271,6 +270,17 @@ def test_predicted_bytes_and_counts_are_those_of_a_run(model, mask, batch, feedb
     )
     assert list(ours.strip) == [record.reason.full for record in report.records]
     assert ours.cached_bytes == report.bytes_cached
+
+
+def test_half_steps_are_counted_as_they_run():
+    """A full step is halved only where no cached one goes on from it."""
+    config = HeroConfig(mask="1101011")
+    halved = [predict(config, AETHER, 7, 2, half_steps=[step]).flops for step in range(7)]
+    whole = predict(config, AETHER, 7, 2)
+    full = whole.unaccelerated_flops / 14
+    cached = full * whole.cached_share
+    saved = [whole.flops - flops for flops in halved]
+    assert saved == pytest.approx([0, 0, cached, 0, cached, full, full])
 
 
 def test_no_branch_sits_out_a_full_step_that_is_gone_on_from(model):
