@@ -81,10 +81,10 @@ def latent_error(latent: torch.Tensor, reference: torch.Tensor, channels: Sequen
 
 
 def percent(error: float) -> str:
-    """A relative error for a person: "0.57 %"; web/content.js writes it alike."""
+    """A relative error for a person: "0.57 %"; web/text.js writes it alike."""
     value = 100 * error
     if 0 < value < 0.01:
-        return "under 0.01 %"
+        return "<0.01 %"
     return f"{value:.2f} %" if value < 1 else f"{value:.1f} %"
 
 

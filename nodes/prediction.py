@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..aether.errors import InputError
-from ..hero_engine import ConfigError, MethodConfig
+from ..hero_engine import ConfigError, HeroConfig, MethodConfig
 from ..hero_engine.checks import integer
 from ..hero_engine.cost import ModelShape, Prediction, predict
 from .bridge.model_before import ASSUMED, Clip, ModelBefore, model_before
+from .bridge.recorded_run import RecordedRun
+from .bridge.recordings import predict_error
 from .hero import HeroPatch, make_config
 from .hero_methods import make_method
 from .inputs import MOST_PIXELS
@@ -33,7 +35,7 @@ def answer(request: Any) -> dict[str, Any]:
             model: see :func:`~.bridge.model_before.model_before`; None where none is connected.
             run: "steps"; and, where the graph says them, "batch" (forwards a step, 2 with guidance),
             "height", "width", "frames", "clip" (frames of a clip that is read, of which a model may take
-            fewer) and "bytes" of a number.
+            fewer), "bytes" of a number and "sampler" (see :class:`~.bridge.recorded_run.RecordedRun`).
 
     Returns:
         by name,
@@ -46,6 +48,9 @@ def answer(request: Any) -> dict[str, Any]:
             settings: the value assumed for each widget that was None.
             unknownModel, unmeasured: whether Aether was assumed for the model, and whether quality was not
             measured on the model.
+            accuracy: "error", relative, of the final latent, or None; with None also "why", "known" and
+            "wanted", see :class:`~.bridge.recordings.PredictedError`. None for Cache Method, where no model
+            is connected and where nothing is reused.
 
         For anything impossible, {"error": {"field": ..., "reason": ...}}.
     """
@@ -72,6 +77,7 @@ class _Run:
     batch: int
     clip: Clip
     element_bytes: int
+    sampler: Mapping[str, Any]
 
 
 def _predicted(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +102,17 @@ def _predicted(request: Mapping[str, Any]) -> dict[str, Any]:
         "settings": settings.assumed,
         "unknownModel": given is not None and found is None,
         "unmeasured": not model.measured,
+        "accuracy": _accuracy(given, found, settings.config, run, prediction),
     }
+
+
+def _accuracy(
+    given: Any, found: ModelBefore | None, config: MethodConfig, run: _Run, prediction: Prediction
+) -> dict[str, Any] | None:
+    if given is None or not isinstance(config, HeroConfig) or prediction.full_steps == prediction.steps:
+        return None
+    recorded = RecordedRun.before(given, found, run.sampler, run.steps, run.clip)
+    return vars(predict_error(recorded, config))
 
 
 def _numbers(prediction: Prediction) -> dict[str, Any]:
@@ -155,6 +171,7 @@ def _run_of(run: Mapping[str, Any], model: ModelBefore) -> _Run:
             frames=number("frames", MOST_PIXELS, min(read, model.clip.frames)),
         ),
         element_bytes=number("bytes", _MOST_BYTES, model.element_bytes),
+        sampler=_mapping("sampler", run.get("sampler") or {}),
     )
 
 

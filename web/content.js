@@ -1,6 +1,6 @@
-// What a panel says: {mood, bound, steps, memory, last, note, strip}. No DOM in here.
+// What a panel says: {mood, bound, error, steps, memory, last, note, strip}. No DOM in here.
 
-import { sizeText } from "./text.js";
+import { percentText, roughPercentText, sizeText } from "./text.js";
 
 const SHORT_RUN = 12; // steps, as distilled models and their LoRAs take
 
@@ -18,10 +18,19 @@ const isShort = ({ steps, fullSteps }) => steps <= SHORT_RUN && 2 * fullSteps > 
 function reportText(text, report) {
   if (report.cached === 0) return text.reusedNothing();
   const speedup = Number(report.speedup).toFixed(2);
-  return text.lastRun({ full: report.full, cached: report.cached, speedup, size: sizeText(report.bytes) });
+  const said = { full: report.full, cached: report.cached, speedup };
+  if (report.error != null) return text.lastRunMeasured({ ...said, error: percentText(report.error) });
+  return text.lastRun({ ...said, size: sizeText(report.bytes) });
 }
 
-const EMPTY = { steps: "", memory: "", last: "", strip: [] };
+/** The predicted error, as a short text beside the speed or, where it is not known, a sentence on why. */
+function accuracyText(text, accuracy) {
+  if (!accuracy) return {};
+  if (accuracy.why) return { why: text.errorUnknown[accuracy.why](accuracy) };
+  return { error: text.aboutError({ error: roughPercentText(accuracy.error) }) };
+}
+
+const EMPTY = { error: "", steps: "", memory: "", last: "", strip: [] };
 
 /** Where the settings cannot run, `error` being {field, reason}; or where nobody answers, without one. */
 export function describeError(text, error) {
@@ -57,19 +66,22 @@ function assumptions(text, run, answer) {
  */
 export function describeRun(text, run, answer, report, extra) {
   const empty = emptyReason(text, answer);
+  const accuracy = accuracyText(text, run.bypassed ? null : answer.accuracy);
   const assumed = [...extra.assumed, ...assumptions(text, run, answer)];
   const notes = [
     empty || (report?.cached === 0 && text.reusedNothingAdvice(answer)),
+    accuracy.why,
     ...extra.notes,
     !empty && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),
-    answer.unmeasured && text.unmeasured(),
+    answer.unmeasured && !answer.accuracy && text.unmeasured(),
     assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
   ].filter(Boolean);
   const warning = empty || report?.cached === 0;
   return {
     mood: run.bypassed ? "off" : warning ? "warning" : "",
     bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: answer.speedupBound.toFixed(2) }),
+    error: accuracy.error ?? "",
     steps: text.steps(answer),
     memory: text.memory({
       ...answer,

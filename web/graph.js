@@ -254,13 +254,21 @@ function stepsOf(consumers, own) {
   return undefined;
 }
 
-/** The sampler: {aether: scheduler} or {core: name}; undefined where the graph does not say it. */
+/** The share of the noise that a run begins with; undefined where it is all of it or unknown. */
+function denoiseOf(consumer) {
+  const node = [consumer, ...upstream(consumer, ["SIGMAS"])].find((found) => hasWidget(found, "denoise"));
+  const denoise = node && number(valueOf(node, "denoise"));
+  return denoise < 1 ? denoise : undefined;
+}
+
+/** The sampler: {aether: scheduler} or {core: name, denoise}; undefined where the graph does not say it. */
 function samplerOf(consumers) {
   for (const consumer of consumers) {
     if (typeOf(consumer)?.startsWith("Aether") && hasWidget(consumer, "scheduler"))
       return { aether: valueOf(consumer, "scheduler") };
     for (const node of [consumer, ...upstream(consumer, ["SAMPLER"])])
-      if (hasWidget(node, "sampler_name")) return { core: valueOf(node, "sampler_name") };
+      if (hasWidget(node, "sampler_name"))
+        return { core: valueOf(node, "sampler_name"), denoise: denoiseOf(consumer) };
   }
   return undefined;
 }

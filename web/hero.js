@@ -6,7 +6,7 @@ import { api } from "../../scripts/api.js";
 import { PRESETS } from "./constants.js";
 import { describeRun, heroNotes } from "./content.js";
 import { findRun, sourceNamed, valueInto } from "./graph.js";
-import { addPanel, nodeById, openWorkflow, update } from "./panel.js";
+import { addPanel, askAgain, nodeById, openWorkflow, update } from "./panel.js";
 import { LastValues } from "./runs.js";
 import { SETTINGS, settingsOf } from "./settings.js";
 
@@ -44,7 +44,7 @@ function ask(node) {
   const run = findRun(node);
   run.assumed.push(...wired.unknown);
   const widgets = { ...settings.widgets, ...wired.values };
-  const request = { node: NODE, widgets, model: run.model, run: run.numbers };
+  const request = { node: NODE, widgets, model: run.model, run: { ...run.numbers, sampler: run.sampler } };
   return { node, settings, run, wired: wired.values, request };
 }
 
@@ -114,6 +114,7 @@ function attach(node) {
 }
 
 function onExecuted({ detail }) {
+  if (detail.output?.recording) askAgain(); // HERO Tuner's, by which the server knows errors
   for (const [output, values] of Object.entries(given)) {
     const value = detail.output?.[output]?.[0];
     if (value !== undefined) values.keep(detail.prompt_id, detail.display_node ?? detail.node, value);

@@ -9,9 +9,12 @@ import { Predictor, askServer } from "./predictions.js";
 import { LastValues, remember } from "./runs.js";
 import { currentWords } from "./text.js";
 
-const HEIGHT = 152; // of the panel; classic rendering takes 10 on each side
+const HEIGHT = 168; // of the panel; classic rendering takes 10 on each side
 const WIDTH = 340;
 const REFRESH_MS = 300; // the graph around the node may change in ways no callback reports
+
+/** Texts of a panel. */
+const LINES = ["bound", "error", "steps", "memory", "last", "note"];
 
 const STYLE = `
 .aether-hero { --good: #18794e; --warning: #9a5b00; --error: #b3261e; box-sizing: border-box; height: 100%;
@@ -21,12 +24,14 @@ const STYLE = `
 .dark-theme .aether-hero { --good: #7fd6a4; --warning: #f0b454; --error: #ff8278; }
 .aether-hero * { margin: 0; }
 .aether-hero-bound { font-size: 15px; font-weight: 600; color: var(--good); white-space: nowrap; }
+.aether-hero-head { display: flex; align-items: baseline; justify-content: space-between; gap: 8px; flex: none; }
+.aether-hero-error { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .aether-hero-steps, .aether-hero-memory, .aether-hero-last { color: var(--descrip-text, #aaa); flex: none; }
 .aether-hero-steps, .aether-hero-last { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .aether-hero-strip { display: block; width: 100%; height: 9px; flex: none; color: var(--good); }
-.aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; }
-.aether-hero-last:empty { display: none; }
-.aether-hero-last:not(:empty) + .aether-hero-note { -webkit-line-clamp: 2; }
+.aether-hero-note { overflow: hidden; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; }
+.aether-hero-last:empty, .aether-hero-error:empty { display: none; }
+.aether-hero-last:not(:empty) + .aether-hero-note { -webkit-line-clamp: 3; }
 .aether-hero[data-mood="warning"] .aether-hero-note, .aether-hero[data-mood="warning"] .aether-hero-bound
   { color: var(--warning); }
 .aether-hero[data-mood="error"] .aether-hero-note, .aether-hero[data-mood="error"] .aether-hero-bound
@@ -46,9 +51,11 @@ function element(name, tag = "div") {
 function makePanel(node, ask, describe) {
   const root = document.createElement("div");
   root.className = "aether-hero";
-  const parts = { bound: element("bound"), strip: element("strip", "canvas") };
-  for (const name of ["steps", "memory", "last", "note"]) parts[name] = element(name);
-  root.append(...Object.values(parts));
+  const head = element("head");
+  const parts = { strip: element("strip", "canvas") };
+  for (const name of LINES) parts[name] = element(name);
+  head.append(parts.bound, parts.error);
+  root.append(head, parts.strip, parts.steps, parts.memory, parts.last, parts.note);
   const predictor = new Predictor((request) => askServer(api, request), () => update(node));
   return { root, parts, ask, describe, predictor, shown: "" };
 }
@@ -94,11 +101,19 @@ function refresh(node) {
   if (key === panel.shown) return;
   panel.shown = key;
   panel.root.dataset.mood = content.mood;
-  for (const name of ["bound", "steps", "memory", "last", "note"]) {
+  for (const name of LINES) {
     panel.parts[name].textContent = content[name];
     panel.parts[name].title = content[name];
   }
   drawStrip(panel.parts.strip, content.strip);
+}
+
+/** Have all predictions asked for once more: the server may know more. */
+export function askAgain() {
+  panels.forEach(({ predictor }, node) => {
+    predictor.forget();
+    refresh(node);
+  });
 }
 
 /** Say anew what a node's panel says, and draw it. */

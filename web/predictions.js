@@ -52,6 +52,11 @@ export class Predictor {
     return this.#shown;
   }
 
+  /** Ask once more what is asked now: the server may know more. */
+  forget() {
+    if (this.#shown) this.#shown.until = 0;
+  }
+
   #isAnswered() {
     return this.#shown?.key === this.#wanted.key && !(this.#shown.until < Date.now());
   }

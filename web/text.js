@@ -42,7 +42,21 @@ const ENGLISH = {
   warmupTakesAll: ({ steps }) =>
     `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
+  aboutError: ({ error }) => `about ${error} error`,
+  errorUnknown: {
+    model: () => "Error: not known for this model, run HERO Tuner.",
+    run: ({ known, wanted }) =>
+      `Error: known for ${runText(known, ENGLISH)}, run HERO Tuner for ${runText(wanted, ENGLISH)}.`,
+    setting: () => "Error: cannot be predicted for these settings.",
+  },
+  runParts: {
+    steps: (steps) => `${steps} steps`,
+    sampler: (name) => name || "your sampler",
+    size: ([width, height, frames]) => `${width}×${height}×${frames}`,
+  },
   lastRun: ({ full, cached, speedup, size }) => `Last run: ${full} full / ${cached} cached, ${speedup}×, ${size}`,
+  lastRunMeasured: ({ full, cached, speedup, error }) =>
+    `Last run: ${full} + ${cached} steps, ${speedup}×, ${error} error`,
   reusedNothing: () => "Last run reused nothing.",
   reusedNothingAdvice: ({ mask }) =>
     mask
@@ -95,7 +109,21 @@ const CHINESE = {
     `没有可复用的步：步掩码使全部 ${steps} 步完整计算。请在可复用的步处填 0，或增加步数。`,
   warmupTakesAll: ({ steps }) => `没有可复用的步：预热和收尾占满了全部 ${steps} 步。请增加步数或缩短预热、收尾。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
+  aboutError: ({ error }) => `误差约 ${error}`,
+  errorUnknown: {
+    model: () => "误差：此模型的误差未知，请运行 HERO 调优。",
+    run: ({ known, wanted }) =>
+      `误差：已知的是 ${runText(known, CHINESE)}，请为 ${runText(wanted, CHINESE)} 运行 HERO 调优。`,
+    setting: () => "误差：无法预测这些设置的误差。",
+  },
+  runParts: {
+    steps: (steps) => `${steps} 步`,
+    sampler: (name) => name || "所用的采样器",
+    size: ([width, height, frames]) => `${width}×${height}×${frames}`,
+  },
   lastRun: ({ full, cached, speedup, size }) => `上次运行：${full} 步完整 / ${cached} 步缓存，${speedup}×，${size}`,
+  lastRunMeasured: ({ full, cached, speedup, error }) =>
+    `上次运行：${full} + ${cached} 步，${speedup}×，误差 ${error}`,
   reusedNothing: () => "上次运行没有复用任何步。",
   reusedNothingAdvice: ({ mask }) =>
     mask ? "请在步掩码中多填 0、增大阈值，或增加步数。" : "请增大间隔或阈值，缩短预热和收尾，或增加步数。",
@@ -108,6 +136,11 @@ const CHINESE = {
   },
 };
 
+/** What a recording is of, or should be: see `PredictedError` in nodes/bridge/recordings.py. */
+function runText(run, words) {
+  return Object.entries(run).map(([name, value]) => words.runParts[name](value)).join(", ");
+}
+
 /** The words of the language that ComfyUI shows, such as "en" or "zh-TW". */
 export function currentWords() {
   const locale = app.extensionManager?.setting?.get("Comfy.Locale");
@@ -119,4 +152,19 @@ export function sizeText(bytes) {
   if (bytes >= 1e8) return `${(bytes / 1e9).toFixed(2)} GB`;
   if (bytes >= 1e5) return `${(bytes / 1e6).toFixed(1)} MB`;
   return `${Math.ceil(bytes / 1e3)} kB`;
+}
+
+const LEAST_PERCENT = 0.01; // what is smaller is not told apart
+
+/** A measured relative error: "0.57 %"; `percent` in nodes/latent_error.py writes it alike. */
+export function percentText(error) {
+  const value = 100 * error;
+  if (value > 0 && value < LEAST_PERCENT) return `<${LEAST_PERCENT} %`;
+  return `${value.toFixed(value < 1 ? 2 : 1)} %`;
+}
+
+/** A predicted one: a digit below 1 %, two above. */
+export function roughPercentText(error) {
+  const value = Math.max(100 * error, LEAST_PERCENT);
+  return `${Number(value.toPrecision(value < 1 ? 1 : 2))} %`;
 }

@@ -114,8 +114,8 @@ def _check_size(latent: Tensor, reference: Tensor) -> None:
     if latent.shape != reference.shape:
         raise ConfigError(
             "run",
-            f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run must "
-            "have the same size",
+            f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run "
+            "must have the same size",
         )
 
 

@@ -88,8 +88,8 @@ class RecordedRun:
             model: see :func:`~.model_before.model_before`, with "patched" where a LoRA or the like comes
                 after the loader.
             found: what that gave.
-            sampler: core's name as "core", or Aether's scheduler as "aether"; empty where the graph does
-                not say it.
+            sampler: core's name as "core", with "denoise" where it is less than 1, or Aether's scheduler as
+                "aether"; empty where the graph does not say it.
             steps: of the run.
             clip: what is made.
         """
@@ -183,4 +183,6 @@ def _sampler_before(sampler: Mapping[str, Any]) -> str:
         return own
     if not isinstance(core, str) or core not in comfy.samplers.SAMPLER_NAMES:
         return ""
-    return core_samplers.name_of(comfy.samplers.sampler_object(core))
+    name, denoise = core_samplers.name_of(comfy.samplers.sampler_object(core)), sampler.get("denoise")
+    # Such a run is never recorded: HERO Tuner begins with noise alone.
+    return name if denoise is None else f"{name} with denoise {denoise}"

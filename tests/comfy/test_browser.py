@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from .browser import BUNDLED, CHROMIUM, FIRST, PACK, READY, ROOT, WORKFLOWS, Page, comfyui_page, frames_of
 from .headers import WAN_14B, save_header
+from .tuned import STEPS, tuned
 
 NODES: dict[str, Any] = json.loads((ROOT / "tests/web/nodes.json").read_text(encoding="utf-8"))
 SEEDS = {
@@ -98,9 +101,9 @@ def test_a_json_dropped_on_the_canvas_opens(page: Page, renderer: Any):
 
 
 @contextmanager
-def tau_dragged(page: Page, vue: bool) -> Iterator[None]:
-    """HERO Patch's slider, moved up and held by the mouse for the time of the context."""
-    x, y = page.slider("tau", vue)
+def dragged(page: Page, name: str, vue: bool) -> Iterator[None]:
+    """A slider of HERO Patch, moved up and held by the mouse for the time of the context."""
+    x, y = page.slider(name, vue)
     page.tab.mouse.move(x, y)
     page.tab.mouse.down()
     page.tab.mouse.move(x + 60, y, steps=6)
@@ -116,7 +119,7 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
     page.look_at("HeroPatch")
     assert page.panel().startswith("up to 1.74× faster\n28 full + 22 cached of 50 steps\n2.9 MB")
     assert page.widget("HeroPatch", "preset") == "balanced"
-    with tau_dragged(page, vue):
+    with dragged(page, "tau", vue):
         page.tab.wait_for_timeout(150)
         held = page.panel()
         page.shot(f"dragging_{'nodes2' if vue else 'classic'}")
@@ -126,6 +129,60 @@ def test_dragging_a_slider_changes_the_text_before_it_is_let_go(page: Page, rend
     assert page.widget("HeroPatch", "preset") == "custom"
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of HERO Tuner, of the first template's run with fewer steps."""
+    folder = tmp_path_factory.mktemp("tuner") / "a test"
+    model = {"file": "miniature", "form": "", "patched": "no", "sampler": "dpm"}
+    tuned(folder, model | {"steps": str(STEPS), "width": "96", "height": "64", "frames": "17"})
+    return folder
+
+
+@pytest.fixture
+def record(server: Any, recorded: Path) -> Iterator[Callable[[], None]]:
+    """``record()`` puts the recording where HERO Tuner would."""
+    folder = server.base / "user/aether_hero/tuner/a test"
+    yield lambda: shutil.copytree(recorded, folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+TUNED = """() => app.api.dispatchEvent(new CustomEvent("executed", {
+    detail: { node: "0", prompt_id: "0", output: { recording: ["a test"] } },
+}))"""
+"""What the page is sent when HERO Tuner has run."""
+
+
+@in_browser
+@both_renderers
+def test_the_error_is_shown_once_there_is_a_recording(
+    page: Page, renderer: Any, record: Callable[[], None], vue: bool
+):
+    """And changes while a slider is held."""
+    renderer(vue)
+    page.open_template(FIRST)
+    page.look_at("HeroPatch")
+    page.set_widget("AetherSampler", "steps", STEPS)
+    page.wait_for_panel("Error: not known for this model, run HERO Tuner.")
+    assert page.js(PANEL_CUT) == []
+    page.shot(f"no_recording_{'nodes2' if vue else 'classic'}")
+    record()
+    page.js(TUNED)
+    page.wait_for_panel("% error")
+    before = page.js(ERROR)
+    assert re.fullmatch(r"about [0-9.]+ % error", before) and "Error:" not in page.panel()
+    with dragged(page, "interval", vue):
+        page.tab.wait_for_function(f"before => ({ERROR})() !== before", arg=before)
+        assert re.fullmatch(r"about [0-9.]+ % error", page.js(ERROR))
+        assert page.js(PANEL_CUT) == []
+        page.shot(f"error_{'nodes2' if vue else 'classic'}")
+    assert page.widget("HeroPatch", "interval") > 2
+    page.set_widget("AetherSampler", "steps", 20)
+    page.wait_for_panel(f"Error: known for {STEPS} steps, run HERO Tuner for 20 steps.")
+    assert page.js(ERROR) == ""
+    assert page.errors == []
+
+
+ERROR = "() => document.querySelector('.aether-hero-error').textContent"
 MORE = "() => app.graph.nodes.find(n => n.type === 'HeroPatch').widgets.find(w => w.name === 'more_settings')"
 ROWS = """() => {
     const node = app.graph.nodes.find(found => found.type === "HeroPatch");
@@ -296,7 +353,7 @@ CORE = """file => {
 def test_a_model_of_cores_is_recognized_before_it_is_loaded(
     page: Page, renderer: Any, server: Any, vue: bool
 ):
-    """What it is, from its file; that few steps leave little to reuse, and what was not measured."""
+    """What it is, from its file; that few steps leave little to reuse, and that its error is not known."""
     renderer(vue)
     folder = server.base / "models/diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)
@@ -307,7 +364,7 @@ def test_a_model_of_cores_is_recognized_before_it_is_loaded(
     page.wait_for_panel("WAN21_T2V 832×480×81")
     said = page.panel()
     assert "5 full + 3 cached of 8 steps" in said
-    assert "Only 3 of 8 steps can be reused" in said and "Quality has not been measured" in said
+    assert "Only 3 of 8 steps can be reused" in said and "Error: not known for this model" in said
     assert "Assuming" not in said and page.js(PANEL_CUT) == []
     page.shot(f"core_model_{'nodes2' if vue else 'classic'}")
     page.js(CORE, "other.safetensors")
@@ -374,7 +431,7 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     renderer(vue)
     page.open_template(FIRST)
     page.look_at("HeroPatch")
-    with tau_dragged(page, vue):
+    with dragged(page, "tau", vue):
         pass
     page.tab.mouse.click(1500, 930)
     page.tab.wait_for_timeout(700)
@@ -388,8 +445,8 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     page.wait_for_panel("of 10 steps")
 
 
-PANEL_CUT = """() => ["steps", "memory", "last", "note"].filter(name => {
-    const line = document.querySelector(`.aether-hero-${name}`), panel = line.parentElement;
+PANEL_CUT = """() => ["bound", "error", "steps", "memory", "last", "note"].filter(name => {
+    const line = document.querySelector(`.aether-hero-${name}`), panel = line.closest(".aether-hero");
     const inside = line.getBoundingClientRect().bottom <= panel.getBoundingClientRect().bottom + 1;
     return !inside || line.scrollHeight > line.clientHeight + 1 || line.scrollWidth > line.clientWidth + 1;
 })"""
@@ -515,6 +572,9 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
         assert page.panel().startswith("HERO is off")
     else:
         page.wait_for_panel("Last run: ")
+    if name == "8 Compare with and without HERO":
+        page.wait_for_panel("% error")  # measured against the run beside it
+        assert page.js(PANEL_CUT) == []
     if name == "6 Video to Blender and Nuke":
         assert len(list((server.base / "output/aether").glob("blender_depth_*_exr/depth_*.exr"))) == 17
         assert len(list((server.base / "output/aether").glob("blender_camera_*.glb"))) == 1

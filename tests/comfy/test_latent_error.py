@@ -99,7 +99,7 @@ def test_what_cannot_be_compared(nodes: Any, runs: SimpleNamespace):
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(0.0, "0.00 %"), (3e-6, "under 0.01 %"), (0.00567, "0.57 %"), (0.0173, "1.7 %"), (0.4, "40.0 %")],
+    [(0.0, "0.00 %"), (3e-6, "<0.01 %"), (0.00567, "0.57 %"), (0.0173, "1.7 %"), (0.4, "40.0 %")],
 )
 def test_errors_in_percent(part: Any, error: float, words: str):
     assert part("nodes.latent_error").percent(error) == words

@@ -357,7 +357,9 @@ def test_a_run_of_another_size_or_length_is_refused(model):
         with session(model, STEPS, noise()):
             return denoise(model, steps=STEPS, grid=next(sizes))
 
-    with pytest.raises(ConfigError, match=r"^run: gave a latent of \(1, 2, 56, 3, 6\), not \(1, 2, 56, 3, 4\)"):
+    with pytest.raises(
+        ConfigError, match=r"^run: gave a latent of \(1, 2, 56, 3, 6\), not \(1, 2, 56, 3, 4\)"
+    ):
         tune(run, Target(speed=1.5), 3)
 
     steps = iter([9, 8])

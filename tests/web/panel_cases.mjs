@@ -181,6 +181,8 @@ const SAMPLERS = {
   aether: [{ type: "AetherSampler", values: { scheduler: "ddim" } }],
   core: [{ type: "KSampler", values: { sampler_name: "euler", scheduler: "karras" } }],
   custom: [CUSTOM, SELECT],
+  denoise: [{ type: "KSampler", values: { sampler_name: "euler", denoise: 0.5 } }],
+  fromNoise: [{ type: "KSampler", values: { sampler_name: "euler", denoise: 1 } }],
   unknown: [CUSTOM, { type: "SamplerEulerAncestral", values: { eta: 1 } }],
   lora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly" }],
   bypassedLora: [CUSTOM, SELECT, { type: "LoraLoaderModelOnly", mode: 4 }],

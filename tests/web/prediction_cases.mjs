@@ -57,6 +57,19 @@ async function failing() {
   return { failed, before, after: predictor.newest(asked(1)).answer };
 }
 
+/** What was answered is asked once more; the old answer stays meanwhile. */
+async function askedAgain() {
+  let asks = 0;
+  const predictor = new Predictor(() => Promise.resolve({ n: ++asks }), () => {});
+  predictor.newest(asked(1));
+  await wait(150);
+  const before = predictor.newest(asked(1)).answer;
+  predictor.forget();
+  const meanwhile = predictor.newest(asked(1)).answer;
+  await wait(150);
+  return { before, meanwhile, after: predictor.newest(asked(1)).answer, asks };
+}
+
 async function servers() {
   const sent = [];
   const answering = (answer) => ({ fetchApi: async (url, options) => (sent.push([url, options.body]), answer) });
@@ -83,6 +96,8 @@ function said(locale, answer = {}, run = {}, report = null) {
 
 const REPORT = { full: 6, cached: 4, speedup: 1.5, bytes: 3e6 };
 const SHORT = { steps: 8, fullSteps: 5, cachedSteps: 3 };
+const known = (error) => ({ accuracy: { error, why: null, known: {}, wanted: {} } });
+const unknown = (why, of = {}, wanted = {}) => ({ accuracy: { error: null, why, known: of, wanted } });
 const CASES = {
   plain: [],
   short: [SHORT],
@@ -99,6 +114,16 @@ const CASES = {
   assumed: [{}, { assumed: ["model", "steps", "wiredSteps", "guidance", "task", "frames"] }],
   reported: [{}, {}, REPORT],
   reusedNothing: [{}, {}, { ...REPORT, cached: 0 }],
+  measured: [{}, {}, { ...REPORT, error: 0.00567 }],
+  error: [{ ...known(0.00567), unmeasured: true }],
+  largeError: [known(0.0173)],
+  tinyError: [known(3e-6), {}, { ...REPORT, error: 3e-6 }],
+  noRecording: [{ ...unknown("model"), unmeasured: true }],
+  otherRun: [unknown("run", { steps: 50, size: [96, 64, 17] }, { steps: 20, size: [96, 64, 9] })],
+  otherSampler: [unknown("run", { sampler: "dpm" }, { sampler: "" })],
+  otherSetting: [unknown("setting")],
+  bypassedError: [known(0.01), { bypassed: true }],
+  bypassedNoRecording: [unknown("model"), { bypassed: true }],
 };
 
 const MASKED = { ...ANSWER, mask: "4 of 7: 1110100" };
@@ -130,6 +155,7 @@ console.log(
   JSON.stringify({
     dragging: await dragging(),
     failing: await failing(),
+    askedAgain: await askedAgain(),
     servers: await servers(),
     en: words("en"),
     zh: words("zh"),

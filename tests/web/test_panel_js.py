@@ -55,6 +55,8 @@ def test_the_sampler_and_what_changes_the_weights_are_found(found: dict[str, Any
         "aether": {"sampler": {"aether": "ddim"}, "patched": None},
         "core": {"sampler": {"core": "euler"}, "patched": None},
         "custom": {"sampler": {"core": "dpmpp_2m"}, "patched": None},
+        "denoise": {"sampler": {"core": "euler", "denoise": 0.5}, "patched": None},
+        "fromNoise": {"sampler": {"core": "euler"}, "patched": None},
         "unknown": {"sampler": None, "patched": None},
         "lora": {"sampler": {"core": "dpmpp_2m"}, "patched": True},
         "bypassedLora": {"sampler": {"core": "dpmpp_2m"}, "patched": None},

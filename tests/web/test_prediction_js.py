@@ -62,6 +62,7 @@ def test_what_is_said_of_a_prediction(found: dict[str, Any]):
     assert plain == {
         "mood": "",
         "bound": "up to 1.74× faster",
+        "error": "",
         "steps": "28 full + 22 cached of 50 steps",
         "memory": "2.9 MB of cache · Aether Miniature 96×64×17",
         "last": "",
@@ -122,6 +123,33 @@ def test_what_is_said_of_a_mask_and_of_a_wired_setting(found: dict[str, Any]):
         "Assuming tau 25% (the node wired to tau blocks has not run), "
         "this node's own settings (the node wired to setting has not run)."
     )
+
+
+def test_a_question_is_asked_again_where_the_server_may_know_more(found: dict[str, Any]):
+    assert found["askedAgain"] == {"before": {"n": 1}, "meanwhile": {"n": 1}, "after": {"n": 2}, "asks": 2}
+
+
+def test_what_is_said_of_the_error(found: dict[str, Any]):
+    said = found["en"]
+    errors = {name: said[name]["error"] for name in ("error", "largeError", "tinyError")}
+    assert errors == {
+        "error": "about 0.6 % error",
+        "largeError": "about 1.7 % error",
+        "tinyError": "about 0.01 % error",
+    }
+    assert said["error"]["note"] == ""  # not that quality was not measured
+    notes = {
+        "noRecording": "Error: not known for this model, run HERO Tuner.",
+        "otherRun": "Error: known for 50 steps, 96×64×17, run HERO Tuner for 20 steps, 96×64×9.",
+        "otherSampler": "Error: known for dpm, run HERO Tuner for your sampler.",
+        "otherSetting": "Error: cannot be predicted for these settings.",
+    }
+    assert {name: said[name]["note"] for name in notes} == notes
+    assert all(said[name]["error"] == "" for name in notes)
+    for name in ("bypassedError", "bypassedNoRecording"):
+        assert (said[name]["error"], said[name]["note"]) == ("", "")
+    assert said["measured"]["last"] == "Last run: 6 + 4 steps, 1.50×, 0.57 % error"
+    assert said["tinyError"]["last"].endswith("<0.01 % error")
 
 
 def test_chinese_says_as_much(found: dict[str, Any]):
