@@ -79,7 +79,7 @@ class HeroTuner(io.ComfyNode):
                     default=0,
                     min=0,
                     max=1000,
-                    tooltip="As many as your real runs have, at least 6. 0 is the task's own number.",
+                    tooltip="As many as your real runs have, at least 6. 0 takes the task's own.",
                 ),
                 SAMPLED_GUIDANCE,
                 sampled_scheduler(),
