@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..aether.errors import InputError
+from ..hero_engine.relative_error import percent, relative_error
 
 _NAMES = ("RGB", "depth", "camera")
 """Of Aether's streams, in the order of its latent."""
@@ -75,20 +76,6 @@ def latent_error(latent: torch.Tensor, reference: torch.Tensor, channels: Sequen
     if len(channels) == len(_NAMES) and sum(channels) == latent.shape[1]:
         parts = (values.split(tuple(channels), dim=1) for values in (latent, reference))
         streams = {
-            name: _relative(*pair) for name, pair in zip(_NAMES, zip(*parts, strict=True), strict=True)
+            name: relative_error(*pair) for name, pair in zip(_NAMES, zip(*parts, strict=True), strict=True)
         }
-    return LatentError(_relative(latent, reference), streams)
-
-
-def percent(error: float) -> str:
-    """A relative error for a person: "0.57 %"; web/text.js writes it alike."""
-    value = 100 * error
-    if 0 < value < 0.01:
-        return "<0.01 %"
-    return f"{value:.2f} %" if value < 1 else f"{value:.1f} %"
-
-
-def _relative(latent: torch.Tensor, reference: torch.Tensor) -> float:
-    size = torch.linalg.vector_norm(reference, dtype=torch.float64)
-    difference = torch.linalg.vector_norm(latent.double() - reference.double().to(latent.device))
-    return float(difference / size) if size > 0 else float(difference > 0)
+    return LatentError(relative_error(latent, reference), streams)

@@ -156,7 +156,7 @@ export function sizeText(bytes) {
 
 const LEAST_PERCENT = 0.01; // what is smaller is not told apart
 
-/** A measured relative error: "0.57 %"; `percent` in nodes/latent_error.py writes it alike. */
+/** A measured relative error: "0.57 %"; `percent` in hero_engine/relative_error.py writes it alike. */
 export function percentText(error) {
   const value = 100 * error;
   if (value > 0 && value < LEAST_PERCENT) return `<${LEAST_PERCENT} %`;

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ..cost.prediction import cached_step_flops, full_step_flops, predict
 from ..hero.config import PRESETS, HeroConfig
+from ..schedule import step_ages
 from .masks import best_mask, even_mask
 from .recording import Recording
 
@@ -76,7 +77,7 @@ class Candidates:
     def most_full(self, config: HeroConfig, speed: float) -> int:
         """How many steps may be full at a speed-up; below 2 where it is out of reach."""
         steps = self._recording.steps
-        counts = replace(config, mask="", warmup=1, cooldown=0).resolve(self._recording.shape.blocks, steps)
+        counts = replace(config, mask="", warmup=1, cooldown=0).resolve(self._recording.blocks, steps)
         share = cached_step_flops(self._recording.shape, config, counts) / full_step_flops(
             self._recording.shape
         )
@@ -121,8 +122,7 @@ class Candidates:
 
 
 def _full_steps(config: HeroConfig, blocks: int, steps: int) -> int:
-    schedule = config.schedule(config.resolve(blocks, steps))
-    return sum(schedule.next(0.0).full for _ in range(steps))
+    return step_ages(config.schedule(config.resolve(blocks, steps)), steps).count(0)
 
 
 def _between(low: float, high: float) -> list[float]:

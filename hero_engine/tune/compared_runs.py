@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..hero.config import HeroConfig
+from ..relative_error import relative_error
 from ..run import HeroRun
 from ..sampling import is_pipeline
 from ..session import hero_session
@@ -107,7 +108,7 @@ class ComparedRuns:
         if self._streams:
             other = self._streams(reference)
             pairs |= {name: (one, other[name]) for name, one in self._streams(latent).items()}
-        return {name: _relative(*pair) for name, pair in pairs.items()}
+        return {name: relative_error(*pair) for name, pair in pairs.items()}
 
 
 def _check_size(latent: Tensor, reference: Tensor) -> None:
@@ -117,11 +118,6 @@ def _check_size(latent: Tensor, reference: Tensor) -> None:
             f"gave a latent of {tuple(latent.shape)}, not {tuple(reference.shape)} as recorded: each run "
             "must have the same size",
         )
-
-
-def _relative(latent: Tensor, reference: Tensor) -> float:
-    size = reference.double().norm()
-    return float((latent.double() - reference.double()).norm() / size)
 
 
 class _TrialSession:

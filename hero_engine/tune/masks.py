@@ -21,7 +21,7 @@ _ROUNDS = 6
 
 
 def best_mask(recording: Recording, full: int, config: HeroConfig) -> StepMask:
-    """The mask of so many full steps with the lowest predicted error. The first and the last step are full.
+    """A mask of so many full steps with a low predicted error. The first step is full.
 
     Args:
         recording: must predict errors.
@@ -74,7 +74,7 @@ def _gap_cost(recording: Recording, sampling: Steps, feedback: float, begin: int
 
 
 def _shortest_path(costs: dict[tuple[int, int], float], full: int) -> list[int]:
-    """The steps, first and last among them, so many that the sum of their gaps' costs is the least."""
+    """So many steps, the first and the last among them, that the sum of their gaps' costs is the least."""
     last = max(end for _, end in costs)
     least = {0: (0.0, [0])}
     for _ in range(full - 1):

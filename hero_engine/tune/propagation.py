@@ -1,12 +1,10 @@
 """The error of cached steps on its way through the sampler to the result.
 
 The latent's error e is followed as E = e / s (with a sampler that adds noise: e a / s^2), in which a step
-adds its weight times the error of its clean latent (``NoiseSchedule.weight``). A clean latent answers an
-error
-of the latent with a part of it: kappa e / a. Errors along the data, which is what forecasts make, stay as
-they are (kappa 1). Errors across it, which is what the refresh of tokens makes, are taken for noise and
-removed (kappa 0). The first are smaller where the latent is nearly all noise: kappa = ratio^2 / (ratio^2 +
-OPENNESS).
+adds its weight times the error of its clean latent (``NoiseSchedule.weight``). The clean latent of a full
+step answers an error of the latent with a part of it: kappa e / a. Of errors along the data, which forecasts
+make, more is kept the less noise there is: kappa = ratio^2 / (ratio^2 + OPENNESS). Errors across it, which
+the refresh of tokens makes, are taken for noise and removed: kappa = 0.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from .tables import SHARES, SKETCH, Tables
 
 OPENNESS = 1.0
 """Chosen on the runs that docs/tuner.md gives figures of; see there for how much it depends on the clip."""
-
 
 _Errors = tuple[np.ndarray, np.ndarray]
 """Of a clean latent: along the data and across it."""

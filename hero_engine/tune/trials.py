@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..checks import real
 from ..errors import ConfigError
 from ..hero.config import HeroConfig
+from ..relative_error import percent
 from .recording import Recording
 
 _REACHED = 1e-6
@@ -190,10 +190,3 @@ class Tuning:
             "spread": self.recording.spread,
             "summary": self.summary(),
         }
-
-
-def percent(error: float) -> str:
-    """An error for a person: two digits that count."""
-    value = 100 * error
-    digits = max(0, 1 - math.floor(math.log10(value))) if value > 0 else 0
-    return f"{value:.{digits}f} %"

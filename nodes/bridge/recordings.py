@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import folder_paths
-
 from ...hero_engine import ConfigError, HeroConfig
 from ...hero_engine.tune import Recording
 from ...hero_engine.tune.store import RECORDING
+from .measurements import all_folders
 from .recorded_run import RecordedRun
 
 _READY, _REMEMBERED = 4, 256
@@ -36,11 +35,6 @@ class PredictedError:
     why: str | None = None
     known: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
-
-
-def tuner_folder() -> Path:
-    """Where HERO Tuner keeps its folders."""
-    return Path(folder_paths.get_user_directory()) / "aether_hero" / "tuner"
 
 
 def predict_error(run: RecordedRun, config: HeroConfig) -> PredictedError:
@@ -76,7 +70,7 @@ def _newest_first() -> Iterator[tuple[_Stamped, RecordedRun]]:
 
 
 def _files() -> Iterator[_Stamped]:
-    for path in tuner_folder().glob(f"*/{RECORDING}"):
+    for path in all_folders().glob(f"*/{RECORDING}"):
         try:
             found = path.stat()
         except OSError:  # removed meanwhile

@@ -62,7 +62,7 @@ def record(recordings: Any) -> Callable[..., Path]:
 
     def write(run: Any, error: float = 0.01, name: str | None = None) -> Path:
         number = next(times)
-        folder = recordings.tuner_folder() / (name or f"run {number}")
+        folder = recordings.all_folders() / (name or f"run {number}")
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / recordings.RECORDING
         beside = folder / "being written"
@@ -183,8 +183,8 @@ def test_what_cannot_be_read_is_left_out_and_logged_once(
     damaged.write_text("{", encoding="utf-8")
     foreign = record(run, 0.5)
     foreign.write_text(json.dumps({"about": {"model": "a pipeline"}, "error": 1}), encoding="utf-8")
-    (recordings.tuner_folder() / "a file").write_text("", encoding="utf-8")
-    (recordings.tuner_folder() / "an empty folder").mkdir()
+    (recordings.all_folders() / "a file").write_text("", encoding="utf-8")
+    (recordings.all_folders() / "an empty folder").mkdir()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             assert ask() == known(0.02)
@@ -239,9 +239,9 @@ def test_a_recording_of_the_engines_own(part: Any, ask: Any, run: Any, recording
 
     monkeypatch.setattr(recordings, "Recording", part("hero_engine.tune").Recording)
     about = replace(run, steps=STEPS).about()
-    found = tuned(recordings.tuner_folder() / "0a1b", about)
+    found = tuned(recordings.all_folders() / "0a1b", about)
     assert found.recording.about == about
-    own = Own.load(recordings.tuner_folder() / "0a1b" / recordings.RECORDING)
+    own = Own.load(recordings.all_folders() / "0a1b" / recordings.RECORDING)
     errors = {name: own.predict_error(config) for name, config in PRESETS.items()}
     assert len(set(errors.values())) > 2 and all(0 < error < 1 for error in errors.values())
     for name, error in errors.items():
