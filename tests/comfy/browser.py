@@ -72,6 +72,7 @@ class Page:
         self.js("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         self.tab.get_by_role("button", name=PACK, exact=True).click()
         card = self.tab.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()  # pictures are loaded where they are seen
         card.locator("img").first.wait_for()
         with self._loading():
             card.click()
