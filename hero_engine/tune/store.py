@@ -39,6 +39,14 @@ class Measured:
         return replace(self, trials=trials, recording=recording)
 
 
+def finished_runs(folder: Path) -> int:
+    """How many runs a folder holds, the unaccelerated one included."""
+    if not (folder / RECORDING).exists():
+        return 0
+    trials = folder / TRIALS
+    return 1 + (len(trials.read_bytes().splitlines()) if trials.exists() else 0)
+
+
 class Store:
     """A folder, or nothing.
 

@@ -12,7 +12,7 @@ from .search import Search
 from .store import Store
 from .trials import Progress, Target, Tuning
 
-LEAST_BUDGET = 2
+_LEAST_BUDGET = 2
 
 
 def tune(
@@ -50,7 +50,7 @@ def tune(
             values, is another in every run, or `folder` holds something else. Whatever `run` raises is passed
             on. What was measured before is kept in `folder`.
     """
-    integer("budget", budget, LEAST_BUDGET)
+    check_budget(budget)
     runs, store, tell = ComparedRuns(run, streams), Store(folder), progress or (lambda _: None)
     measured = store.read()
     if measured is None:
@@ -67,6 +67,14 @@ def tune(
         measured = measured.with_trial(runs.trial(measured, candidate.config))
         store.keep(measured)
     return Tuning(target, measured.recording, tuple(measured.trials))
+
+
+def check_budget(budget: int) -> None:
+    """
+    Raises:
+        ConfigError: too few runs, or no count.
+    """
+    integer("budget", budget, _LEAST_BUDGET)
 
 
 def _check_about(there: Mapping[str, str], here: Mapping[str, str]) -> None:
