@@ -134,7 +134,7 @@ class _Show:
 
 def _about(work: Work, inputs: Inputs) -> dict[str, str]:
     """All that the runs hang on, by name: runs in the folder must have the same."""
-    from hero_engine.tune.weights import weights_digest
+    from hero_engine.tune import weights_digest
 
     model, settings = work.model, work.settings
     guidance = TASKS[work.task].default_guidance if settings.guidance is None else settings.guidance

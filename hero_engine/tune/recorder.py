@@ -221,12 +221,13 @@ class Recorder(Method[RecordingConfig]):
             raise ConfigError("steps", "nothing has run yet: call the model inside the session first")
         noise, per_token = self.adapter.noise, bool((torch.stack(current.off) < _PER_TOKEN).all())
         sampling = Steps.of(noise, current.timesteps) if noise and per_token else None
+        tables = Tables.of(current.summed(), len(current.timesteps))
         return Recording(
             model=type(self.adapter.model).__name__,
             shape=current.shape,
             hero=self.config.hero,
-            sampling=sampling if sampling and sampling.known else None,
-            tables=Tables.of(current.summed(), len(current.timesteps)),
+            sampling=sampling if sampling and sampling.known and tables.finite else None,
+            tables=tables,
         )
 
 

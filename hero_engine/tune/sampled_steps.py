@@ -46,7 +46,20 @@ class Steps:
             uncorrected=math.floor(LAST_STEPS) if rough else 1,
         )
 
+    def check(self, steps: int) -> None:
+        """
+        Raises:
+            ValueError: not of so many steps, or numbers that cannot be.
+        """
+        lengths = len(self.timesteps), len(self.ratios), len(self.weights)
+        if lengths != (steps, steps, steps - 1):
+            raise ValueError(f"sampling of {lengths} steps, not {steps}")
+        if self.power not in (1, 2) or not 0 <= self.trust <= 1 or self.uncorrected not in range(steps + 1):
+            raise ValueError("sampling that cannot be")
+
     @property
     def known(self) -> bool:
         """Whether all of them are numbers to reckon with."""
-        return all(map(math.isfinite, (*self.ratios, *self.weights))) and all(w > 0 for w in self.weights)
+        return all(map(math.isfinite, (*self.timesteps, *self.ratios, *self.weights))) and all(
+            w > 0 for w in self.weights
+        )

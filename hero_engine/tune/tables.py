@@ -96,6 +96,28 @@ class Tables:
     def steps(self) -> int:
         return len(self.clean)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of it are numbers to reckon with."""
+        return all(bool(np.isfinite(array).all()) for array in vars(self).values())
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: arrays that do not have the shapes above.
+        """
+        longest = max(LAGS)
+        wanted = {
+            "clean": (self.steps, SKETCH),
+            "stale": (self.steps, longest, SKETCH),
+            "stale_shallow": (self.steps, len(SHARES), longest, SKETCH),
+            "refreshed": (self.steps, len(SHARES)),
+        }
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype.kind != "f":
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not floats {shape}")
+
 
 def _numbers(value: Tensor) -> np.ndarray:
     return value.detach().to("cpu", torch.float32).numpy()

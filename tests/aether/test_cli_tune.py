@@ -244,3 +244,21 @@ def test_exactly_one_target(target, tmp_path, capsys):
         tune("reconstruct", "synthetic", *target, out=tmp_path / "out")
     assert error.value.code == 2
     assert "--speed" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_trial_that_gives_nan_fails_and_others_run(runs, tmp_path, capsys):
+    runs.changes[1] = lambda latent: latent * torch.nan
+    assert tune(*SPEED, out=tmp_path / "out") == 0
+    document, printed = document_of(tmp_path / "out"), capsys.readouterr().out
+    assert document["trials"][0]["error"] is None and document["choice"] == document["trials"][1]
+    assert " failed " in printed and "1 of 2 trials failed" in printed
+
+
+@pytest.mark.parametrize(
+    "at, words", [((0,), "the unaccelerated run gives NaN"), ((1, 2), "in all of 2 trials")]
+)
+def test_a_model_that_gives_nan(at, words, runs, tmp_path, capsys):
+    runs.changes |= {number: lambda latent: latent * torch.nan for number in at}
+    assert tune(*SPEED, out=tmp_path / "out") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: --model: ") and words in error
