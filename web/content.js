@@ -1,6 +1,6 @@
 // What a panel says: {mood, bound, error, steps, memory, last, note, strip}. No DOM in here.
 
-import { percentText, roughPercentText, sizeText } from "./text.js";
+import { factorText, percentText, roughPercentText, sizeText } from "./text.js";
 
 const SHORT_RUN = 12; // steps, as distilled models and their LoRAs take
 
@@ -27,7 +27,9 @@ function reportText(text, report) {
 function accuracyText(text, accuracy) {
   if (!accuracy) return {};
   if (accuracy.why) return { why: text.errorUnknown[accuracy.why](accuracy) };
-  return { error: text.aboutError({ error: roughPercentText(accuracy.error) }) };
+  const error = roughPercentText(accuracy.error);
+  if (accuracy.spread == null) return { error: text.aboutError({ error }) };
+  return { error: text.errorWithin({ error, factor: factorText(accuracy.spread) }) };
 }
 
 const EMPTY = { error: "", steps: "", memory: "", last: "", strip: [] };

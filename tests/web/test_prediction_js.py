@@ -131,12 +131,16 @@ def test_a_question_is_asked_again_where_the_server_may_know_more(found: dict[st
 
 def test_what_is_said_of_the_error(found: dict[str, Any]):
     said = found["en"]
-    errors = {name: said[name]["error"] for name in ("error", "largeError", "tinyError")}
-    assert errors == {
+    errors = {
         "error": "about 0.6 % error",
         "largeError": "about 1.7 % error",
         "tinyError": "about 0.01 % error",
+        "errorWithin": "0.6 % error, within 1.4×",
+        "largeSpread": "1.7 % error, within 23×",
+        "smallSpread": "1.7 % error, within 1.1×",
     }
+    assert {name: said[name]["error"] for name in errors} == errors
+    assert found["zh"]["errorWithin"]["error"] == "误差 0.6 %，1.4 倍以内"
     assert said["error"]["note"] == ""  # not that quality was not measured
     notes = {
         "noRecording": "Error: not known for this model, run HERO Tuner.",
