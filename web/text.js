@@ -43,7 +43,7 @@ const ENGLISH = {
     `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
   aboutError: ({ error }) => `about ${error} error`,
-  errorWithin: ({ error, factor }) => `${error} error, within ${factor}×`,
+  errorWithin: ({ factor }) => `Predicted errors are within a factor of ${factor} on average.`,
   errorUnknown: {
     model: () => "Error: not known for this model, run HERO Tuner.",
     run: ({ known, wanted }) =>
@@ -111,7 +111,7 @@ const CHINESE = {
   warmupTakesAll: ({ steps }) => `没有可复用的步：预热和收尾占满了全部 ${steps} 步。请增加步数或缩短预热、收尾。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
   aboutError: ({ error }) => `误差约 ${error}`,
-  errorWithin: ({ error, factor }) => `误差 ${error}，${factor} 倍以内`,
+  errorWithin: ({ factor }) => `预测的误差平均在 ${factor} 倍以内。`,
   errorUnknown: {
     model: () => "误差：此模型的误差未知，请运行 HERO 调优。",
     run: ({ known, wanted }) =>

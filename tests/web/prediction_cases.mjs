@@ -127,7 +127,7 @@ const CASES = {
   otherRun: [unknown("run", { steps: 50, size: [96, 64, 17] }, { steps: 20, size: [96, 64, 9] })],
   otherSampler: [unknown("run", { sampler: "dpm" }, { sampler: "" })],
   otherSetting: [unknown("setting")],
-  bypassedError: [known(0.01), { bypassed: true }],
+  bypassedError: [known(0.01, 2), { bypassed: true }],
   bypassedNoRecording: [unknown("model"), { bypassed: true }],
 };
 
