@@ -38,8 +38,9 @@ class Search:
         """Of the settings that are fast enough, the one with the lowest predicted error."""
         if self._fast is None:
             self._fast = self._candidates.at_speed(min(speed, self._candidates.reach()))
-        tried = {trial.config for trial in trials}
-        return next((one for one in self._fast if one.config not in tried), None)
+        as_mask = self._candidates.as_mask
+        tried = {as_mask(trial.config) for trial in trials}
+        return next((one for one in self._fast if as_mask(one.config) not in tried), None)
 
     def _next_close(self, error: float, trials: Sequence[Trial], scale: float) -> Candidate | None:
         """The mask with the fewest full steps whose predicted error is low enough, between the most that was
