@@ -18,7 +18,7 @@ from .propagation import propagated
 from .sampled_steps import Steps
 from .tables import Tables
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
