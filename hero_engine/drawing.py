@@ -92,7 +92,8 @@ def layers_png(analysis: LayerAnalysis, width: float = 9.0, height: float = 7.5,
 
 
 def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int = 110) -> bytes:
-    """Draw a tuning: error against speed of every trial, their frontier, the choice and its full steps.
+    """Draw a tuning: error against speed of every trial that did not fail, their frontier, the choice and its
+    full steps.
 
     Args:
         tuning: what to draw.
@@ -109,7 +110,7 @@ def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int
     trade, strip = figure.subplots(2, 1, height_ratios=(12, 1))
     choice = tuning.choice
     figure.suptitle(tuning.summary().splitlines()[0], fontsize=11, wrap=True)
-    _plot_trials(trade, tuning.trials, "o", color=_FULL, label="tried")
+    _plot_trials(trade, tuning.successful, "o", color=_FULL, label="tried")
     _plot_trials(trade, tuning.frontier, "-", color=_FULL, linewidth=1, label="best of these")
     _plot_trials(trade, [choice], "*", color=_CACHED, markersize=18, label="chosen")
     if tuning.target.speed is not None:

@@ -48,9 +48,9 @@ def answer(request: Any) -> dict[str, Any]:
             settings: the value assumed for each widget that was None.
             unknownModel, unmeasured: whether Aether was assumed for the model, and whether quality was not
             measured on the model.
-            accuracy: "error", relative, of the final latent, or None; with None also "why", "known" and
-            "wanted", see :class:`~.bridge.recordings.PredictedError`. None for Cache Method, where no model
-            is connected and where nothing is reused.
+            accuracy: "error", relative, of the final latent, and "spread", a factor, or None; with None also
+            "why", "known" and "wanted", see :class:`~.bridge.recordings.PredictedError`. None for Cache
+            Method, where no model is connected and where nothing is reused.
 
         For anything impossible, {"error": {"field": ..., "reason": ...}}.
     """

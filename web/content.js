@@ -1,6 +1,6 @@
 // What a panel says: {mood, bound, error, steps, memory, last, note, strip}. No DOM in here.
 
-import { percentText, roughPercentText, sizeText } from "./text.js";
+import { factorText, percentText, roughPercentText, sizeText } from "./text.js";
 
 const SHORT_RUN = 12; // steps, as distilled models and their LoRAs take
 
@@ -23,11 +23,17 @@ function reportText(text, report) {
   return text.lastRun({ ...said, size: sizeText(report.bytes) });
 }
 
-/** The predicted error, as a short text beside the speed or, where it is not known, a sentence on why. */
+/**
+ * The predicted error, as a short text beside the speed, and a sentence on how far it may be off; or, where it is not
+ * known, one on why.
+ */
 function accuracyText(text, accuracy) {
   if (!accuracy) return {};
   if (accuracy.why) return { why: text.errorUnknown[accuracy.why](accuracy) };
-  return { error: text.aboutError({ error: roughPercentText(accuracy.error) }) };
+  return {
+    error: text.aboutError({ error: roughPercentText(accuracy.error) }),
+    spread: accuracy.spread != null && text.errorWithin({ factor: factorText(accuracy.spread) }),
+  };
 }
 
 const EMPTY = { error: "", steps: "", memory: "", last: "", strip: [] };
@@ -71,6 +77,7 @@ export function describeRun(text, run, answer, report, extra) {
   const notes = [
     empty || (report?.cached === 0 && text.reusedNothingAdvice(answer)),
     accuracy.why,
+    accuracy.spread,
     ...extra.notes,
     !empty && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),

@@ -43,6 +43,7 @@ const ENGLISH = {
     `Nothing to reuse: warm-up and cool-down take all ${steps} steps. Use more steps, or shorten these.`,
   intervalOne: () => "Nothing to reuse: with interval 1 every step is full. Use 2 or more.",
   aboutError: ({ error }) => `about ${error} error`,
+  errorWithin: ({ factor }) => `Predicted errors are within a factor of ${factor} on average.`,
   errorUnknown: {
     model: () => "Error: not known for this model, run HERO Tuner.",
     run: ({ known, wanted }) =>
@@ -110,6 +111,7 @@ const CHINESE = {
   warmupTakesAll: ({ steps }) => `没有可复用的步：预热和收尾占满了全部 ${steps} 步。请增加步数或缩短预热、收尾。`,
   intervalOne: () => "没有可复用的步：间隔为 1 时每步都完整计算。请用 2 或更大。",
   aboutError: ({ error }) => `误差约 ${error}`,
+  errorWithin: ({ factor }) => `预测的误差平均在 ${factor} 倍以内。`,
   errorUnknown: {
     model: () => "误差：此模型的误差未知，请运行 HERO 调优。",
     run: ({ known, wanted }) =>
@@ -167,4 +169,11 @@ export function percentText(error) {
 export function roughPercentText(error) {
   const value = Math.max(100 * error, LEAST_PERCENT);
   return `${Number(value.toPrecision(value < 1 ? 1 : 2))} %`;
+}
+
+const LEAST_FACTOR = 1.1; // what is nearer to 1 rests on few runs
+
+/** By how much predictions are off: "1.4". */
+export function factorText(factor) {
+  return String(Number(Math.max(factor, LEAST_FACTOR).toPrecision(2)));
 }

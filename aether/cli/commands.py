@@ -1,4 +1,4 @@
-"""The command line: `python -m aether reconstruct | predict | plan | compare`."""
+"""The command line: `python -m aether reconstruct | predict | plan | compare | tune`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from ..errors import InputError
 from ..memory_errors import is_out_of_memory
 from .console import Console
 from .hero import chosen_hero
-from .model import Work, prepare
-from .parser import COMMANDS, build_parser, option_error
+from .model import prepare
+from .parser import COMMANDS, build_parser, listed_inputs, option_error
+from .tuning import run_tuning
 from .windows import chosen_executor, run_windows, wants_windows
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         the exit status: 0, 1 where the device's memory did not do, 2 where an input or a setting cannot be
-        used, 130 after Ctrl-C. Nothing is left of an output folder unless it is 0.
+        used, 130 after Ctrl-C. Nothing is left of an output folder unless it is 0, but
+        for what can go on later: finished windows, and finished runs of a tuning.
     """
     arguments = build_parser().parse_args(argv)
     try:
         # A progress bar ends before anything is printed of an error.
         with closing(Console(arguments.quiet)) as console:
-            (_compare if arguments.command == "compare" else _run)(arguments, console)
+            _COMMANDS.get(arguments.command, _run)(arguments, console)
     except KeyboardInterrupt as interrupt:
         print(f"interrupted; {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
@@ -76,7 +78,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     post_steps = getattr(arguments, "post_reconstruction", None)
     if post_steps is not None:
         check_steps(model.scheduler, post_steps, "post_reconstruction")
-    inputs = _prepare_inputs(work, sources)
+    inputs = work.gather(sources)
     if arguments.command == "reconstruct" and any(note.endswith(LEFT_OUT) for note in inputs.notes):
         console.say("hint: --windows reconstructs the whole clip")
     if arguments.compile:
@@ -88,50 +90,22 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     work.write(result.decoded, result.cameras, inputs.fps, result, inputs.pictures.get("video"))
 
 
-def _prepare_inputs(work: Work, sources: dict[str, str]) -> Inputs:
-    """Read the inputs, and report what will be done and what it takes."""
-    from ..run import job
-
-    arguments = work.arguments
-    inputs = job.gather(
-        work.model,
-        work.task,
-        sources,
-        size=arguments.size,
-        frames=arguments.frames,
-        fps=arguments.fps,
-        raymap=arguments.raymap,
-        camera=arguments.camera,
-    )
-    clip = inputs.frames, inputs.height, inputs.width
-    work.say_job(*clip, inputs.fps)
-    for note in inputs.notes:
-        work.console.say(f"note: {note}")
-    work.say_memory(*clip)
-    return inputs
-
-
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
     """One job without and with HERO."""
     from ..formats.export import check_out_dir
     from ..run import job
     from ..run.compare import compare
 
-    task, names = COMMANDS[arguments.task]
-    if len(arguments.inputs) != len(names):
-        raise InputError(
-            "inputs", f"{arguments.task} takes {' and '.join(names)}, not {len(arguments.inputs)} inputs"
-        )
+    task, sources = listed_inputs(arguments)
     if arguments.repeats < 1:
         raise InputError("repeats", f"{arguments.repeats} is not a whole number from 1")
-    sources = dict(zip(names, arguments.inputs, strict=True))
     check_out_dir(arguments.out, overwrite=arguments.overwrite, marks=("compare.json",))
     hero = chosen_hero(arguments)
     if hero is None:
         raise InputError("hero", "is off, so there is nothing to compare; name a preset")
     job.check_sources(sources)
     work = prepare(arguments, console, task, hero)
-    inputs = _prepare_inputs(work, sources)
+    inputs = work.gather(sources)
     comparison = compare(
         work.model, inputs, work.settings, hero, repeats=arguments.repeats, callback=console.steps
     )
@@ -164,3 +138,7 @@ def _write_comparison(
     for doubt in comparison.doubts():
         console.say(f"note: {doubt}")
     console.result(out, ["plain/", "hero/", "compare.json"])
+
+
+_COMMANDS = {"compare": _compare, "tune": run_tuning}
+"""Those with ways of their own."""

@@ -16,7 +16,7 @@ class Console:
     """One command's output. At most one progress bar is open at a time.
 
     Args:
-        quiet: print nothing but what :meth:`result` is given.
+        quiet: print nothing but what :meth:`result` or :meth:`answer` is given.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -56,7 +56,11 @@ class Console:
 
     def result(self, folder: Path, files: Iterable[str]) -> None:
         """Where the results are; the only line in quiet."""
-        print(folder if self.quiet else f"{folder}: {', '.join(files)}", flush=True)
+        self.answer(folder if self.quiet else f"{folder}: {', '.join(files)}")
+
+    def answer(self, text: object) -> None:
+        """What the command was for, in quiet too."""
+        print(text, flush=True)
 
     def close(self) -> None:
         """End the bar, whatever it has reached."""

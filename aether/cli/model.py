@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..geometry.cameras import Cameras
     from ..long.reconstruct import LongResult
     from ..model.parts import AetherModel
-    from ..run.job import Result, Settings
+    from ..run.job import Inputs, Result, Settings
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,28 @@ class Work:
             f"{self.task}: {frames} frames of {width} x {height} at {fps} fps, {settings.steps} steps, seed "
             f"{settings.seed}"
         )
+
+    def gather(self, sources: dict[str, str]) -> Inputs:
+        """Read the inputs, and report what will be done and what it takes."""
+        from ..run import job
+
+        arguments = self.arguments
+        inputs = job.gather(
+            self.model,
+            self.task,
+            sources,
+            size=arguments.size,
+            frames=arguments.frames,
+            fps=arguments.fps,
+            raymap=arguments.raymap,
+            camera=arguments.camera,
+        )
+        clip = inputs.frames, inputs.height, inputs.width
+        self.say_job(*clip, inputs.fps)
+        for note in inputs.notes:
+            self.console.say(f"note: {note}")
+        self.say_memory(*clip)
+        return inputs
 
     def say_memory(self, frames: int, height: int, width: int) -> None:
         """What a run takes on so much as the model is given at once, before it begins."""

@@ -16,6 +16,7 @@ from hero_engine.command_options import (
 )
 
 from ..defaults import DEPTH_FORMATS, SCHEDULERS, TASKS, steps_text
+from ..errors import InputError
 
 COMMANDS = {
     "reconstruct": ("reconstruction", ("video",)),
@@ -35,9 +36,10 @@ _INPUT_HELP = {
     "goal": "the last picture",
 }
 _POSITIONALS = (*_INPUT_HELP, "inputs")
+_INPUTS_HELP = "what the task takes: VIDEO, IMAGE or IMAGE GOAL"
 HERO_RENAMED = {"seed": "hero_seed"}
 """Settings of HERO whose option has another name: --seed is that of the noise."""
-_RENAMED = {"source": "model", "transformer": "model", "tiling": "vae_tiling"}
+_RENAMED = {"source": "model", "transformer": "model", "tiling": "vae_tiling", "folder": "out"}
 """What the library calls an option in its errors."""
 
 
@@ -50,6 +52,20 @@ def renamed(text: str) -> str:
     """A message ``field: ...`` of the library with its field as the command line has it."""
     field, colon, rest = text.partition(": ")
     return f"{_RENAMED.get(field, field)}{colon}{rest}"
+
+
+def listed_inputs(arguments: argparse.Namespace) -> tuple[str, dict[str, str]]:
+    """The task, and its inputs by name, of a command that takes the inputs of any task.
+
+    Raises:
+        InputError: too many inputs for it, or too few.
+    """
+    task, names = COMMANDS[arguments.task]
+    if len(arguments.inputs) != len(names):
+        raise InputError(
+            "inputs", f"{arguments.task} takes {' and '.join(names)}, not {len(arguments.inputs)} inputs"
+        )
+    return task, dict(zip(names, arguments.inputs, strict=True))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,15 +89,16 @@ def build_parser() -> argparse.ArgumentParser:
             _add_windows(command)
         else:
             _add_post_reconstruction(command)
-    command = commands.add_parser(
-        "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
+    _add_compare(
+        commands.add_parser(
+            "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
+        )
     )
-    command.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="what the task takes: VIDEO, IMAGE or IMAGE GOAL"
+    _add_tune(
+        commands.add_parser(
+            "tune", help="a setting of HERO for a speed or an error", formatter_class=_HelpFormatter
+        )
     )
-    command.add_argument("--task", choices=COMMANDS, default="reconstruct", help="the job")
-    command.add_argument("--repeats", type=whole_number, default=1, help="runs of each; the fastest counts")
-    _add_common(command)
     return parser
 
 
@@ -92,14 +109,59 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS_HELP)
+    command.add_argument("--task", choices=COMMANDS, default="reconstruct", help="the job")
+    command.add_argument("--repeats", type=whole_number, default=1, help="runs of each; the fastest counts")
+    _add_common(command)
+
+
+def _add_tune(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Run once without acceleration, then with the most promising settings of HERO, and print the one "
+        "that best meets the target, for --setting of the other commands."
+    )
+    command.add_argument("task", choices=COMMANDS, help="the job")
+    command.add_argument("inputs", nargs="+", metavar="INPUT", help=_INPUTS_HELP)
+    target = command.add_argument_group("target").add_mutually_exclusive_group(required=True)
+    target.add_argument(
+        "--speed",
+        type=number,
+        metavar="X",
+        help="at least so many times less computation; of such settings the closest to the unaccelerated "
+        "result",
+    )
+    target.add_argument(
+        "--error",
+        type=number,
+        metavar="PERCENT",
+        help="at most so much difference of the final latent from the unaccelerated one; of such settings "
+        "the fastest",
+    )
+    _add_job_groups(command)
+    output = command.add_argument_group("output")
+    output.add_argument("--budget", type=whole_number, default=6, help="runs to make, 2 or more")
+    output.add_argument(
+        "--out",
+        default="aether-tuning",
+        metavar="DIR",
+        help="folder to write; the same command goes on from the runs that it holds",
+    )
+    output.add_argument("--quiet", action="store_true", help="print the setting only")
+
+
 def _add_common(command: argparse.ArgumentParser) -> None:
-    _add_model(command.add_argument_group("model"))
-    _add_job(command.add_argument_group("job"))
-    _add_camera(command.add_argument_group("camera path"))
+    _add_job_groups(command)
     _add_hero(
         command.add_argument_group("HERO", "Options after the first two override the preset or the setting.")
     )
     _add_output(command.add_argument_group("output"))
+
+
+def _add_job_groups(command: argparse.ArgumentParser) -> None:
+    _add_model(command.add_argument_group("model"))
+    _add_job(command.add_argument_group("job"))
+    _add_camera(command.add_argument_group("camera path"))
 
 
 def _add_model(model: argparse._ArgumentGroup) -> None:

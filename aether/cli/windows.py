@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..synthetic import SYNTHETIC
-from .console import Console
+from .kept import reporting_kept
 from .model import Work, auto_device
 
 if TYPE_CHECKING:
@@ -68,6 +65,7 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
     from ..locks import locked
     from ..long.reader import open_clip
     from ..long.reconstruct import reconstruct
+    from ..long.store import count_windows
 
     arguments, console, model = work.arguments, work.console, work.model
     clip = open_clip(
@@ -83,7 +81,8 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
         return False
     out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
     folder = out.with_name(f"{out.name}.windows")
-    with locked(folder) as unlocked, _kept(console, folder):
+    kept = reporting_kept(console, folder, lambda: count_windows(folder), "window")
+    with locked(folder) as unlocked, kept:
         work.say_job(len(clip), *clip.size, clip.fps)
         each = f", each in {len(clip.tiles)} tiles" if clip.tiles else ""
         console.say(
@@ -106,24 +105,3 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
         work.write(result, result.merge.cameras, clip.fps, result, result.source)
         result.store.remove()
     return True
-
-
-@contextmanager
-def _kept(console: Console, work: Path) -> Iterator[None]:
-    """Whatever ends the block early, how many windows are finished is reported."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept_text(work)) from None
-    except Exception:
-        if kept := _kept_text(work):
-            console.note(kept)
-        raise
-
-
-def _kept_text(work: Path) -> str:
-    from ..long.store import count_windows
-
-    count = count_windows(work)
-    kept = "1 finished window is" if count == 1 else f"{count} finished windows are"
-    return f"{kept} kept in {work}; the same command goes on from there" if count else ""

@@ -249,7 +249,8 @@ def run(
     watch = _Watch(model.device)
     conditions = condition_on(model, inputs, generator)
     watch.lap("encode")
-    latent = _denoise(model, inputs, conditions, settings, generator, accelerator, callback)
+    session = accelerator.session(model, steps) if accelerator else None
+    latent = denoise(model, inputs, conditions, settings, generator, session, callback)
     watch.lap("denoise")
     decoded = decode(model, latent)
     watch.lap("decode")
@@ -287,8 +288,9 @@ def rehearse(
     if settings.guidance_skip and is_guided(inputs.task, settings.guidance):
         kinds.append(replace(brief, guidance=1.0))  # as steps without the unconditional half
     for kind in kinds:
-        chosen = accelerator.rehearsal() if accelerator else None
-        _denoise(model, inputs, conditions, kind, generator, chosen, callback)
+        steps = steps_of(inputs.task, kind)
+        session = accelerator.rehearsal().session(model, steps) if accelerator else None
+        denoise(model, inputs, conditions, kind, generator, session, callback)
 
 
 def condition_on(model: AetherModel, inputs: Inputs, generator: torch.Generator) -> Conditions:
@@ -303,25 +305,30 @@ def condition_on(model: AetherModel, inputs: Inputs, generator: torch.Generator)
     )
 
 
-def _denoise(
+def denoise(
     model: AetherModel,
     inputs: Inputs,
     conditions: Conditions,
     settings: Settings,
     generator: torch.Generator,
-    accelerator: Accelerator | None,
-    callback: Callback | None,
+    session: AbstractContextManager | None = None,
+    callback: Callback | None = None,
 ) -> torch.Tensor:
-    steps = steps_of(inputs.task, settings)
+    """The latent (1, T, 56, h, w) of a job; see `aether.generation.sampling.sample`.
+
+    Args:
+        conditions: from :func:`condition_on`, with the same generator.
+        session: is entered around the loop.
+    """
     return sample(
         model,
         conditions,
-        steps=steps,
+        steps=steps_of(inputs.task, settings),
         guidance=settings.guidance,
         guidance_skip=settings.guidance_skip,
         fps=inputs.fps,
         generator=generator,
-        session=accelerator.session(model, steps) if accelerator else None,
+        session=session,
         callback=callback,
     )
 

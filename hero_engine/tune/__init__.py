@@ -9,5 +9,6 @@ from __future__ import annotations
 from .recording import Recording
 from .trials import Progress, Target, Trial, Tuning
 from .tuner import tune
+from .weights import weights_digest
 
-__all__ = ["Progress", "Recording", "Target", "Trial", "Tuning", "tune"]
+__all__ = ["Progress", "Recording", "Target", "Trial", "Tuning", "tune", "weights_digest"]

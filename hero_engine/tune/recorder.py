@@ -75,10 +75,7 @@ class RecordingConfig(MethodConfig):
         """
         if steps is None:
             raise ConfigError("steps", "needed to choose which of them are full; give the number of steps")
-        if steps < LEAST_STEPS:
-            raise ConfigError(
-                "steps", f"{steps} leave nothing to choose; HERO Tuner needs {LEAST_STEPS} or more"
-            )
+        check_steps(steps)
         return super().resolve(blocks, steps)
 
     @property
@@ -101,6 +98,15 @@ class RecordingConfig(MethodConfig):
     def computed(self, shape: ModelShape, counts: Counts) -> str:
         """See :class:`~hero_engine.settings.MethodConfig`."""
         return f"the {shape.blocks} blocks"
+
+
+def check_steps(steps: int) -> None:
+    """
+    Raises:
+        ConfigError: too few steps for a recording.
+    """
+    if steps < LEAST_STEPS:
+        raise ConfigError("steps", f"{steps} leave nothing to choose; HERO Tuner needs {LEAST_STEPS} or more")
 
 
 class Past(NamedTuple):
@@ -215,12 +221,13 @@ class Recorder(Method[RecordingConfig]):
             raise ConfigError("steps", "nothing has run yet: call the model inside the session first")
         noise, per_token = self.adapter.noise, bool((torch.stack(current.off) < _PER_TOKEN).all())
         sampling = Steps.of(noise, current.timesteps) if noise and per_token else None
+        tables = Tables.of(current.summed(), len(current.timesteps))
         return Recording(
             model=type(self.adapter.model).__name__,
             shape=current.shape,
             hero=self.config.hero,
-            sampling=sampling if sampling and sampling.known else None,
-            tables=Tables.of(current.summed(), len(current.timesteps)),
+            sampling=sampling if sampling and sampling.known and tables.finite else None,
+            tables=tables,
         )
 
 

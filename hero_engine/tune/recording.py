@@ -14,11 +14,12 @@ import numpy as np
 from ..errors import ConfigError
 from ..flops import BlockShape, ModelShape
 from ..hero.config import HeroConfig
+from .files import new_file
 from .propagation import propagated
 from .sampled_steps import Steps
 from .tables import Tables
 
-FORMAT = 2
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Recording:
         model: name of the transformer's class.
         shape: of its calls.
         hero: whose refresh was tried.
-        sampling: of the run; None where the noise is not known, or the part of the model behind its blocks
-            does not treat tokens one by one. Then nothing is predicted.
+        sampling: of the run; None where the noise is not known, the part of the model behind its blocks does
+            not treat tokens one by one, or what was tried gave NaN. Then nothing is predicted.
         tables: what cached steps would be off by.
         about: what else is to be known of it, as text by name.
         scale: factor on what is predicted, from runs that were made.
@@ -93,16 +94,33 @@ class Recording:
             "about": self.about, "scale": self.scale, "spread": self.spread,
         }  # fmt: skip
         arrays = {name: np.ascontiguousarray(array) for name, array in vars(self.tables).items()}
-        unfinished = path.with_name(f"{path.name}.part")
-        save_file(arrays, unfinished, {"recording": json.dumps(facts)})
-        unfinished.replace(path)
+        with new_file(path) as part:
+            save_file(arrays, part, {"recording": json.dumps(facts)})
+
+    def _check(self) -> None:
+        """
+        Raises:
+            ValueError: parts that do not fit each other.
+        """
+        self.tables.check()
+        if self.sampling is not None:
+            self.sampling.check(self.steps)
+            if not (self.sampling.known and self.tables.finite):
+                raise ValueError("with NaN or infinite values")
+        if min(self.blocks, *self.shape.grid) < 1:
+            raise ValueError("of no model")
+        if not 0 < self.scale < math.inf or not 0 < (self.spread or 1) < math.inf:
+            raise ValueError("with a scale that cannot be")
+        if not all(isinstance(text, str) for text in (self.model, *self.about, *self.about.values())):
+            raise ValueError("of something that is no text")
 
     @classmethod
     def load(cls, path: Path) -> Recording:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ConfigError: no such file, or another one (field ``"recording"``).
+            ConfigError: no such file, another one, or one whose parts do not fit each other (field
+                ``"recording"``).
         """
         from safetensors import SafetensorError, safe_open
 
@@ -113,13 +131,15 @@ class Recording:
             if facts.pop("format") != FORMAT:
                 raise ValueError("of another version")
             sampling = facts.pop("sampling")
-            return cls(
+            recording = cls(
                 shape=_shape(facts.pop("shape")),
                 hero=HeroConfig.from_dict(facts.pop("hero")),
                 sampling=None if sampling is None else Steps(**_fixed(sampling)),
                 tables=Tables(**arrays),
                 **facts,
             )
+            recording._check()
+            return recording
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 "recording", f"{path.name} cannot be read ({error}); run HERO Tuner again"

@@ -49,17 +49,32 @@ class Steps:
             ratios=tuple(ratios),
             weights=tuple(weights),
             carries=_carries(ratios, noise.multistep),
-            # The noise in the latent is as large as the prediction's factor, for v as for the velocity of a flow.
+            # The noise in a latent is as large as the prediction's factor, for v and the velocity of a flow.
             direct=tuple(of_latent * abs(of_prediction) for of_latent, of_prediction in factors),
             stochastic=noise.stochastic,
             trust=trust,
             uncorrected=math.floor(LAST_STEPS) if rough else 1,
         )
 
+    def check(self, steps: int) -> None:
+        """
+        Raises:
+            ValueError: not of so many steps, or numbers that cannot be.
+        """
+        each = {len(numbers) for numbers in (self.timesteps, self.ratios, self.direct)}
+        between = {len(numbers) for numbers in (self.weights, self.carries)}
+        if (each, between) != ({steps}, {steps - 1}):
+            raise ValueError(f"sampling of {each} and {between} steps, not {steps}")
+        if self.uncorrected not in range(steps + 1) or not 0 <= self.trust <= 1:
+            raise ValueError("sampling that cannot be")
+        if not isinstance(self.stochastic, bool):
+            raise ValueError("sampling that cannot be")
+
     @property
     def known(self) -> bool:
         """Whether all of them are numbers to reckon with."""
-        return all(map(math.isfinite, (*self.ratios, *self.weights, *self.carries))) and all(w > 0 for w in self.weights)
+        numbers = (*self.timesteps, *self.ratios, *self.weights, *self.carries, *self.direct)
+        return all(map(math.isfinite, numbers)) and all(w > 0 for w in self.weights)
 
 
 def _carries(ratios: Sequence[float], multistep: bool) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import ConfigError
+from .files import new_file
 from .recording import Recording
 from .trials import Trial
 
@@ -33,10 +34,18 @@ class Measured:
     trials: list[Trial]
 
     def with_trial(self, trial: Trial) -> Measured:
-        """The same with another trial, and the recording fitted to all."""
+        """The same with another trial, and the recording fitted to all that gave numbers."""
         trials = [*self.trials, trial]
-        recording = self.recording.fitted([(one.config, one.error) for one in trials])
+        recording = self.recording.fitted([(one.config, one.error) for one in trials if not one.failed])
         return replace(self, trials=trials, recording=recording)
+
+
+def finished_runs(folder: Path) -> int:
+    """How many runs a folder holds, the unaccelerated one included."""
+    if not (folder / RECORDING).exists():
+        return 0
+    trials = folder / TRIALS
+    return 1 + (len(trials.read_bytes().splitlines()) if trials.exists() else 0)
 
 
 class Store:
@@ -65,8 +74,10 @@ class Store:
             lines = _text(self._folder / TRIALS).splitlines()
             trials = [Trial.from_dict(json.loads(line)) for line in lines]
             recording = Recording.load(self._folder / RECORDING)
+            if any(trial.steps != recording.steps for trial in trials):
+                raise ValueError(f"trials of another number of steps than {recording.steps}")
             return Measured(recording, reference["latent"], reference["fingerprints"].numpy(), trials)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 "folder",
                 f"{self._folder} holds no tuning that can be read ({error}); use another or delete it",
@@ -84,9 +95,8 @@ class Store:
             "latent": measured.latent.detach().cpu().contiguous(),
             "fingerprints": torch.from_numpy(measured.fingerprints).contiguous(),
         }
-        unfinished = self._folder / f"{REFERENCE}.part"
-        save_file(tensors, unfinished)
-        unfinished.replace(self._folder / REFERENCE)
+        with new_file(self._folder / REFERENCE) as part:
+            save_file(tensors, part)
         (self._folder / TRIALS).write_text("", encoding="utf-8")
         # The recording last: a folder with one is whole.
         measured.recording.save(self._folder / RECORDING)
@@ -95,10 +105,9 @@ class Store:
         """Keep the trials, and what the recording has learned from them."""
         if self._folder is None:
             return
-        unfinished = self._folder / f"{TRIALS}.part"
         lines = [json.dumps(trial.to_dict()) for trial in measured.trials]
-        unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        unfinished.replace(self._folder / TRIALS)
+        with new_file(self._folder / TRIALS) as part:
+            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         measured.recording.save(self._folder / RECORDING)
 
 

@@ -103,6 +103,29 @@ class Tables:
     def steps(self) -> int:
         return len(self.clean)
 
+    @property
+    def finite(self) -> bool:
+        """Whether all of it are numbers to reckon with."""
+        return all(bool(np.isfinite(array).all()) for array in vars(self).values())
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: arrays that do not have the shapes above.
+        """
+        longest, parts = max(LAGS), self.guidance.shape[-1]
+        wanted = {
+            "clean": (self.steps, parts, SKETCH),
+            "guidance": (self.steps, parts),
+            "stale": (self.steps, longest, SKETCH),
+            "stale_shallow": (self.steps, len(SHARES), longest, SKETCH),
+            "refreshed": (self.steps, len(SHARES)),
+        }
+        for name, shape in wanted.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype.kind != "f":
+                raise ValueError(f"{name} is {array.dtype} {array.shape}, not floats {shape}")
+
 
 def _parts(sums: Sums, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """(steps, parts, SKETCH) and (steps, parts). A part that a step left out is as in the step before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,12 +42,14 @@ class Target:
 
     def reached_by(self, trial: Trial) -> bool:
         if self.speed is not None:
-            return trial.speedup >= self.speed * (1 - _REACHED)
+            return not trial.failed and trial.speedup >= self.speed * (1 - _REACHED)
         return trial.error <= (self.error or 0.0)
 
     def best(self, trials: tuple[Trial, ...]) -> Trial:
-        """Of those that reach it, the one with the lowest error, or the fastest; of others the nearest."""
+        """Of those that reach it, the one with the lowest error, or the fastest; of others the nearest. At
+        least one must not have failed."""
         good = [trial for trial in trials if self.reached_by(trial)]
+        trials = tuple(trial for trial in trials if not trial.failed)
         if self.speed is not None:
             return min(good, key=lambda one: one.error) if good else max(trials, key=lambda one: one.speedup)
         return max(good, key=lambda one: one.speedup) if good else min(trials, key=lambda one: one.error)
@@ -72,7 +75,8 @@ class Trial:
 
     Attributes:
         config: the setting.
-        error: |latent - unaccelerated| / |unaccelerated| of the final latents.
+        error: |latent - unaccelerated| / |unaccelerated| of the final latents; infinite where the run gave
+            NaN or infinite values.
         errors: the same of each stream, by name.
         predicted_error: what the recording said before; None where it says nothing.
         speedup: by FLOPs, of the steps that were full.
@@ -89,6 +93,11 @@ class Trial:
     strip: tuple[bool, ...]
 
     @property
+    def failed(self) -> bool:
+        """Whether the run gave NaN or infinite values."""
+        return math.isinf(self.error)
+
+    @property
     def full_steps(self) -> int:
         return sum(self.strip)
 
@@ -97,18 +106,35 @@ class Trial:
         return len(self.strip)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, ready for JSON; :meth:`from_dict` reads it back."""
-        return {**asdict(self), "config": self.config.to_dict(), "strip": list(self.strip)}
+        """Everything, ready for JSON (an infinite error is None); :meth:`from_dict` reads it back."""
+        return {
+            **asdict(self),
+            "config": self.config.to_dict(),
+            "strip": list(self.strip),
+            "error": None if self.failed else self.error,
+            "errors": {name: None if math.isinf(one) else one for name, one in self.errors.items()},
+        }
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Trial:
-        config, strip = HeroConfig.from_dict(found["config"]), tuple(found["strip"])
-        return cls(**{**found, "config": config, "strip": strip})
+        return cls(
+            **{
+                **found,
+                "config": HeroConfig.from_dict(found["config"]),
+                "strip": tuple(found["strip"]),
+                "error": _or_infinite(found["error"]),
+                "errors": {name: _or_infinite(one) for name, one in found["errors"].items()},
+            }
+        )
+
+
+def _or_infinite(error: float | None) -> float:
+    return math.inf if error is None else float(error)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What a tuning found.
+    """What a tuning found. At least one of its trials has not failed.
 
     Attributes:
         target: what was wanted.
@@ -130,9 +156,14 @@ class Tuning:
         return self.target.reached_by(self.choice)
 
     @property
+    def successful(self) -> tuple[Trial, ...]:
+        """The trials that gave numbers."""
+        return tuple(trial for trial in self.trials if not trial.failed)
+
+    @property
     def frontier(self) -> tuple[Trial, ...]:
         """Trials of which no other is both at least as fast and closer, from the slowest on."""
-        ordered = sorted(self.trials, key=lambda one: (one.speedup, -one.error))
+        ordered = sorted(self.successful, key=lambda one: (one.speedup, -one.error))
         return tuple(
             trial
             for place, trial in enumerate(ordered)
@@ -157,6 +188,9 @@ class Tuning:
             lines.insert(
                 0, f"The target ({self.target}) was not reached in {len(self.trials)} trials; the nearest:"
             )
+        failed = len(self.trials) - len(self.successful)
+        if failed:
+            lines.append(f"{failed} of {len(self.trials)} trials failed: they gave NaN or infinite values.")
         return "\n".join(lines)
 
     def table(self) -> str:
@@ -169,9 +203,9 @@ class Tuning:
                 f"{trial.full_steps} of {trial.steps}",
                 f"{trial.speedup:.2f}x",
                 "-" if trial.clock is None else f"{trial.clock:.2f}x",
-                percent(trial.error),
+                "failed" if trial.failed else percent(trial.error),
                 "-" if trial.predicted_error is None else percent(trial.predicted_error),
-                *(percent(trial.errors[name]) for name in streams),
+                *("-" if math.isinf(one := trial.errors[name]) else percent(one) for name in streams),
             ]
             for trial in self.trials
         ]

@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 
+from ...hero_engine.tune.weights import all_bytes, sampled_bytes
 from .model import KEY, kind_of
 
-_SAMPLES = 16
-"""Numbers that are read of each weight: all of them would take as long as loading the model."""
 _DEEPEST = 16  # objects within objects
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
@@ -105,7 +104,4 @@ def _members(value: Any) -> Iterator[Any]:
 
 def _numbers(tensor: torch.Tensor, sampled: bool) -> Iterator[bytes]:
     yield repr((tuple(tensor.shape), tensor.dtype)).encode()
-    flat = tensor.detach().reshape(-1)
-    if sampled:
-        flat = flat[:: max(1, len(flat) // _SAMPLES)]
-    yield flat.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+    yield sampled_bytes(tensor) if sampled else all_bytes(tensor)

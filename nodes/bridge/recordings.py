@@ -25,6 +25,7 @@ class PredictedError:
 
     Attributes:
         error: relative error of the final latent, None where it is not known.
+        spread: factor by which the recording's predictions are off on average; None where it is not known.
         why: None where it is known; "model": no recording of this model; "run": only of other runs of it;
             "setting": what is recorded cannot judge this setting.
         known, wanted: with "run", what is different in the newest of the closest recordings, and what it is
@@ -35,6 +36,7 @@ class PredictedError:
     why: str | None = None
     known: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)
+    spread: float | None = None
 
 
 def predict_error(run: RecordedRun, config: HeroConfig) -> PredictedError:
@@ -54,7 +56,9 @@ def predict_error(run: RecordedRun, config: HeroConfig) -> PredictedError:
         return PredictedError(None, "run", known, wanted)
     recording = _load(*file)
     error = None if recording is None else _predicted(recording, config)
-    return PredictedError(error, "setting" if error is None else None)
+    if recording is None or error is None:
+        return PredictedError(None, "setting")
+    return PredictedError(error, spread=recording.spread)
 
 
 _Stamped = tuple[Path, int, int]

@@ -21,13 +21,13 @@ RUN = {"steps": 50, "batch": 2, "sampler": {"aether": "dpm"}}
 
 
 class Recording:
-    """What is read of a recording: its run, and an error of a hundredth for each step of the interval."""
+    """What is read of a recording: its run, an error for each step of the interval, and a spread."""
 
     damaged: type[Exception]
     """The pack's own ConfigError."""
 
-    def __init__(self, about: dict[str, str], error: float):
-        self.about, self._error = about, error
+    def __init__(self, about: dict[str, str], error: float, spread: float | None = None):
+        self.about, self._error, self.spread = about, error, spread
 
     @classmethod
     def load(cls, path: Path) -> Recording:
@@ -60,13 +60,15 @@ def record(recordings: Any) -> Callable[..., Path]:
     """``record(run, error)`` writes a recording, each newer than the last."""
     times = iter(range(1, 1000))
 
-    def write(run: Any, error: float = 0.01, name: str | None = None) -> Path:
+    def write(run: Any, error: float = 0.01, name: str | None = None, spread: float | None = None) -> Path:
         number = next(times)
         folder = recordings.all_folders() / (name or f"run {number}")
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / recordings.RECORDING
         beside = folder / "being written"
-        beside.write_text(json.dumps({"about": run.about(), "error": error}), encoding="utf-8")
+        beside.write_text(
+            json.dumps({"about": run.about(), "error": error, "spread": spread}), encoding="utf-8"
+        )
         os.utime(beside, (number, number))
         return beside.replace(file)
 
@@ -93,11 +95,11 @@ def ask(part: Any, recordings: Any) -> Callable[..., Any]:
 
 
 def unknown(why: str, known: Any = None, wanted: Any = None) -> dict[str, Any]:
-    return {"error": None, "why": why, "known": known or {}, "wanted": wanted or {}}
+    return {"error": None, "spread": None, "why": why, "known": known or {}, "wanted": wanted or {}}
 
 
-def known(error: float) -> dict[str, Any]:
-    return {"error": pytest.approx(error), "why": None, "known": {}, "wanted": {}}
+def known(error: float, spread: float | None = None) -> dict[str, Any]:
+    return {"error": pytest.approx(error), "spread": spread, "why": None, "known": {}, "wanted": {}}
 
 
 def test_the_error_of_each_setting(ask: Any, record: Any, run: Any):
@@ -107,6 +109,15 @@ def test_the_error_of_each_setting(ask: Any, record: Any, run: Any):
     assert ask(widgets={"preset": "fast"}) == known(0.04)
     assert ask(widgets={"preset": "custom", "interval": 3}) == known(0.03)
     assert ask(widgets={"preset": "custom", "threshold": 0.2}) == unknown("setting")
+
+
+def test_how_far_predictions_are_off(ask: Any, record: Any, run: Any):
+    record(run, spread=1.5)
+    assert ask() == known(0.02, 1.5)
+    assert ask(widgets={"preset": "custom", "threshold": 0.2}) == unknown("setting")
+    assert ask(steps=20) == unknown("run", {"steps": 50}, {"steps": 20})
+    record(run, spread=None)
+    assert ask() == known(0.02)
 
 
 def test_where_nothing_is_said(ask: Any, record: Any, run: Any):
@@ -245,7 +256,9 @@ def test_a_recording_of_the_engines_own(part: Any, ask: Any, run: Any, recording
     errors = {name: own.predict_error(config) for name, config in PRESETS.items()}
     assert len(set(errors.values())) > 2 and all(0 < error < 1 for error in errors.values())
     for name, error in errors.items():
-        assert ask(widgets={"preset": name}, steps=STEPS) == known(error)
+        assert ask(widgets={"preset": name}, steps=STEPS) == known(error, found.recording.spread)
     (trial,) = found.trials
     setting = {"preset": "balanced", "setting": trial.config.to_text()}
     assert ask(widgets=setting, steps=STEPS)["error"] == pytest.approx(trial.error, rel=1e-3)  # fitted to it
+    found = tuned(recordings.all_folders() / "0a1b", about, budget=4)
+    assert ask(steps=STEPS)["spread"] == pytest.approx(found.recording.spread) and found.recording.spread > 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hero_engine import ConfigError, HeroConfig, hero_session, tuning_png
-from hero_engine.tune import Progress, Target, Trial, Tuning, tune
+from hero_engine.tune import Progress, Target, Trial, Tuning, tune, weights_digest
 
 from .models import denoise, noise, relative
 from .test_session import state
@@ -263,12 +263,79 @@ def test_nan_in_the_reference_is_refused_and_nothing_is_kept(tmp_path):
     assert not (tmp_path / "tuning").exists()
 
 
-def test_nan_in_a_trial_is_refused_and_what_was_measured_stays(model, tmp_path):
-    run = Broken(model, at=3, after=lambda latent: latent * math.nan)
-    with pytest.raises(ConfigError, match="^model: gives NaN or infinite values with HERO"):
-        tune(run, Target(speed=1.5), 4, folder=tmp_path)
+def nan(latent):
+    return latent * math.nan
+
+
+def first_nan(latent):
+    """NaN in one number of the first half."""
+    latent = latent.clone()
+    latent[0, 0, 3, 1, 2] = math.nan
+    return latent
+
+
+@pytest.mark.parametrize(
+    "target, at", [(Target(speed=1.5), 2), (Target(speed=1.5), 3), (Target(error=0.05), 2)], ids=str
+)
+def test_a_trial_that_gives_nan_is_noted_and_others_run(model, target, at, tmp_path):
+    run = Broken(model, at=at, after=nan)
+    tuning = tune(run, target, 5, folder=tmp_path, streams=halves)
+    failed = tuning.trials[at - 2]
+    assert run.count > at and [trial.failed for trial in tuning.trials].count(True) == 1
+    assert failed.failed and failed.error == math.inf and failed.speedup > 1
+    assert tuning.choice is not failed and failed not in tuning.frontier
+    configs = [trial.config for trial in tuning.trials]
+    assert len(set(configs)) == len(configs) == run.count - 1, "what failed is not tried again"
     again = WayToRun(model)
-    assert len(tune(again, Target(speed=1.5), 4, folder=tmp_path).trials) == 3 and again.count == 2
+    assert tune(again, target, 5, folder=tmp_path, streams=halves).trials == tuning.trials
+    assert again.count == 0
+
+
+def test_a_failed_trial_in_text_json_and_chart(model):
+    tuning = tune(Broken(model, at=3, after=first_nan), Target(speed=1.5), 4, streams=halves)
+    failed = tuning.trials[1]
+    assert failed.failed and failed.errors["first"] == math.inf and failed.errors["second"] < 1
+    row = tuning.table().splitlines()[2].split()
+    assert "failed" in row and row[-2] != "-" and row[-1] == "%" and "-" in row
+    assert "1 of 3 trials failed: they gave NaN or infinite values" in tuning.summary()
+    document = json.loads(json.dumps(tuning.to_dict(), allow_nan=False))
+    assert document["trials"][1]["error"] is None and document["trials"][1]["errors"]["first"] is None
+    assert 1 not in document["frontier"]
+    assert [Trial.from_dict(one) for one in document["trials"]] == list(tuning.trials)
+    assert tuning_png(tuning)[:4] == b"\x89PNG"
+
+
+def test_the_recording_learns_nothing_from_a_failed_trial(model):
+    tuning = tune(Broken(model, at=4, after=nan), Target(speed=1.5), 4)
+    pairs = [(trial.config, trial.error) for trial in tuning.trials[:2]]
+    fitted = replace(tuning.recording, scale=1.0, spread=None).fitted(pairs)
+    assert tuning.recording.scale == pytest.approx(fitted.scale) and fitted.scale < math.inf
+    assert tuning.recording.spread == pytest.approx(fitted.spread)
+
+
+def test_where_no_trial_gives_numbers_that_is_refused_and_kept(model, tmp_path):
+    class Nan(WayToRun):
+        def denoised(self):
+            return super().denoised() * (math.nan if self.count > 1 else 1)
+
+    run = Nan(model)
+    for count in (3, 3):  # the second call runs nothing
+        with pytest.raises(ConfigError, match="^model: gives NaN or infinite values with HERO, in all of 2"):
+            tune(run, Target(speed=1.5), 3, folder=tmp_path)
+        assert run.count == count
+    again = WayToRun(model)
+    found = tune(again, Target(speed=1.5), 4, folder=tmp_path)
+    assert again.count == 1 and found.choice is found.trials[2]
+
+
+def test_a_failed_trial_is_never_chosen():
+    trials = tuple(trial_of(*pair) for pair in ((3, math.inf), (1.5, 0.1), (2, 0.5)))
+    assert Tuning(Target(speed=2.5), None, trials).choice is trials[2]
+    assert Tuning(Target(speed=1.2), None, trials).choice is trials[1]
+    assert Tuning(Target(error=0.01), None, trials).choice is trials[1]
+    assert Tuning(Target(error=1), None, trials).choice is trials[2]
+    assert Tuning(Target(speed=2.5), None, trials).reached is False
+    assert Tuning(Target(speed=2.5), None, trials).frontier == trials[1:]
 
 
 @pytest.mark.parametrize("at", [2, 3])
@@ -386,6 +453,16 @@ def test_a_folder_of_another_tuning_is_refused_and_left_as_it_is(model, tmp_path
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_a_swapped_model_is_noticed_by_its_digest_where_nothing_runs(model, tmp_path):
+    about = {"weights": weights_digest(model)}
+    tune(WayToRun(model), Target(speed=1.5), 2, folder=tmp_path, about=about)
+    other = small_model(seed=1)
+    run = WayToRun(other)
+    with pytest.raises(ConfigError, match="^folder: holds a tuning of something else .weights: "):
+        tune(run, Target(speed=1.5), 2, folder=tmp_path, about={"weights": weights_digest(other)})
+    assert run.count == 0
+
+
 @pytest.mark.parametrize("name", ["recording.safetensors", "reference.safetensors", "trials.jsonl"])
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"{}\n", b'{"config": 3}\n', b"\xff\xfe\n"])
 def test_a_damaged_folder_is_refused_before_anything_runs(model, tmp_path, kept, name, content):
@@ -406,6 +483,15 @@ def kept(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     tune(WayToRun(model), Target(speed=1.5), 2, folder=folder)
     return folder
+
+
+def test_trials_of_another_run_in_the_folder_are_refused(model, tmp_path, kept):
+    for file in kept.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    trial = json.loads((tmp_path / "trials.jsonl").read_text())
+    (tmp_path / "trials.jsonl").write_text(json.dumps(trial | {"strip": [True, False]}))
+    with pytest.raises(ConfigError, match="^folder: .*trials of another number of steps than 9"):
+        tune(WayToRun(model), Target(speed=1.5), 2, folder=tmp_path)
 
 
 def test_a_folder_with_other_files_keeps_them(model, tmp_path):

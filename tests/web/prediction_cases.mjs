@@ -96,8 +96,10 @@ function said(locale, answer = {}, run = {}, report = null) {
 
 const REPORT = { full: 6, cached: 4, speedup: 1.5, bytes: 3e6 };
 const SHORT = { steps: 8, fullSteps: 5, cachedSteps: 3 };
-const known = (error) => ({ accuracy: { error, why: null, known: {}, wanted: {} } });
-const unknown = (why, of = {}, wanted = {}) => ({ accuracy: { error: null, why, known: of, wanted } });
+const known = (error, spread = null) => ({ accuracy: { error, spread, why: null, known: {}, wanted: {} } });
+const unknown = (why, of = {}, wanted = {}) => ({
+  accuracy: { error: null, spread: null, why, known: of, wanted },
+});
 const CASES = {
   plain: [],
   short: [SHORT],
@@ -117,12 +119,15 @@ const CASES = {
   measured: [{}, {}, { ...REPORT, error: 0.00567 }],
   error: [{ ...known(0.00567), unmeasured: true }],
   largeError: [known(0.0173)],
+  errorWithin: [{ ...known(0.00567, 1.437), unmeasured: true }],
+  largeSpread: [known(0.0173, 23.4)],
+  smallSpread: [known(0.0173, 1.001)],
   tinyError: [known(3e-6), {}, { ...REPORT, error: 3e-6 }],
   noRecording: [{ ...unknown("model"), unmeasured: true }],
   otherRun: [unknown("run", { steps: 50, size: [96, 64, 17] }, { steps: 20, size: [96, 64, 9] })],
   otherSampler: [unknown("run", { sampler: "dpm" }, { sampler: "" })],
   otherSetting: [unknown("setting")],
-  bypassedError: [known(0.01), { bypassed: true }],
+  bypassedError: [known(0.01, 2), { bypassed: true }],
   bypassedNoRecording: [unknown("model"), { bypassed: true }],
 };
 

@@ -131,13 +131,18 @@ def test_a_question_is_asked_again_where_the_server_may_know_more(found: dict[st
 
 def test_what_is_said_of_the_error(found: dict[str, Any]):
     said = found["en"]
-    errors = {name: said[name]["error"] for name in ("error", "largeError", "tinyError")}
-    assert errors == {
+    errors = {
         "error": "about 0.6 % error",
         "largeError": "about 1.7 % error",
         "tinyError": "about 0.01 % error",
+        "errorWithin": "about 0.6 % error",
     }
+    assert {name: said[name]["error"] for name in errors} == errors
     assert said["error"]["note"] == ""  # not that quality was not measured
+    spreads = {"errorWithin": "1.4", "largeSpread": "23", "smallSpread": "1.1"}
+    for name, factor in spreads.items():
+        assert said[name]["note"] == f"Predicted errors are within a factor of {factor} on average."
+        assert found["zh"][name]["note"] == f"预测的误差平均在 {factor} 倍以内。"
     notes = {
         "noRecording": "Error: not known for this model, run HERO Tuner.",
         "otherRun": "Error: known for 50 steps, 96×64×17, run HERO Tuner for 20 steps, 96×64×9.",
