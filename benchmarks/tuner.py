@@ -36,8 +36,9 @@ from .comfyui import find_comfyui, load_pack, part
 
 SAMPLERS = ("dpm", "ddim", "euler", "dpmpp_2m")
 """Aether Sampler's, and core's."""
-TASKS = {30: ("AetherPlan", True, 401), 20: ("AetherPredict", False, 402)}
-"""By steps: the task's node, whether it is given the scene's camera path, and the scene."""
+TASKS = {30: ("AetherPlan", True, 405), 20: ("AetherPredict", False, 406)}
+"""By steps: the task's node, whether it is given the scene's camera path, and the scene. Constants of
+`hero_engine.tune.response` were chosen on scenes 401 and 402."""
 MORE_SCENES = (403, 404)
 SPEEDS = (2.0, 2.5, 3.0)
 SETTINGS, BUDGET, EVEN = 40, 6, 6

@@ -57,8 +57,10 @@ class NoiseSchedule(ABC):
         if _is_flow(scheduler, kind):
             return _flow(scheduler, algorithm.startswith("sde"), multistep)
         if isinstance(alphas, Tensor) and kind == "v_prediction":
-            stochastic = type(scheduler).__name__ == "CogVideoXDPMScheduler" or algorithm.startswith("sde")
-            return VPredictionNoise(tuple(alphas.tolist()), stochastic, multistep)
+            # CogVideoX's adds noise and is of second order, and has no setting that says so.
+            own = type(scheduler).__name__ == "CogVideoXDPMScheduler"
+            stochastic = own or algorithm.startswith("sde")
+            return VPredictionNoise(tuple(alphas.tolist()), stochastic, own or multistep)
         raise ConfigError(
             "scheduler",
             f"{type(scheduler).__name__} neither predicts v by a table alphas_cumprod nor is one of flow "

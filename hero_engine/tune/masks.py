@@ -11,9 +11,10 @@ import numpy as np
 from ..hero.config import HeroConfig
 from ..optional import require
 from ..step_mask import StepMask
-from .propagation import extrapolated
+from .propagation import bend, extrapolated
 from .recording import Recording
 from .sampled_steps import Steps
+from .tables import SKETCH
 
 LONGEST_GAP = 16
 _MOVES = (-1, 1, -2, 2)
@@ -63,13 +64,13 @@ def _gap_cost(recording: Recording, sampling: Steps, feedback: float, begin: int
     if end >= recording.steps - sampling.uncorrected:
         corrected = 0.0
     before = max(0, 2 * begin - end)
-    left = np.zeros(tables.clean.shape[1])
+    left = np.zeros(SKETCH)
     for step in range(begin + 1, end):
         miss = extrapolated(tables.stale[step], step, begin, before if before < begin else None)
         place = (times[step] - times[begin]) / (times[end] - times[begin])
-        bend = tables.clean[begin] + (tables.clean[end] - tables.clean[begin]) * place - tables.clean[step]
-        left = left + sampling.weights[step] * ((1 - corrected) * miss + corrected * bend)
-    ratio = sampling.ratios[end] ** sampling.power
+        bent = bend(tables, step, (begin, end), place)
+        left = left + sampling.weights[step] * ((1 - corrected) * miss + corrected * bent)
+    ratio = sampling.ratios[end] ** (2 if sampling.stochastic else 1)
     return float(left @ left) / ratio**2 if ratio > 0 else math.inf if left.any() else 0.0
 
 

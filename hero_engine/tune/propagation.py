@@ -1,10 +1,9 @@
 """The error of cached steps on its way through the sampler to the result.
 
 The latent's error e is followed as E = e / s (with a sampler that adds noise: e a / s^2), in which a step
-adds its weight times the error of its clean latent (``NoiseSchedule.weight``). The clean latent of a full
-step answers an error of the latent with a part of it: kappa e / a. Of errors along the data, which forecasts
-make, more is kept the less noise there is: kappa = ratio^2 / (ratio^2 + OPENNESS). Errors across it, which
-the refresh of tokens makes, are taken for noise and removed: kappa = 0.
+adds its weight times the error of its clean latent (``NoiseSchedule.weight``), or of what a multistep sampler
+makes of it and the one before. A full step answers with a new error (:mod:`.response`). A cached one goes on
+from the error of the full steps before it, as its forecast does, and adds its own.
 """
 
 from __future__ import annotations
@@ -16,29 +15,28 @@ import numpy as np
 
 from ..hero.config import HeroConfig
 from ..schedule import step_ages
+from .response import Response
 from .sampled_steps import Steps
 from .tables import SHARES, SKETCH, Tables
-
-OPENNESS = 1.0
-"""Chosen on the runs that docs/tuner.md gives figures of; see there for how much it depends on the clip."""
-
-_Errors = tuple[np.ndarray, np.ndarray]
-"""Of a clean latent: along the data and across it."""
 
 
 @dataclass
 class _Gap:
-    """A full step and the cached ones since: errors of their clean latents, before any correction.
+    """A full step and the cached ones since. Errors are (2, ``SKETCH``), see :class:`.Response`.
 
     Attributes:
         begin, before: numbers of the full step and of the one before it.
-        first, given: errors of the full step, and of the cached ones by number.
+        raw: error of the full step, before any correction.
+        blocks, blocks_before: what of it comes from the blocks, in both full steps.
+        given: errors of the cached ones by number.
     """
 
     begin: int
-    first: _Errors
-    given: dict[int, _Errors]
-    before: int | None = None
+    raw: np.ndarray
+    blocks: np.ndarray
+    before: int | None
+    blocks_before: np.ndarray
+    given: dict[int, np.ndarray]
 
 
 def propagated(tables: Tables, sampling: Steps, config: HeroConfig, blocks: int, ratio: float) -> float:
@@ -57,55 +55,75 @@ def propagated(tables: Tables, sampling: Steps, config: HeroConfig, blocks: int,
 
 
 class _Run:
-    """One run, of errors alone.
-
-    Two of them are followed: `along` the data and `across` it.
-    """
+    """One run, of errors alone."""
 
     def __init__(self, tables: Tables, sampling: Steps, misses: _Misses, feedback: float):
         self._tables, self._sampling, self._misses, self._feedback = tables, sampling, misses, feedback
+        self._response = Response(sampling, tables.guidance)
 
     def error(self, ages: list[int]) -> float:
-        along, across = np.zeros(SKETCH), np.zeros(SKETCH)
-        gap = _Gap(0, (along, across), {})
+        total, before = np.zeros((2, SKETCH)), np.zeros((2, SKETCH))
+        gap: _Gap | None = None
         for step, age in enumerate(ages):
-            if age == 0:
-                raw = self._response(step, along), np.zeros(SKETCH)
+            error = self._of_latent(step, total)
+            if gap is None or age == 0:
+                raw = self._response.full(step, error)
                 off = self._corrected(step, raw, gap)
-                gap = _Gap(step, raw, {}, gap.begin if step else None)
+                gap = self._begun(step, raw, error, gap)
             else:
-                miss, scatter = self._misses.at(step, gap.begin, gap.before)
-                off = miss + gap.first[0], scatter
-                gap.given[step] = off
+                off = self._cached(step, error, gap)
             if step < len(self._sampling.weights):
-                weight = self._sampling.weights[step]
-                along, across = along + weight * off[0], across + weight * off[1]
-        return math.hypot(float(np.linalg.norm(off[0])), float(np.linalg.norm(off[1])))
+                carry = self._sampling.carries[step]
+                total = total + self._sampling.weights[step] * (off + carry * (off - before))
+            before = off
+        return float(np.linalg.norm(before))
 
-    def _response(self, step: int, along: np.ndarray) -> np.ndarray:
-        """The error of a full step's clean latent."""
+    def _of_latent(self, step: int, total: np.ndarray) -> np.ndarray:
+        """The latent's error, relative to its noise."""
         ratio = self._sampling.ratios[step]
-        if ratio <= 0:
-            return np.zeros(SKETCH)
-        return along * (ratio**2 / (ratio**2 + OPENNESS) / ratio**self._sampling.power)
+        if not self._sampling.stochastic:
+            return total
+        return total / ratio if ratio > 0 else np.zeros_like(total)
 
-    def _corrected(self, step: int, raw: _Errors, cached: _Gap) -> _Errors:
+    def _begun(self, step: int, raw: np.ndarray, error: np.ndarray, gap: _Gap | None) -> _Gap:
+        blocks = raw - self._response.direct(step, error)
+        if gap is None:
+            return _Gap(step, raw, blocks, None, blocks, {})
+        return _Gap(step, raw, blocks, gap.begin, gap.blocks, {})
+
+    def _cached(self, step: int, error: np.ndarray, gap: _Gap) -> np.ndarray:
+        """The error of a cached step's clean latent."""
+        blocks = gap.blocks
+        # With fresh noise at every step the answers of two full steps have little in common.
+        if gap.before is not None and not self._sampling.stochastic:
+            slope = (step - gap.begin) / (gap.begin - gap.before)
+            blocks = blocks + slope * (gap.blocks - gap.blocks_before)
+        own = np.stack(self._misses.at(step, gap.begin, gap.before))
+        off: np.ndarray = own + blocks + self._response.direct(step, error)
+        gap.given[step] = off
+        return off
+
+    def _corrected(self, step: int, raw: np.ndarray, cached: _Gap | None) -> np.ndarray:
         """A full step's answer with error feedback, see :mod:`hero_engine.hero.feedback`."""
-        weights, clean = self._sampling.weights, self._tables.clean
-        if not self._feedback or not cached.given:
+        if not self._feedback or cached is None or not cached.given:
             return raw
         if step >= self._tables.steps - self._sampling.uncorrected:
             return raw
-        times = self._sampling.timesteps
-        owed = [np.zeros(SKETCH), np.zeros(SKETCH)]
+        times, weights = self._sampling.timesteps, self._sampling.weights
+        owed = np.zeros_like(raw)
         for number, given in cached.given.items():
             place = (times[number] - times[cached.begin]) / (times[step] - times[cached.begin])
-            share = weights[number] / weights[step]
-            bend = clean[cached.begin] + (clean[step] - clean[cached.begin]) * place - clean[number]
-            for part, curved in ((0, bend), (1, 0.0)):
-                line = cached.first[part] + (raw[part] - cached.first[part]) * place
-                owed[part] = owed[part] + (line + curved - given[part]) * share
-        return raw[0] + self._feedback * owed[0], raw[1] + self._feedback * owed[1]
+            line = cached.raw + (raw - cached.raw) * place
+            line[0] += bend(self._tables, number, (cached.begin, step), place)
+            owed += (line - given) * (weights[number] / weights[step])
+        return raw + self._feedback * owed
+
+
+def bend(tables: Tables, step: int, ends: tuple[int, int], place: float) -> np.ndarray:
+    """How far the clean latent of a step is from a line between those of two others, guided as it is."""
+    first, last = tables.clean[ends[0]], tables.clean[ends[1]]
+    off: np.ndarray = tables.guidance[step] @ (first + (last - first) * place - tables.clean[step])
+    return off
 
 
 class _Misses:
@@ -121,7 +139,7 @@ class _Misses:
         self._random = np.random.default_rng(config.seed)
         self._held = np.zeros(SKETCH)
 
-    def at(self, step: int, last: int, before: int | None) -> _Errors:
+    def at(self, step: int, last: int, before: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Of a step, by the last full one and the one before that: (along, across)."""
         age = step - last
         miss = extrapolated(self._tables.stale[step], step, last, before)

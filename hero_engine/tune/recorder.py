@@ -136,7 +136,7 @@ class _Pass:
         self.shape = call.shape
         self.slots = Slots(call.shape.grid, tokens, call.shape.extra[0], call.device)
         self.timesteps: list[float] = []
-        self.sums = Sums({}, {}, {}, {})
+        self.sums = Sums({}, {}, {}, {}, {})
         self.refreshed: dict[tuple[int, int], Tensor] = {}
         self.off: list[Tensor] = []
         self._sketch: Sketch | None = None
@@ -325,14 +325,23 @@ class RecorderStep(Step):
         true = self._answer.index_select(1, grid)
         current.off.append((answers[0] - true).norm() / true.norm())
         noise = self._adapter.noise
-        clean = self._weigh(_clean(noise, latent.index_select(1, grid), true, self._call.timestep))
-        _add(current.sums.clean, number, current.sketch(clean[None])[0])
+        self._record_parts(_clean(noise, latent.index_select(1, grid), true, self._call.timestep))
         scale = _of_prediction(noise, self._call.timestep)
         for (table, key), answer in zip(keys, answers[1:], strict=True):
             _add(table, key, current.sketch(self._weigh((answer - true) * scale)[None])[0])
         self._record_refresh(head, scale)
         whole = slots.pick(self._stream) - self._before
         self._branch.past.append(Past(number, whole, self._marked))
+
+    def _record_parts(self, clean: Tensor) -> None:
+        """The clean latents that guidance combines, behind those of the step's earlier calls."""
+        sums, number = self._pass.sums, self._number
+        weights = self._call.weights
+        parts = [clean.mean(0, keepdim=True)] if weights is None else clean.chunk(len(weights))
+        before = sum(step == number for step, _ in sums.clean)
+        for part, (one, weight) in enumerate(zip(parts, weights or (1.0,), strict=True), before):
+            sums.clean[number, part] = self._pass.sketch(one[None])[0]
+            sums.guidance[number, part] = weight
 
     def _variants(self) -> tuple[Tensor, list[tuple[dict[Any, Tensor], Any]]]:
         """The stream behind the last block as it is, and as earlier residuals would have made it; and which

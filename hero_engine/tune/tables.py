@@ -25,8 +25,9 @@ from torch import Tensor
 from ..errors import ConfigError
 
 SKETCH = 512
-LAGS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Steps between which all is reused in the trials of a recording; between them it is interpolated."""
+LAGS = tuple(range(1, 17))
+"""Steps between which all is reused in the trials of a recording. An extrapolation from a long gap has large
+factors, so that nothing is left to interpolate between them."""
 SHALLOW_LAGS = (1, 4)
 SHARES = (0.25, 0.5, 0.75)
 """Shares of the blocks that are called shallow in them."""
@@ -43,13 +44,15 @@ class Sums(NamedTuple):
     """X, U, V and R as a recorder has summed them up.
 
     Attributes:
-        clean: by step.
+        clean: by (step, part): of the parts that guidance combines.
+        guidance: their weights.
         stale: by (step, lag).
         stale_shallow: by (step, share, lag).
         refreshed: by (step, share).
     """
 
-    clean: dict[int, Tensor]
+    clean: dict[tuple[int, int], Tensor]
+    guidance: dict[tuple[int, int], float]
     stale: dict[tuple[int, int], Tensor]
     stale_shallow: dict[tuple[int, int, int], Tensor]
     refreshed: dict[tuple[int, int], float]
@@ -60,13 +63,15 @@ class Tables:
     """X, U, V and R of one run.
 
     Attributes:
-        clean: (steps, ``SKETCH``) X.
+        clean: (steps, parts, ``SKETCH``) what X is made of.
+        guidance: (steps, parts) by which weights.
         stale: (steps, longest lag, ``SKETCH``) U, from lag 1 on.
         stale_shallow: (steps, shares, longest lag, ``SKETCH``) V.
         refreshed: (steps, shares) R.
     """
 
     clean: np.ndarray
+    guidance: np.ndarray
     stale: np.ndarray
     stale_shallow: np.ndarray
     refreshed: np.ndarray
@@ -78,7 +83,8 @@ class Tables:
         Raises:
             ConfigError: the run gave NaN or infinite values (field ``"model"``).
         """
-        size = float(np.linalg.norm(_numbers(sums.clean[steps - 1])))
+        clean, guidance = _parts(sums, steps)
+        size = float(np.linalg.norm(guidance[-1] @ clean[-1]))
         if not 0 < size < math.inf:
             raise ConfigError("model", "the unaccelerated run gives NaN, infinite values or nothing at all")
         shallow = [
@@ -86,7 +92,8 @@ class Tables:
             for share in range(len(SHARES))
         ]
         return cls(
-            clean=np.stack([_numbers(sums.clean[step]) for step in range(steps)]) / size,
+            clean=clean / size,
+            guidance=guidance,
             stale=_by_lag(sums.stale, steps, LAGS) / size,
             stale_shallow=np.stack([_by_lag(one, steps, SHALLOW_LAGS) for one in shallow], axis=1) / size,
             refreshed=_over_steps(sums.refreshed, steps) / size,
@@ -106,9 +113,10 @@ class Tables:
         Raises:
             ValueError: arrays that do not have the shapes above.
         """
-        longest = max(LAGS)
+        longest, parts = max(LAGS), self.guidance.shape[-1]
         wanted = {
-            "clean": (self.steps, SKETCH),
+            "clean": (self.steps, parts, SKETCH),
+            "guidance": (self.steps, parts),
             "stale": (self.steps, longest, SKETCH),
             "stale_shallow": (self.steps, len(SHARES), longest, SKETCH),
             "refreshed": (self.steps, len(SHARES)),
@@ -117,6 +125,20 @@ class Tables:
             array = getattr(self, name)
             if array.shape != shape or array.dtype.kind != "f":
                 raise ValueError(f"{name} is {array.dtype} {array.shape}, not floats {shape}")
+
+
+def _parts(sums: Sums, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, parts, SKETCH) and (steps, parts). A part that a step left out is as in the step before."""
+    count = 1 + max(part for _, part in sums.clean)
+    clean = np.zeros((steps, count, SKETCH), _FLOAT)
+    guidance = np.zeros((steps, count), _FLOAT)
+    for step in range(steps):
+        clean[step] = clean[max(0, step - 1)]
+        for part in range(count):
+            if (step, part) in sums.clean:
+                clean[step, part] = _numbers(sums.clean[step, part])
+                guidance[step, part] = sums.guidance[step, part]
+    return clean, guidance
 
 
 def _numbers(value: Tensor) -> np.ndarray:

@@ -7,12 +7,13 @@ import pytest
 
 from hero_engine import ConfigError, HeroConfig
 from hero_engine.tune import Recording
+from hero_engine.tune.response import Response
 from hero_engine.tune.sampled_steps import Steps
 from hero_engine.tune.tables import LAGS, SHARES, SKETCH, Tables
 
 from .tuning import recorded, small_model
 
-FEW = 4
+FEW, ANSWER = 4, 0.3
 TIMES = (900.0, 600.0, 400.0, 100.0)
 PLAIN = HeroConfig(shallow="forecast", feedback=0.0)
 
@@ -23,13 +24,15 @@ def real():
 
 
 @pytest.fixture
-def toy(real) -> Recording:
-    """Of four steps. Clean latents lie on a line over the timesteps, errors are random, and the first three
-    steps are nearly all noise, so that full ones do not answer errors of their latent."""
+def toy(real, monkeypatch) -> Recording:
+    """Of four steps. Clean latents lie on a line over the timesteps, errors are random, and only the last
+    step answers errors of its latent."""
+    monkeypatch.setattr(Response, "full", lambda self, step, error: ANSWER * error * (step == FEW - 1))
     numbers = np.random.default_rng(0)
     begin, slope = numbers.standard_normal((2, SKETCH)) / SKETCH**0.5
     tables = Tables(
-        clean=np.stack([begin + slope * time / 1000 for time in TIMES]),
+        clean=np.stack([begin + slope * time / 1000 for time in TIMES])[:, None],
+        guidance=np.ones((FEW, 1)),
         stale=0.01 * numbers.standard_normal((FEW, max(LAGS), SKETCH)),
         stale_shallow=np.zeros((FEW, len(SHARES), max(LAGS), SKETCH)),
         refreshed=np.zeros((FEW, len(SHARES))),
@@ -38,7 +41,9 @@ def toy(real) -> Recording:
         timesteps=TIMES,
         ratios=(1e-7, 1e-6, 1e-6, 3.0),
         weights=(0.2, 0.3, 0.4),
-        power=1,
+        carries=(0.0, 0.0, 0.0),
+        direct=(0.0, 0.0, 0.0, 0.0),
+        stochastic=False,
         trust=1.0,
         uncorrected=1,
     )
@@ -72,7 +77,7 @@ def test_the_last_step_reused_is_off_by_what_was_recorded(toy):
 def test_with_one_full_step_before_it_is_reused_as_it_is(toy):
     two = replace(
         with_tables(toy, **{name: array[:2] for name, array in vars(toy.tables).items()}),
-        sampling=Steps(TIMES[:2], (1e-6, 3.0), (0.2,), 1, 1.0, 1),
+        sampling=Steps(TIMES[:2], (1e-6, 3.0), (0.2,), (0.0,), (0.0, 0.0), False, 1.0, 1),
     )
     assert error_of(two, "10") == pytest.approx(np.linalg.norm(two.tables.stale[1, 0]), rel=1e-6)
 
@@ -81,6 +86,39 @@ def test_it_grows_with_the_weight_of_its_step(toy):
     weights = toy.sampling.weights
     heavier = replace(toy, sampling=replace(toy.sampling, weights=(weights[0], 2 * weights[1], weights[2])))
     assert error_of(heavier, "1011") == pytest.approx(2 * error_of(toy, "1011"), rel=1e-6) != 0
+
+
+def test_a_multistep_sampler_goes_beyond_the_change_of_clean_latents(toy):
+    """Step 1 is off by u, step 2 by nothing: w_1 (u + c_1 u) + w_2 (0 + c_2 (0 - u))."""
+    weights, carries = toy.sampling.weights, (0.0, 0.5, 0.25)
+    multistep = replace(toy, sampling=replace(toy.sampling, carries=carries))
+    share = weights[1] * (1 + carries[1]) - weights[2] * carries[2]
+    wanted = ANSWER * share * np.linalg.norm(toy.tables.stale[1, 0])
+    assert error_of(multistep, "1011") == pytest.approx(wanted, rel=1e-6)
+
+
+def test_an_error_of_the_latent_goes_directly_into_later_cached_steps(toy):
+    direct = replace(toy, sampling=replace(toy.sampling, direct=(0.0, 0.0, 0.7, 0.0)))
+    first, second = toy.tables.stale[1, 0], toy.tables.stale[2, 1]
+    weights = toy.sampling.weights
+    left = weights[1] * first + weights[2] * (second + 0.7 * weights[1] * first)
+    assert error_of(direct, "1001") == pytest.approx(ANSWER * np.linalg.norm(left), rel=1e-6)
+
+
+def test_bends_are_guided_as_their_step_is(toy):
+    """Of two parts, the second bends. It counts only where the cached step's guidance has it."""
+    clean = np.repeat(toy.tables.clean, 2, axis=1)
+    clean[1, 1] += 0.002 * np.random.default_rng(1).standard_normal(SKETCH)
+    only_first, only_second = np.tile((1.0, 0.0), (FEW, 1)), np.tile((1.0, 0.0), (FEW, 1))
+    only_second[1] = 0.0, 1.0
+    one, other = (
+        error_of(with_tables(toy, clean=clean, guidance=weights), "1011", feedback=1.0)
+        for weights in (only_first, only_second)
+    )
+    assert one == pytest.approx(0, abs=1e-6)
+    assert other == pytest.approx(
+        ANSWER * toy.sampling.weights[1] * np.linalg.norm(clean[1, 1] - clean[1, 0]), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("mask", ["1110", "1011", "1001", "1000"])

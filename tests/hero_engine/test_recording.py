@@ -76,7 +76,7 @@ def test_another_format_is_refused(file, number):
     refused(file, "of another version")
 
 
-@pytest.mark.parametrize("name", ["clean", "stale", "stale_shallow", "refreshed"])
+@pytest.mark.parametrize("name", ["clean", "guidance", "stale", "stale_shallow", "refreshed"])
 def test_arrays_that_do_not_fit_are_refused(file, name):
     arrays, facts = contents(file)
     good = arrays[name]
@@ -101,8 +101,9 @@ CHANGES = {
     "more weights": lambda facts: facts["sampling"]["weights"].append(1.0),
     "a weight of none": lambda facts: facts["sampling"].update(weights=[0.0] * (STEPS - 1)),
     "a text for a ratio": lambda facts: facts["sampling"]["ratios"].__setitem__(0, "1"),
-    "another power": lambda facts: facts["sampling"].update(power=3),
-    "no power": lambda facts: facts["sampling"].pop("power"),
+    "noise of another kind": lambda facts: facts["sampling"].update(stochastic=3),
+    "no word of noise": lambda facts: facts["sampling"].pop("stochastic"),
+    "too many carries": lambda facts: facts["sampling"]["carries"].append(0.0),
     "too much trust": lambda facts: facts["sampling"].update(trust=2),
     "too many uncorrected": lambda facts: facts["sampling"].update(uncorrected=99),
     "no blocks": lambda facts: facts["shape"].update(stack=[]),
