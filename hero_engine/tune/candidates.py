@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..cost.prediction import cached_step_flops, full_step_flops, predict
@@ -12,6 +12,7 @@ from ..schedule import step_ages
 from ..step_mask import StepMask
 from .masks import best_mask, even_mask
 from .recording import Recording
+from .trials import Trial
 
 _TAUS = ("25%", "10%", "50%")
 _WARMUPS = (1, 2, 3, 4, 6, 8)
@@ -38,16 +39,21 @@ class Candidates:
     """Settings for one recorded run.
 
     Args:
-        recording: of the run; its scale does not count.
+        recording: of the run; what was fitted to trials does not count, so that the order stays.
     """
 
     def __init__(self, recording: Recording):
-        self._recording = replace(recording, scale=1.0)
+        self._recording = replace(recording, openness=0.0, scale=1.0)
         self._masked: dict[int, Candidate] = {}
 
     @property
     def predicts(self) -> bool:
         return self._recording.sampling is not None
+
+    def scale(self, trials: Sequence[Trial]) -> float:
+        """Of predicted errors, by those of trials; 1 before there are any."""
+        pairs = [(trial.config, trial.error) for trial in trials if not trial.failed]
+        return self._recording.scaled(pairs).scale
 
     def judged(self, config: HeroConfig) -> Candidate:
         """A setting with what it costs and what is predicted of it."""

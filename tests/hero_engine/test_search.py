@@ -27,7 +27,7 @@ def trial_of(config, error=0.1):
 def all_of(recording, target):
     """Everything that a search tries, however large the budget."""
     search, trials = Search(recording, target), []
-    while (found := search.next(trials, 1.0)) is not None:
+    while (found := search.next(trials)) is not None:
         trials.append(trial_of(found.config))
         assert len(trials) < 100
     return [trial.config for trial in trials]
@@ -68,5 +68,5 @@ def test_a_rhythm_and_its_mask_are_the_same_setting(recording):
 def test_what_ran_as_a_mask_does_not_run_again_as_a_rhythm(recording):
     first, *_ = all_of(recording, Target(speed=1.5))
     mask = Candidates(recording).as_mask(first)
-    second = Search(recording, Target(speed=1.5)).next([trial_of(mask)], 1.0)
+    second = Search(recording, Target(speed=1.5)).next([trial_of(mask)])
     assert what_runs(second.config) != what_runs(first)
