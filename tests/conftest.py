@@ -1,10 +1,14 @@
 """Settings shared by all tests."""
 
+import os
+
 import pytest
 import torch
 
-# Small tensors: two threads cost more than they give, and results must not depend on the machine's cores.
+# Small tensors: two threads cost more than they give, and results must not depend on the machine's cores. Nor
+# in the processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # A worker takes a file at a time: the longest first, so that none of them is left for the end.
 LONGEST = (

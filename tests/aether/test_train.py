@@ -16,7 +16,7 @@ from aether.generation.latents import decode_disparity, split
 from aether.generation.sampling import sample
 from aether.generation.tasks import Conditions, condition
 from aether.miniature import build
-from aether.miniature.model import WEIGHTS
+from aether.miniature.model import TRANSFORMER, WEIGHTS
 from aether.model.parts import AetherModel
 from training import (
     autoencoder,
@@ -33,10 +33,16 @@ from training.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> data.Clips:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the scenes of `clips` are kept."""
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def clips(scenes: Path) -> data.Clips:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD", 2)
-        return data.load_clips(tmp_path_factory.mktemp("scenes"), 4)
+        return data.load_clips(scenes, 4)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +59,14 @@ def encoded(clips: data.Clips, codec: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def test_scenes_are_read_back_as_they_were_rendered(
-    tmp_path: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rgb, depth, _, _ = data._rendered(data.FIRST_SCENE)
     monkeypatch.setattr(data, "SHARD", 2)
-    data.load_clips(tmp_path, 2)
     monkeypatch.setattr(data, "_rendered", lambda seed: pytest.fail("rendered again"))
-    again = data.load_clips(tmp_path, 2)
+    again = data.load_clips(scenes, 2)
     assert np.array_equal(again.rgb, clips.rgb[:2]) and np.array_equal(again.depth, clips.depth[:2])
+    assert np.array_equal(again.rgb[0], rgb) and np.array_equal(again.depth[0], depth)
     assert again.roots().max() == 1
 
 
@@ -105,6 +112,7 @@ def test_autoencoder_goes_on_where_it_stopped(
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     for file in (straight, broken):
         file.write_bytes(codec.read_bytes())
+    monkeypatch.setattr(autoencoder, "CROPS", ((1, 9, 32, 32), (1, 17, 32, 32)))
     said: list[str] = []
     autoencoder.train_autoencoder(clips, straight, 3, say=said.append)
     assert len(said) == 1 and said[0].startswith("autoencoder 3/3: ")
@@ -202,6 +210,7 @@ def test_denoiser_goes_on_where_it_stopped(
     encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setitem(TRANSFORMER, "num_layers", 3)
     monkeypatch.setattr(denoiser, "BATCH", 2)
     monkeypatch.setattr(denoiser, "ROLLOUTS", 1)
     monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
@@ -326,9 +335,11 @@ def test_decoder_goes_on_where_it_stopped(
     monkeypatch.setattr(decoder, "DEPTHS", 1)
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     said: list[str] = []
+    seen = replace(clips, rgb=clips.rgb[:, :, :32, :48], depth=clips.depth[:, :, :32, :48])
+    colors, disparity = encoded.rgb[..., :4, :6], encoded.disparity[..., :4, :6]
 
     def train(file: Path) -> None:
-        decoder.train_decoder(encoded.disparity, encoded, clips, file, 3, say=said.append)
+        decoder.train_decoder(disparity, replace(encoded, rgb=colors), seen, file, 3, say=said.append)
 
     for file in (straight, broken):
         file.write_bytes(codec.read_bytes())
