@@ -135,8 +135,11 @@ def test_guidance_counts_the_passes_that_ran(capsys, monkeypatch):
         del model.transformer.transformer_blocks[4:]
         return model
 
+    def render(scene, frames, height, width):
+        return miniature.render(scene, frames, height // 2, width // 2)
+
     monkeypatch.setattr(guidance, "build", build)
-    monkeypatch.setattr(guidance, "render", lambda scene, frames, *_: miniature.render(scene, frames, 32, 48))
+    monkeypatch.setattr(guidance, "render", render)
     guidance.main(["--steps", "6"])
     rows = rows_of(capsys.readouterr().out)
     assert {tuple(row[:2]) for row in rows} == {

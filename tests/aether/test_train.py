@@ -61,12 +61,15 @@ def encoded(clips: data.Clips, codec: Path, tmp_path_factory: pytest.TempPathFac
 def test_scenes_are_read_back_as_they_were_rendered(
     scenes: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rgb, depth, _, _ = data._rendered(data.FIRST_SCENE)
+    """The last of a file and the first of the next, too."""
+    rendered = {number: data._rendered(data.FIRST_SCENE + number) for number in (1, 2)}
     monkeypatch.setattr(data, "SHARD", 2)
     monkeypatch.setattr(data, "_rendered", lambda seed: pytest.fail("rendered again"))
-    again = data.load_clips(scenes, 2)
-    assert np.array_equal(again.rgb, clips.rgb[:2]) and np.array_equal(again.depth, clips.depth[:2])
-    assert np.array_equal(again.rgb[0], rgb) and np.array_equal(again.depth[0], depth)
+    again = data.load_clips(scenes, 4)
+    for place, name in enumerate(("rgb", "depth", "poses", "intrinsics")):
+        found = getattr(again, name)
+        assert np.array_equal(found, getattr(clips, name))
+        assert all(np.array_equal(found[number], arrays[place]) for number, arrays in rendered.items())
     assert again.roots().max() == 1
 
 
