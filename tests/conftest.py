@@ -13,14 +13,24 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # A worker takes a file at a time: the longest first, so that none of them is left for the end.
 LONGEST = (
     "test_browser.py",
-    "test_core_templates.py",
-    "test_soak.py",
-    "test_server.py",
     "test_core_families.py",
     "test_core_server.py",
+    "test_soak.py",
+    "test_gpu.py",
+    "test_server.py",
+    "test_long_run.py",
+    "test_core_templates.py",
+    "test_long_ray.py",
     "test_compare.py",
+    "test_long_clip.py",
+    "test_benchmarks.py",
     "test_cli.py",
     "test_session.py",
+    "test_lora.py",
+    "test_sampling.py",
+    "test_train.py",
+    "test_tasks.py",
+    "test_diffusers_families.py",
 )
 
 

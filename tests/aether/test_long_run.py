@@ -295,6 +295,7 @@ def run(*arguments, out):
     return cli.main(["reconstruct", *map(str, arguments), "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_windows_on_the_command_line(video, tmp_path, capsys):
     halves = ["--warmup", 1, "--cooldown", 0]
     assert run(video, *SMALL[:4], *halves, "--windows", "--stride", 12, out=tmp_path / "out") == 0
@@ -314,6 +315,7 @@ def test_windows_on_the_command_line(video, tmp_path, capsys):
     assert "window 3 of 3" in printed.err and "6/6" in printed.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_bar_and_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     class Interrupted(Console):
         def windows(self):
@@ -358,6 +360,7 @@ def test_a_clip_that_is_longer_is_offered_windows(video, tmp_path, capsys):
     assert "hint: --windows reconstructs the whole clip" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
     assert run(short, *SMALL, out=tmp_path / "plain") == 0
     assert "--windows" not in capsys.readouterr().out
@@ -378,6 +381,7 @@ def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_tiles_on_the_command_line(tmp_path, capsys):
     """Five thirds of a tile wide, in time one window."""
     wide = tmp_path / "wide.mp4"

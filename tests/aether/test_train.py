@@ -58,6 +58,7 @@ def encoded(clips: data.Clips, codec: Path, tmp_path_factory: pytest.TempPathFac
     return latents.load_latents(vae, clips, tmp_path_factory.mktemp("latents") / "latents.npz")
 
 
+@pytest.mark.slow
 def test_scenes_are_read_back_as_they_were_rendered(
     scenes: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_scenes_are_read_back_as_they_were_rendered(
     assert again.roots().max() == 1
 
 
+@pytest.mark.slow
 def test_the_encoder_begins_as_a_linear_code(clips: data.Clips, codec: Path) -> None:
     """From its 16 numbers a least-squares fit draws 8x8 pixels x 4 frames; a flat color would give 15 dB."""
     vae = autoencoder.load_autoencoder(codec)
@@ -133,6 +135,7 @@ def test_autoencoder_goes_on_where_it_stopped(
     assert not torch.equal(one[changed], begin[changed])
 
 
+@pytest.mark.slow
 def test_conditions_and_targets_are_those_of_the_library(
     clips: data.Clips, codec: Path, encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +181,7 @@ class OffBy(torch.nn.Module):
         return SimpleNamespace(sample=(signal * noisy - (self.clean + self.mistake)) / noise + self.bias)
 
 
+@pytest.mark.slow
 def test_in_a_rollout_the_denoiser_is_given_its_own_answers(
     encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +249,7 @@ def made(
     return model, some, reconstructions.load_reconstructions(model, some, tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
     made: tuple[AetherModel, latents.LatentClips, np.ndarray],
     tmp_path: Path,
@@ -280,6 +285,7 @@ def test_processes_share_what_is_made_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert parts == [["a", "c", "e"], ["b", "d"]]
 
 
+@pytest.mark.slow
 def test_latents_of_other_clips_than_asked_for_are_made_anew(
     clips: data.Clips, codec: Path, tmp_path: Path
 ) -> None:
@@ -308,6 +314,7 @@ class WrongBy(torch.nn.Module):
         return SimpleNamespace(sample=drawn * 2 - 1 + self.bias)
 
 
+@pytest.mark.slow
 def test_the_decoder_is_measured_against_the_clip_it_is_given(
     clips: data.Clips, encoded: latents.LatentClips
 ) -> None:

@@ -64,6 +64,7 @@ class Page:
         self.errors: list[str] = []
         self._artefacts = artefacts
         self._server = server
+        self._dropped = 0
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def js(self, script: str, value: Any = None) -> Any:
@@ -100,17 +101,18 @@ class Page:
         self.tab.wait_for_timeout(1000)
 
     def drop(self, workflow: dict[str, Any]) -> None:
-        """A JSON file dropped on the canvas."""
+        """A JSON file dropped on the canvas, with a name of its own: by it the page knows earlier runs."""
+        self._dropped += 1
         with self._loading():
             self.js(
-                """text => {
+                """([text, name]) => {
                     const data = new DataTransfer();
-                    data.items.add(new File([text], "dropped.json", { type: "application/json" }));
+                    data.items.add(new File([text], name, { type: "application/json" }));
                     const target = document.querySelector("#graph-canvas");
                     const at = { clientX: 400, clientY: 400, bubbles: true, cancelable: true };
                     target.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...at }));
                 }""",
-                json.dumps(workflow),
+                [json.dumps(workflow), f"dropped {self._dropped}.json"],
             )
         assert self.values() == values_of(workflow)
 

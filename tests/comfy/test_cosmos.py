@@ -57,6 +57,7 @@ class TestCosmosTextToWorld(FaultLaws, CosmosFamily):
         return {"fps": 24}
 
 
+@pytest.mark.slow
 class TestCosmosVideoToWorld(CosmosFamily):
     channels = 17
 
@@ -77,6 +78,7 @@ class TestPredict2TextToImage(FaultLaws, Predict2Family):
     one_by_one = False  # of tokens at an edge, part of the answer is cut off
 
 
+@pytest.mark.slow
 class TestPredict2VideoToWorld(Predict2Family):
     """The given frame's timestep is 0; a learned position goes to every block."""
 
@@ -89,6 +91,7 @@ class TestPredict2VideoToWorld(Predict2Family):
         return times
 
 
+@pytest.mark.slow
 class TestAnima(Predict2Family):
     latent = (2, 16, 1, 12, 16)
 

@@ -122,6 +122,7 @@ def test_a_graph_with_cores_sampler(alike, nodes, clip, ksampler, sampler, room)
     alike(work, room)
 
 
+@pytest.mark.slow
 def test_the_host_waits_for_none_of_aether_samplers_steps(gpu, nodes, clip):
     """Beyond what a run of any length takes."""
     with gpu:

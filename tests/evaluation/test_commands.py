@@ -87,6 +87,7 @@ def test_chosen_sequences_and_leading_frames(sintel, predictions, tmp_path, caps
     assert int(results(tmp_path / "out")[0][0]["pixels"]) == 17 * 20 * 48
 
 
+@pytest.mark.slow
 def test_depth_of_a_run_equals_the_command_lines_own(compared, tmp_path, capsys):
     assert run("depth", compared, "synthetic:3", "--align", "median", "--out", tmp_path / "out") == 0
     rows, document = results(tmp_path / "out")
