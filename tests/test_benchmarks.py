@@ -177,6 +177,7 @@ def test_memory_measures_on_a_gpu_only(capsys):
     assert "--measure: there is no GPU here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_model_before_is_gone_when_the_next_is_measured(monkeypatch):
     import torch
 

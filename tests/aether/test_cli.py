@@ -211,6 +211,7 @@ def test_a_model_from_a_folder_is_the_same_model(tmp_path):
     assert np.array_equal(disparity_of(tmp_path / "out"), expected.decoded.disparity)
 
 
+@pytest.mark.slow
 def test_compare_puts_both_side_by_side(plain, tmp_path, capsys):
     assert run("compare", "synthetic:3", *SMALL, out=tmp_path / "out") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"plain", "hero", "compare.json"}

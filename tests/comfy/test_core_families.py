@@ -62,6 +62,7 @@ def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampl
         assert report.steps == STEPS
 
 
+@pytest.mark.slow
 def test_transitions_are_as_in_runs_of_their_own(nodes, ksampler, core):
     """Another size, batch, prompt's length and seed one after the other, on one patched MODEL."""
     text, conditions = core.task.positive[0]

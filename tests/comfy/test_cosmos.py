@@ -52,6 +52,7 @@ class CosmosFamily(ComfyFamily):
         return torch.cat([latent, mask], dim=1)
 
 
+@pytest.mark.slow
 class TestCosmosTextToWorld(FaultLaws, CosmosFamily):
     def conditions(self, batch: int, generator: torch.Generator) -> dict[str, Any]:
         return {"fps": 24}
@@ -71,6 +72,7 @@ class Predict2Family(CosmosFamily):
         return MiniTrainDIT
 
 
+@pytest.mark.slow
 class TestPredict2TextToImage(FaultLaws, Predict2Family):
     """A picture, of an odd size that is padded up."""
 

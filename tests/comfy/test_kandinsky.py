@@ -59,6 +59,7 @@ class TestImageToVideo(TestVideo):
         return mask
 
 
+@pytest.mark.slow
 class TestPicture(FaultLaws, KandinskyFamily):
     """A latent without a dimension of frames."""
 

@@ -42,6 +42,7 @@ class LTXFamily(ComfyFamily):
         return super().timestep(timestep, latent) / 1000  # the model multiplies
 
 
+@pytest.mark.slow
 class TestTextToVideo(FaultLaws, LTXFamily):
     pass
 

@@ -128,6 +128,7 @@ def decoded(part, monkeypatch):
     [("file", "auto", [17]), ("file", "8", [49]), ("memory", "8", [79]), ("trimmed", "auto", [79]),
      ("trimmed", "8", [79]), ("short", "8", [48]), ("late", "8", [0, 240])],
 )  # fmt: skip
+@pytest.mark.slow
 def test_of_a_long_video_only_what_is_needed_is_decoded(
     nodes, part, miniature, tmp_path, decoded, monkeypatch, kind, expected, fps
 ):
@@ -512,6 +513,7 @@ def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeyp
 
 @pytest.mark.parametrize("error", [RuntimeError("MPS backend out of memory"), MemoryError()], ids=repr)
 @torch.inference_mode()
+@pytest.mark.slow
 def test_cores_nodes_work_in_tiles_on_every_device(our_vae, clip, error, monkeypatch, caplog):
     latent = torch.zeros(1, 16, 3, 8, 12)
     expected = our_vae.encode(clip[:5]), our_vae.decode(latent)

@@ -225,6 +225,7 @@ def test_aether_does_not_know_evaluation():
                 assert not any((name or "").split(".")[0] == "evaluation" for name in [*names, module]), path
 
 
+@pytest.mark.slow
 def test_help_needs_nothing_optional():
     missing = "evo=None, skimage=None, lpips=None, vbench=None"
     code = f"import sys; sys.modules.update({missing}); import evaluation.cli"
