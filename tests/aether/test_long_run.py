@@ -178,7 +178,15 @@ class Stop:
         return None
 
 
-@pytest.mark.parametrize("window, step", [(0, 1), (1, None), (2, 0), (3, 1)])
+@pytest.mark.parametrize(
+    "window, step",
+    [
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        (1, None),
+        pytest.param(2, 0, marks=pytest.mark.slow),
+        (3, 1),
+    ],
+)
 @pytest.mark.parametrize("interrupt", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model, clip, whole, tmp_path):
     stop = Stop(window, step, interrupt)

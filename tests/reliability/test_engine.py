@@ -145,6 +145,7 @@ def test_the_transitions_are_44():
 
 
 @pytest.mark.parametrize("before, after", TRANSITIONS, ids=lambda side: "+".join(side) or "base")
+@pytest.mark.slow
 def test_a_transition_equals_a_fresh_run(situation, before, after):
     situation.set(before)
     run = apply_hero(situation.model, situation.config, scheduler=noise())
