@@ -80,7 +80,7 @@ def random_prompt(rng: random.Random, acceleration: str, sampler: str, stream: s
     model = ["fast" if fast else "model", 0]
     nodes = {
         "model": ("AetherMiniature", {}),
-        "clip": ("AetherExample", {"scene": rng.randrange(3), "frames": "17", "width": 96, "height": 64}),
+        "clip": ("AetherExample", {"scene": rng.randrange(3), "frames": "17", "width": 64, "height": 48}),
         "task": (task, {"vae": ["model", 1], "width": width, "height": height,
                         "fps": rng.choice(("auto", "8", "24")), "seed": _seed(rng), **pictures}),
         **fast,
