@@ -685,7 +685,7 @@ def test_your_own_footage_in_the_place_of_the_example(page: Page, renderer: Any,
     page.tab.reload()
     page.tab.wait_for_function(READY)
     page.tab.wait_for_timeout(1500)
-    page.open(name)
+    page.open_template(name)
     page.js(SWAP, "own.mp4")
     entry = page.run()
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
