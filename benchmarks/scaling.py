@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from hero_engine.cost import full_step_flops, predict
 
 from .contenders import Contender
+from .race import Times, race
 from .sizes import Size
-from .speed import Times, choose, common_options, machine, prepare, publish, race
+from .speed import choose, common_options, machine, prepare, publish
 
 
 @dataclass(frozen=True)
