@@ -300,7 +300,7 @@ def results(workers, name="a"):
 def test_a_process_measures_several_parts(monkeypatch):
     started = Started(monkeypatch, [("found", 1), ("done", 0), ("found", 2), ("done", 2**20)])
     with Workers(TOY) as workers:
-        assert workers.machine() == {"device": "GPU"}
+        assert workers.machine(60) == {"device": "GPU"}
         assert [results(workers), results(workers)] == [[1], [2]] and started.killed == 0
     assert started.killed == 1
 
@@ -369,7 +369,7 @@ def test_parts_run_on_a_gpu(monkeypatch, name):
 def test_end_to_end_on_a_cpu(tmp_path):
     def run(*options):
         return subprocess.run(
-            ["bash", ROOT / "scripts" / "gpu.sh", "--toy", "--out", tmp_path, *options],
+            ["bash", ROOT / "scripts" / "gpu.sh", "--toy", "--minutes", "60", "--out", tmp_path, *options],
             env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True,
         )  # fmt: skip
 

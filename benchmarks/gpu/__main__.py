@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> int:
     chosen = [part.scaled(factor) for part in PARTS if part.name in (arguments.only or [part.name])]
     with Workers(settings) as workers:
         try:
-            machine = workers.machine()
+            machine = workers.machine(deadline.left())
         except PartError as error:
             raise SystemExit(f"error: {error}") from None
         head = {

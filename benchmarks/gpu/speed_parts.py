@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
 
 import torch
 
@@ -33,12 +32,9 @@ def rates(settings: Settings, seconds: float) -> Iterator[Found]:
     """The rate of a large matrix product, and that of each attention backend beside it."""
     size, device = _where(settings)
     rate, attention = matrix_rate(device, size.dtype), {}
-    found = {
-        "matrix_flops_per_second": rate,
-        "auto": choose_backend("auto", device, size.dtype, size.head_width),
-        "attention": attention,
-    }
+    found: Found = {"matrix_flops_per_second": rate, "attention": attention}
     yield found
+    found["auto"] = choose_backend("auto", device, size.dtype, size.head_width)
     for name, result in attention_rates(size, device):
         attention[name] = {"error": one_line(result)} if isinstance(result, str) else _rate(result, rate)
         yield found
@@ -52,16 +48,13 @@ def end_to_end(settings: Settings, seconds: float) -> Iterator[Found]:
     """Whole runs of the presets beside the untouched model."""
     start = time.perf_counter()
     size, device = _where(settings)
-    named = {BASE: contenders({})[BASE], **{n: c for n, c in contenders({}).items() if _is_preset(n)}}
+    every = contenders({})
+    named = {name: every[name] for name in (BASE, *(f"HERO {preset}" for preset in PRESETS))}
     model = build_model(size, device)
     full_seconds = full_step_seconds(model, size, device)
     left = seconds - (time.perf_counter() - start)
     steps = fitting(settings.steps, left, full_seconds, named.values(), size)
     yield from _raced(model, named, size, steps, device)
-
-
-def _is_preset(name: str) -> bool:
-    return name.removeprefix("HERO ") in PRESETS
 
 
 @torch.no_grad()
@@ -74,16 +67,18 @@ def full_step_seconds(model: torch.nn.Module, size: Size, device: torch.device) 
     return now()[0] - start
 
 
-def fitting(steps: tuple[int, ...], seconds: float, full: float, named: Any, size: Size) -> int:
+def fitting(
+    steps: tuple[int, ...], seconds: float, full: float, raced: Collection[Contender], size: Size
+) -> int:
     """The first of these numbers of steps with which all contenders fit the time; the last if none does.
 
     Args:
         steps: the most first.
         full: seconds of a full step.
-        named: the contenders, of which each is rehearsed.
+        raced: each is rehearsed, too.
     """
     for count in steps:
-        work = sum(_full_steps_worth(contender, size, count) for contender in named)
+        work = sum(_full_steps_worth(contender, size, count) for contender in raced)
         if _MARGIN * full * work <= seconds:
             return count
     return steps[-1]

@@ -70,7 +70,7 @@ def _rates(found: Found) -> str:
     [rates] = found.values()
     rows = [["matrix product", _tera(rates.get("matrix_flops_per_second")), "", ""]]
     for name, one in rates["attention"].items():
-        chosen = " (chosen by `auto`)" if name == rates["auto"] else ""
+        chosen = " (chosen by `auto`)" if name == rates.get("auto") else ""
         cells = _tera(one.get("flops_per_second")), _percent(one.get("matrix_share"))
         rows.append([f"attention `{name}`{chosen}", *cells, one.get("error", "")])
     return _table(["", "TFLOP/s", "share of the matrix rate", "does not run"], rows)

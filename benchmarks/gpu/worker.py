@@ -19,9 +19,6 @@ from .budget import PartError
 from .record import Found, one_line
 from .settings import Settings
 
-STARTING = 180.0
-"""Seconds that a process has to import everything and to see the device, at first."""
-
 LEFT = 2**27
 """Bytes that a part may leave on the device: what cuBLAS keeps is less."""
 
@@ -49,13 +46,14 @@ class Workers:
             self._worker.kill()
             self._worker = None
 
-    def machine(self) -> Found:
+    def machine(self, seconds: float) -> Found:
         """What is measured: the device, what runs on it, the model.
 
         Raises:
-            PartError: there is no such device, or something to import is missing.
+            PartError: there is no such device, something to import is missing, or that took longer than so
+                many seconds.
         """
-        return self._get(time.monotonic() + STARTING).machine
+        return self._get(time.monotonic() + seconds).machine
 
     def measure(self, name: str, seconds: float) -> Iterator[Found]:
         """All that a part has found, again and again until it is done.
