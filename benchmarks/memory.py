@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLCogVideoX
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 from aether.generation.latents import decode
 from aether.generation.sampling import sample
 from aether.generation.tasks import condition
+from aether.memory_errors import unless_out_of_memory
 from aether.model.lean_vae import make_lean
 from aether.model.loading import VAE_CONFIG
 from aether.model.memory import (
@@ -60,12 +61,21 @@ _SMALL_VAE = {"block_out_channels": (16, 32, 64, 64), "layers_per_block": 1, "no
 
 
 class Peak(TorchDispatchMode):
-    """Bytes of the tensors that are made within and alive at the same time, at most."""
+    """Bytes of the tensors that are made within and alive at the same time, at most.
+
+    Attributes:
+        bytes: at most.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes = 0
         self._alive: dict[int, int] = {}
+
+    @property
+    def now(self) -> int:
+        """Bytes of those that are alive."""
+        return sum(self._alive.values())
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = operation(*args, **(kwargs or {}))
@@ -73,13 +83,37 @@ class Peak(TorchDispatchMode):
         for storage in _storages(result):
             if storage._cdata not in given | self._alive.keys():
                 self._alive[storage._cdata] = storage.nbytes()
-                self.bytes = max(self.bytes, sum(self._alive.values()))
+                self.bytes = max(self.bytes, self.now)
                 weakref.finalize(storage, self._alive.pop, storage._cdata, None)
         return result
 
 
 def _storages(tree: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+class DevicePeak:
+    """Bytes of a GPU that tensors take, also those that were there before, at most while this is open."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __enter__(self) -> DevicePeak:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def bytes(self) -> int:
+        """At most."""
+        return torch.cuda.max_memory_allocated(self._device)
+
+    @property
+    def now(self) -> int:
+        """Of those that are alive."""
+        return torch.cuda.memory_allocated(self._device)
 
 
 def build_vae(size: Size, device: torch.device) -> AutoencoderKLCogVideoX:
@@ -146,35 +180,57 @@ def count_parts(size: Size) -> dict[str, int]:
 
 
 def build_whole(size: Size, device: torch.device, float8: bool = False, offload: bool = False) -> AetherModel:
-    """A model with random weights, kept in one of the ways."""
-    transformer = build_model(size, torch.device("cpu") if offload else device)
+    """A model with random weights, kept in one of the ways.
+
+    The weights are drawn on the device, also those that wait on the host, where it has room for them: a GPU
+    needs a second for them, a CPU minutes.
+    """
+    transformer = _drawn(size, device) if offload else build_model(size, device)
     if float8:
         keep_in_float8(transformer, size.dtype)
     if offload:
-        offload_blocks(transformer, device)
+        offload_blocks(transformer.to("cpu"), device)
     vae = build_vae(size, device)
     make_lean(vae)
     prompt = torch.zeros(1, size.text_tokens, size.text_width, dtype=size.dtype, device=device)
     return AetherModel(transformer, vae, make_scheduler(), prompt, name="random", trained=False)
 
 
-def whole_run(model: AetherModel, size: Size) -> None:
-    """Plan from one gray picture to another under HERO, and decode."""
+def _drawn(size: Size, device: torch.device) -> CogVideoXTransformer3DModel:
+    """A transformer that goes to the host."""
+    with unless_out_of_memory():
+        return build_model(size, device)
+    return build_model(size, torch.device("cpu"))
+
+
+def sampled(model: AetherModel, size: Size) -> torch.Tensor:
+    """The latent of a plan from one gray picture to another under HERO."""
     frames, height, width = size.clip
     picture, generator = np.full((height, width, 3), 0.5, np.float32), torch.Generator().manual_seed(0)
     conditions = condition(model, "planning", image=picture, goal=picture, frames=frames, generator=generator)
     session = hero_session(model.transformer, PRESETS[PRESET], STEPS, model.scheduler)
-    decode(model, sample(model, conditions, steps=STEPS, generator=generator, session=session))
+    return sample(model, conditions, steps=STEPS, generator=generator, session=session)
+
+
+def whole_run(model: AetherModel, size: Size) -> None:
+    """The plan, decoded."""
+    decode(model, sampled(model, size))
+
+
+def fresh_whole(size: Size, device: torch.device, way: dict[str, bool]) -> AetherModel:
+    """A model kept in one of the ways, on a device without the one before."""
+    # Hooks of diffusers hold that one in cycles.
+    gc.collect()
+    torch.cuda.empty_cache()
+    return build_whole(size, device, **way)
 
 
 def measured(size: Size, device: torch.device, way: dict[str, bool]) -> int:
-    """Bytes of the device that a whole run takes at most, its weights included."""
-    # Hooks of diffusers hold the model before this one in cycles.
-    gc.collect()
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    whole_run(build_whole(size, device, **way), size)
-    return torch.cuda.max_memory_allocated(device)
+    """Bytes of the GPU that a whole run takes at most, its weights included."""
+    model = fresh_whole(size, device, way)
+    with DevicePeak(device) as peak:
+        whole_run(model, size)
+    return peak.bytes
 
 
 def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:

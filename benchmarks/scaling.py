@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from hero_engine.cost import full_step_flops, predict
 
 from .contenders import Contender
+from .race import Times, race
 from .sizes import Size
-from .speed import Times, choose, common_options, machine, prepare, publish, race
+from .speed import choose, common_options, machine, prepare, publish
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,12 @@ def predicted_flops(contender: Contender, size: Size, steps: int) -> float:
     return predict(contender.config, size.shape, steps).flops
 
 
+def predicted_ratio(contender: Contender, size: Size, setting: Setting, base: Setting) -> float:
+    """FLOPs of a run over those of the base's."""
+    flops = [predicted_flops(contender, own.of(size), own.steps) for own in (setting, base)]
+    return flops[0] / flops[1]
+
+
 def table(named: dict[str, Contender], size: Size, times: dict[Setting, dict[str, Times]]) -> str:
     """The results as a Markdown table."""
     lines = [
@@ -62,8 +69,7 @@ def table(named: dict[str, Contender], size: Size, times: dict[Setting, dict[str
             if setting == base:
                 cells += ["1", "1", "", "1", ""]
             else:
-                ratio = predicted_flops(contender, setting.of(size), setting.steps)
-                ratio /= predicted_flops(contender, size, base.steps)
+                ratio = predicted_ratio(contender, size, setting, base)
                 cells.append(f"{ratio:.3f}")
                 for seconds, unit in ((own.clock, first.clock), (own.cpu, first.cpu)):
                     found = own.typical(seconds) / first.typical(unit)

@@ -135,6 +135,11 @@ class Denoising:
         tables = get_3d_rotary_pos_embed(size.head_width, ((0, 0), (rows, columns)), (rows, columns), frames)
         self._rotary = tuple(table.to(device) for table in tables)
 
+    @property
+    def latent(self) -> Tensor:
+        """As the last step has left it."""
+        return self._latent
+
     def step(self, number: int) -> None:
         """Take step `number`, from 0."""
         timestep, batch = self._scheduler.timesteps[number], len(self._condition)

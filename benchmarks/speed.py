@@ -4,194 +4,81 @@
     python -m benchmarks.speed --size small --steps 50 --only untouched "HERO paper"
     python -m benchmarks.speed --compile --out results.md
 
-Each contender denoises with a model of its own (the weights are shared), so that a stall of the machine meets
-all of them alike. "Clock" is wall time, the scheduler included; "CPU time" that of the one thread which does
-the work, the less noisy figure on a busy machine. On a GPU every step is waited for.
+race.py says what is timed, and in which order.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from evaluation.compare.meter import shared_copy
-from hero_engine import MethodConfig
 from hero_engine.command_options import whole_number
 from hero_engine.cost import cached_step_flops, full_step_flops, speedup_bound
-from hero_engine.models.joint_attention import JointAttention
-from hero_engine.speed.backends import BACKENDS, trouble_with
 from hero_engine.totals import TOLERANCE, speedup_limit
 
-from .contenders import Attached, Contender, contenders, more_contenders
-from .sizes import SIZES, Denoising, Size, build_model
+from .contenders import Contender, contenders, more_contenders
+from .race import Times, race
+from .rates import attention_rates, matrix_rate
+from .sizes import SIZES, Size
 
 BASE, NOISE = "untouched", "noise"
 
 
-@dataclass
-class Times:
-    """Of one contender's steps, over all rounds.
+@dataclass(frozen=True)
+class Figures:
+    """What the times of whole rounds say of a contender; None where there is nothing to say.
 
     Attributes:
-        full: of each step, whether it was a full one.
-        clock, cpu: its seconds by the clock and of this thread.
-        cached_bytes: held by caches, None where that is not known.
-        peak_bytes: of the device's memory, None where it is not measured.
-        memory_failures: steps that were full because there was no memory for the caches.
+        full_steps: of a round.
+        full, cached: median seconds of a full and of a cached step.
+        clock, cpu, flops: a cached step over a full one: by the clock, by CPU time, by FLOPs.
+        speedups: end to end: by the clock, by the clock where each step takes the median of its kind, by CPU
+            time.
+        bound: of the speed-up, by FLOPs.
+        limit: the highest speed-up that is believed.
+        rate: FLOP/s of a full step.
     """
 
-    full: list[bool] = field(default_factory=list)
-    clock: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    cached_bytes: int | None = None
-    peak_bytes: int | None = None
-    memory_failures: int = 0
-
-    def marked(self, name: str) -> str:
-        """The contender's name, and whether memory ran out: its times are then not the method's."""
-        failures = self.memory_failures
-        return f"{name} (out of memory in {failures} step(s))" if failures else name
-
-    def median(self, seconds: list[float], full: bool) -> float | None:
-        """Median of the full or of the cached steps; None where there are none."""
-        chosen = [s for s, kind in zip(seconds, self.full, strict=True) if kind is full]
-        return statistics.median(chosen) if chosen else None
-
-    def share(self, seconds: list[float]) -> float | None:
-        """Cached over full step, by medians."""
-        cached, full = self.median(seconds, False), self.median(seconds, True)
-        return None if cached is None or not full else cached / full
-
-    def typical(self, seconds: list[float]) -> float:
-        """Seconds of all steps where each takes the median of its kind."""
-        kinds = {kind: self.median(seconds, kind) for kind in set(self.full)}
-        return sum(kinds[kind] for kind in self.full)
+    full_steps: float
+    full: float | None
+    cached: float | None
+    clock: float | None
+    cpu: float | None
+    flops: float | None
+    speedups: tuple[float, float, float]
+    bound: float | None
+    limit: float
+    rate: float | None
 
 
-def stopwatch(device: torch.device) -> Callable[[], tuple[float, float]]:
-    """A function that waits for the device and gives (clock, CPU time of this thread)."""
-
-    def now() -> tuple[float, float]:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter(), time.thread_time()
-
-    return now
-
-
-def rehearse(attached: Attached, run: Denoising, steps: int, config: MethodConfig | None) -> None:
-    """Take every kind of step, untimed: what comes with the first of its kind, such as compiling and the
-    choice of kernels, is then no part of any step's time.
-
-    Until a cached step and a full one after it have been taken; two steps where nothing is cached.
-    """
-    kinds: list[bool] = []
-    for number in range(steps):
-        with attached.around():
-            run.step(number)
-        kinds.append(attached.full())
-        if (config is None and number) or kinds[-2:] == [False, True]:
-            return
-
-
-@torch.no_grad()
-def race(
-    named: dict[str, Contender],
-    size: Size,
-    steps: int,
-    rounds: int,
-    device: torch.device,
-    *,
-    peaks: bool = True,
-) -> dict[str, Times]:
-    """Measure all contenders side by side, each rehearsed before.
-
-    Args:
-        peaks: on a GPU, measure each one's peak of memory too, in steps of its own.
-    """
-    now, times = stopwatch(device), {name: Times() for name in named}
-    model = build_model(size, device)
-    for _ in range(rounds):
-        with ExitStack() as stack:
-            runs = {}
-            for name, contender in named.items():
-                own = shared_copy(model)
-                attached = stack.enter_context(contender.attach(own, steps))
-                if contender.repeatable:
-                    rehearse(attached, Denoising(own, size, steps, device), steps, contender.config)
-                runs[name] = attached, Denoising(own, size, steps, device)
-            for number in range(steps):
-                for name, (attached, run) in runs.items():
-                    clock, cpu = now()
-                    with attached.around():
-                        run.step(number)
-                    end_clock, end_cpu = now()
-                    times[name].clock.append(end_clock - clock)
-                    times[name].cpu.append(end_cpu - cpu)
-                    times[name].full.append(attached.full())
-            for name, (attached, _) in runs.items():
-                if attached.run is not None:
-                    times[name].cached_bytes = attached.run.report.bytes_cached
-                    times[name].memory_failures += attached.run.report.memory_failures
-    if peaks and device.type == "cuda":
-        for name, contender in named.items():
-            times[name].peak_bytes = peak_memory(model, contender, size, steps, device)
-    return times
-
-
-def peak_memory(model, contender: Contender, size: Size, steps: int, device: torch.device) -> int:
-    """Most bytes of the device in use while a contender takes its first steps, alone."""
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    own = shared_copy(model)
-    with contender.attach(own, steps) as attached:
-        run = Denoising(own, size, steps, device)
-        for number in range(min(steps, 14)):
-            with attached.around():
-                run.step(number)
-    return torch.cuda.max_memory_allocated(device)
-
-
-@torch.no_grad()
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large product of square matrices, the best of ten."""
-    side = 8192 if device.type == "cuda" else 1024
-    left, right = torch.randn(2, side, side, device=device).to(dtype)
-    now, best = stopwatch(device), float("inf")
-    for _ in range(10):
-        start, _ = now()
-        left @ right
-        best = min(best, now()[0] - start)
-    return 2 * side**3 / best
-
-
-@torch.no_grad()
-def attention_rates(size: Size, device: torch.device) -> dict[str, float | str]:
-    """FLOP/s of each attention backend on a full step's sequence, or why it does not run."""
-    shape, now = size.shape, stopwatch(device)
-    tokens = torch.randn(3, size.batch, shape.tokens, size.heads, size.head_width, device=device)
-    query, key, value = tokens.to(size.dtype)
-    found: dict[str, float | str] = {}
-    for name, backend in BACKENDS.items():
-        trouble = trouble_with(name, device, size.dtype, size.head_width)
-        if trouble is not None:
-            found[name] = trouble
-            continue
-        seconds = []
-        for _ in range(6):
-            start, _ = now()
-            JointAttention(backend).attend(query, key, value, None)
-            seconds.append(now()[0] - start)
-        found[name] = 4 * size.batch * shape.tokens**2 * shape.width / statistics.median(seconds[1:])
-    return found
+def figures(contender: Contender, own: Times, base: Times, size: Size, steps: int) -> Figures:
+    """A contender's figures beside those of the untouched model."""
+    full_steps, flops, config = sum(own.full) / (len(own.full) / steps), None, contender.config
+    if config is not None:  # of a cached step over a full one's
+        counts = config.resolve(size.shape.blocks, steps)
+        flops = cached_step_flops(size.shape, config, counts) / full_step_flops(size.shape)
+    bound = speedup_bound(steps, full_steps, flops or 0.0) if full_steps else None
+    full = own.median(own.clock, True)
+    return Figures(
+        full_steps=full_steps,
+        full=full,
+        cached=own.median(own.clock, False),
+        clock=own.share(own.clock),
+        cpu=own.share(own.cpu),
+        flops=flops,
+        speedups=(
+            sum(base.clock) / sum(own.clock),
+            base.typical(base.clock) / own.typical(own.clock),
+            sum(base.cpu) / sum(own.cpu),
+        ),
+        bound=bound,
+        limit=speedup_limit(bound) if bound and contender.plain_steps else float("inf"),
+        rate=full and size.batch * full_step_flops(size.shape) / full,
+    )
 
 
 def table(named: dict[str, Contender], times: dict[str, Times], size: Size, steps: int, rate: float) -> str:
@@ -203,7 +90,7 @@ def table(named: dict[str, Contender], times: dict[str, Times], size: Size, step
         "|---|" + "---|" * 13,
     ]
     for name, own in times.items():
-        cells = _row(name, named[name], own, times[BASE], size, steps, rate)
+        cells = _row(own.marked(name), own, figures(named[name], own, times[BASE], size, steps), rate)
         lines.append("| " + " | ".join(cells) + " |")
     if any(NOISE in line for line in lines):
         lines += [
@@ -213,36 +100,20 @@ def table(named: dict[str, Contender], times: dict[str, Times], size: Size, step
     return "\n".join(lines)
 
 
-def _row(
-    name: str, contender: Contender, own: Times, base: Times, size: Size, steps: int, rate: float
-) -> list[str]:
-    full, flops, config = sum(own.full) / (len(own.full) / steps), None, contender.config
-    if config is not None:  # of a cached step over a full one's
-        counts = config.resolve(size.shape.blocks, steps)
-        flops = cached_step_flops(size.shape, config, counts) / full_step_flops(size.shape)
-    bound = speedup_bound(steps, full, flops or 0.0) if full else None
-    limit = speedup_limit(bound) if bound and contender.plain_steps else float("inf")
-    full_seconds = own.median(own.clock, True)
-    speedups = [
-        sum(base.clock) / sum(own.clock),
-        base.typical(base.clock) / own.typical(own.clock),
-        sum(base.cpu) / sum(own.cpu),
-    ]
+def _row(name: str, own: Times, found: Figures, rate: float) -> list[str]:
     return [
-        own.marked(name),
-        f"{full:g}",
-        _text(full_seconds, "{:.3f} s"),
-        _text(own.median(own.clock, False), "{:.4f} s"),
-        _text(own.share(own.clock), "{:.4f}"),
-        _text(own.share(own.cpu), "{:.4f}"),
-        _text(flops, "{:.4f}"),
-        *(f"{speedup:.3f}x{f' ({NOISE})' if speedup > limit else ''}" for speedup in speedups),
-        _text(bound, "{:.2f}x"),
+        name,
+        f"{found.full_steps:g}",
+        _text(found.full, "{:.3f} s"),
+        _text(found.cached, "{:.4f} s"),
+        _text(found.clock, "{:.4f}"),
+        _text(found.cpu, "{:.4f}"),
+        _text(found.flops, "{:.4f}"),
+        *(f"{speedup:.3f}x{f' ({NOISE})' if speedup > found.limit else ''}" for speedup in found.speedups),
+        _text(found.bound, "{:.2f}x"),
         _text(own.cached_bytes, "{:.3f} GB", 1e-9),
         _text(own.peak_bytes, "{:.1f} GB", 1e-9),
-        _text(
-            full_seconds and size.batch * full_step_flops(size.shape) / full_seconds / rate, "{:.1f} %", 100
-        ),
+        _text(found.rate, "{:.1f} %", 100 / rate),
     ]
 
 
@@ -324,7 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     if device.type == "cuda":
         text += ["", "| attention | TFLOP/s |", "|---|---|"]
-        for name, found in attention_rates(size, device).items():
+        for name, found in attention_rates(size, device):
             text.append(f"| {name} | {found if isinstance(found, str) else f'{found / 1e12:.0f}'} |")
     publish("\n".join(text), arguments.out)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import weakref
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -102,6 +103,8 @@ class PretendTensor(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch._has_compatible_shallow_copy_type:
+            return False  # so that Module.to() makes new parameters
         if func in _WHOLE:
             return _gpu_of(args, kwargs).run(func, args, kwargs or {})
         return torch._C._disabled_torch_function_impl(func, types, args, kwargs or {})
@@ -118,11 +121,14 @@ class PretendGPU(TorchDispatchMode):
         waits: what the host has waited for, one text for each time: an answer of the device, or a tensor on
             its way in either direction.
         memory: bytes that it says it has.
+        taken, peak: bytes of its tensors that are alive, and at most.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.memory = 1 << 40
+        self.peak = 0
+        self._storages: dict[int, int] = {}
         self.waits: list[str] = []
         self._patches = contextlib.ExitStack()
 
@@ -142,7 +148,13 @@ class PretendGPU(TorchDispatchMode):
             "torch.cuda.Stream": stream,
             "torch.cuda.current_stream": stream,
             "torch.cuda.stream": lambda _: contextlib.nullcontext(),
-            "torch.cuda.get_device_properties": lambda *_: SimpleNamespace(total_memory=self.memory),
+            "torch.cuda.get_device_properties": lambda *_: SimpleNamespace(
+                total_memory=self.memory, major=9, minor=0
+            ),
+            "torch.cuda.memory_allocated": lambda *_: self.taken,
+            "torch.cuda.max_memory_allocated": lambda *_: self.peak,
+            "torch.cuda.reset_peak_memory_stats": self._forget_peak,
+            "torch.cuda.empty_cache": lambda: None,
             "torch.cuda.synchronize": lambda *_: self.note_wait("synchronize"),
             "torch.Tensor.pin_memory": lambda tensor: tensor,
             "torch.Generator": Generator,
@@ -161,8 +173,22 @@ class PretendGPU(TorchDispatchMode):
         if not unwaited:
             self.waits.append(str(what))
 
+    @property
+    def taken(self) -> int:
+        return sum(self._storages.values())
+
+    def _forget_peak(self, *_: Any) -> None:
+        self.peak = self.taken
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._storages:
+            self._storages[storage._cdata] = storage.nbytes()
+            self.peak = max(self.peak, self.taken)
+            weakref.finalize(storage, self._storages.pop, storage._cdata, None)
+
     def tensor(self, lies: Tensor) -> PretendTensor:
         """A tensor of the CPU, from now on of the GPU."""
+        self._count(lies.untyped_storage())
         return PretendTensor(lies.detach(), self)
 
     def module(self, module: nn.Module) -> nn.Module:
@@ -184,7 +210,7 @@ class PretendGPU(TorchDispatchMode):
         if func in _MOVES:
             return self._move(*args, **kwargs)
         if func is aten._has_compatible_shallow_copy_type.default:
-            return False  # so that Module.to() makes new parameters
+            return False  # likewise in inference mode
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         here = [tensor for tensor in given if isinstance(tensor, PretendTensor)]
         asked = kwargs.get("device")

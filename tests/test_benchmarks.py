@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from aether import miniature
-from benchmarks import guidance, memory, scaling, speed
+from benchmarks import guidance, memory, race, scaling, speed
 from benchmarks.contenders import Attached, Contender
+from benchmarks.race import Times
 from benchmarks.sizes import SIZES, build_model
-from benchmarks.speed import Times, main
+from benchmarks.speed import main
 from evaluation.compare.meter import shared_copy
 
 
@@ -58,7 +59,7 @@ def test_a_method_whose_caches_found_no_memory_is_marked():
 
     named = {"untouched": contender(), "cached": contender(memory_failures=3)}
     size = SIZES["tiny"].with_blocks(1)
-    times = speed.race(named, size, 3, 2, torch.device("cpu"))
+    times = race.race(named, size, 3, 2, torch.device("cpu"))
     names = [row[0] for row in rows_of(speed.table(named, times, size, 3, 1e12))]
     assert names == ["untouched", "cached (out of memory in 6 step(s))"]
     rows = rows_of(scaling.table(named, size, {scaling.Setting(5, 3): times}))
@@ -72,27 +73,27 @@ def gpu(monkeypatch):
 
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     for name in ("build_model", "Denoising"):
-        made = getattr(speed, name)
-        monkeypatch.setattr(speed, name, lambda *given, made=made: made(*given[:-1], cpu))
+        made = getattr(race, name)
+        monkeypatch.setattr(race, name, lambda *given, made=made: made(*given[:-1], cpu))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     return cuda
 
 
 @pytest.mark.parametrize("options, peak", [({}, 7), ({"peaks": False}, None)])
 def test_peaks_take_steps_of_their_own_only_where_they_are_shown(gpu, monkeypatch, options, peak):
-    monkeypatch.setattr(speed, "peak_memory", lambda *_: 7)
-    times = speed.race({"untouched": contender()}, SIZES["tiny"].with_blocks(1), 1, 1, gpu, **options)
+    monkeypatch.setattr(race, "peak_memory", lambda *_: 7)
+    times = race.race({"untouched": contender()}, SIZES["tiny"].with_blocks(1), 1, 1, gpu, **options)
     assert times["untouched"].peak_bytes == peak
 
 
 def test_scaling_shows_no_peaks_and_measures_none(monkeypatch, capsys):
     asked = []
 
-    def race(named, *_, peaks=True):
+    def raced(named, *_, peaks=True):
         asked.append(peaks)
         return {name: Times([True], [1.0], [1.0]) for name in named}
 
-    monkeypatch.setattr(scaling, "race", race)
+    monkeypatch.setattr(scaling, "race", raced)
     scaling.main(["--device", "cpu", "--size", "tiny", "--only", "FORA"])
     assert asked == [False] * 5 and len(rows_of(capsys.readouterr().out)) == 10
 

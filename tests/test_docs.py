@@ -1,11 +1,14 @@
 """What the documents show works."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from benchmarks.gpu.tables import page as gpu_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +91,19 @@ def test_the_comparison_page_shows_its_tables():
         assert {key: cell for key, cell in shown.items() if cell != "-"} == {
             key: f"{float(one['error']):.4f}" for key, one in listed.items()
         }
+
+
+def test_the_pages_say_what_was_measured_on_a_gpu():
+    """The tables are those of the file; without one, the pages say so and name the command."""
+    performance = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    pages = [performance, (ROOT / "README.md").read_text(encoding="utf-8")]
+    file, tables = ROOT / "docs" / "gpu.json", ROOT / "docs" / "gpu.md"
+    nothing = ["Nothing has been measured on a GPU yet" in page for page in pages]
+    if not file.exists():
+        assert all(nothing) and "bash scripts/gpu.sh" in performance and not tables.exists()
+        return
+    assert not any(nothing) and all("gpu.md)" in page for page in pages)
+    assert tables.read_text(encoding="utf-8") == gpu_page(json.loads(file.read_text(encoding="utf-8")))
 
 
 def test_the_table_of_model_families_is_that_of_the_engine():

@@ -23,6 +23,8 @@ EXCEPTIONS = {
     ("aether/model/hub.py", "huggingface_hub"): "fetches models by name, over HTTPS, safetensors only",
     ("evaluation/compare/work.py", "multiprocessing"): "the command's own workers, --workers of them",
     ("benchmarks/comfyui.py", "importlib"): "loads this pack the way ComfyUI does",
+    ("benchmarks/gpu/worker.py", "multiprocessing"): "a part that breaks its process must not end the others",
+    ("benchmarks/gpu/settings.py", "compile"): "an argument of that name, for torch.compile",
     ("benchmarks/contenders.py", "importlib"): "looks whether a package is there",
     ("hero_engine/speed/optimization.py", "compile"): "an argument of that name, for torch.compile",
     ("hero_engine/__init__.py", "importlib"): "loads its own modules by a fixed table when first asked",
