@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
 from .report import Line, Section, find
@@ -53,7 +53,7 @@ def asked() -> Asked:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     if f'name = "{_PROJECT}"' in text:
         return _from_source(text, (_ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    about = metadata.metadata(_PROJECT)
+    about = metadata(_PROJECT)
     return Asked(about["Version"], about["Requires-Python"], tuple(_of_wheel()))
 
 
@@ -77,7 +77,7 @@ def _from_source(project: str, requirements: str) -> Asked:
 def _of_wheel() -> Iterator[str]:
     from packaging.requirements import Requirement
 
-    for text in metadata.requires(_PROJECT) or ():
+    for text in requires(_PROJECT) or ():
         one = Requirement(text)
         if one.marker is None or one.marker.evaluate({"extra": "library"}):
             yield f"{one.name}{one.specifier}"
@@ -97,20 +97,20 @@ def _package(name: str, requirement: str) -> Line:
     purpose = _OPTIONAL.get(name)
     install = f'pip install "{requirement}"'
     try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
+        found = version(name)
+    except PackageNotFoundError:
         needed = "needed" if purpose is None else f"needed for {purpose}"
         return Line(name, f"missing, {needed}: {install}", blocking=purpose is None)
-    return Line(name, _compared(version, requirement.removeprefix(name), install))
+    return Line(name, _compared(found, requirement.removeprefix(name), install))
 
 
-def _compared(version: str, wanted: str, advice: str) -> str:
+def _compared(found: str, wanted: str, advice: str) -> str:
     if not wanted:
-        return version
+        return found
     try:
         from packaging.specifiers import SpecifierSet
     except ImportError:
-        return f"{version} ({wanted} is asked for; comparing needs `pip install packaging`)"
-    if SpecifierSet(wanted).contains(version, prereleases=True):
-        return f"{version} ({wanted})"
-    return f"{version}, but {wanted} is asked for: {advice}"
+        return f"{found} ({wanted} is asked for; comparing needs `pip install packaging`)"
+    if SpecifierSet(wanted).contains(found, prereleases=True):
+        return f"{found} ({wanted})"
+    return f"{found}, but {wanted} is asked for: {advice}"

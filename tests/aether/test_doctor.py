@@ -47,15 +47,14 @@ def here(tmp_path_factory):
 @pytest.fixture
 def lacking(monkeypatch):
     """``lacking(name)`` takes a package away."""
-    known = metadata.version
 
     def take(missing, found=None):
         def version(name):
             if name == missing and found is None:
                 raise metadata.PackageNotFoundError(name)
-            return found if name == missing else known(name)
+            return found if name == missing else metadata.version(name)
 
-        monkeypatch.setattr(packages.metadata, "version", version)
+        monkeypatch.setattr(packages, "version", version)
 
     return take
 
@@ -86,9 +85,8 @@ def test_a_wheel_says_what_it_asks_for(monkeypatch, tmp_path):
     wanted = ["diffusers>=0.34", 'torch>=2.4; extra == "library"', 'pytest>=8; extra == "test"']
     about = {"Version": "9.1", "Requires-Python": ">=3.10"}
     monkeypatch.setattr(packages, "_ROOT", tmp_path)
-    monkeypatch.setattr(packages, "metadata", SimpleNamespace(
-        metadata=lambda name: about, requires=lambda name: wanted
-    ))  # fmt: skip
+    monkeypatch.setattr(packages, "metadata", lambda name: about)
+    monkeypatch.setattr(packages, "requires", lambda name: wanted)
     assert packages.asked() == packages.Asked("9.1", ">=3.10", ("diffusers>=0.34", "torch>=2.4"))
 
 
