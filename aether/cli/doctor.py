@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
         the exit status: 1 where the bundled miniature lacks something, else 0.
     """
     report = examine(Path(arguments.tuning), arguments.cache_dir and Path(arguments.cache_dir).expanduser())
-    console.answer(report)
+    # A name that the terminal's encoding has no letters for is no reason to fail.
+    encoding = sys.stdout.encoding or "utf-8"
+    console.answer(str(report).encode(encoding, "replace").decode(encoding))
     return 0 if report.ready else 1
 
 
@@ -76,12 +79,6 @@ def _downloaded(cache: Path | None) -> Iterable[Line]:
 
 
 def _ways() -> tuple[Way, ...]:
-    """Those that make sense here: on the CPU blocks have nowhere else to wait."""
-    ways = _on_gpu()
-    return tuple(way for way in ways if not way.offload) if _device().type == "cpu" else ways
-
-
-def _on_gpu() -> tuple[Way, ...]:
     """By the command line's options."""
     from ..doctor.fits import Way
 

@@ -1,8 +1,7 @@
-"""The computer: system, device, memory, and what reads and writes videos."""
+"""The device that torch computes on, and memory."""
 
 from __future__ import annotations
 
-import platform
 from typing import NamedTuple
 
 import torch
@@ -18,16 +17,9 @@ class Room(NamedTuple):
     total: int
 
 
-def system_text() -> str:
-    """System and processor; no name of the machine."""
-    return f"{platform.system()} {platform.release()}, {platform.machine()}"
-
-
 def device_lines(device: torch.device) -> list[Line]:
     """What torch computes on, and in what."""
-    build = torch.version.cuda or torch.version.hip
-    kind = "ROCm" if torch.version.hip else "CUDA"
-    lines = [Line("torch is built for", f"{kind} {build}" if build else "the CPU or Apple's GPUs only")]
+    lines = [Line("torch is built for", _built_for())]
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
         native = "bfloat16" if major >= 8 or torch.version.hip else "bfloat16 is emulated, and slow"
@@ -36,8 +28,17 @@ def device_lines(device: torch.device) -> list[Line]:
     return [*lines, Line("device", f"{device.type}{_why_cpu() if device.type == 'cpu' else ''}")]
 
 
+def _built_for() -> str:
+    builds = {"CUDA": torch.version.cuda, "ROCm": torch.version.hip, "Intel GPUs": _xpu_build()}
+    return next((f"{kind} {build}" for kind, build in builds.items() if build), "the CPU, or Apple's GPUs")
+
+
+def _xpu_build() -> str | None:
+    return getattr(torch.version, "xpu", None)  # torch 2.4 has no such entry
+
+
 def _why_cpu() -> str:
-    if torch.version.cuda or torch.version.hip:
+    if torch.version.cuda or torch.version.hip or _xpu_build():
         return "; torch finds no GPU that it can use: check the driver"
     return "; for an NVIDIA GPU install torch from https://pytorch.org/get-started/locally"
 
@@ -62,14 +63,3 @@ def room_text(device: torch.device) -> str:
     """Its memory as people read it."""
     free, total = room_of(device)
     return f"{bytes_text(total)}, {bytes_text(free)} of it free"
-
-
-def video_text() -> str:
-    """PyAV, which brings FFmpeg's libraries with it; the program ffmpeg is not needed."""
-    import av
-
-    try:
-        av.codec.Codec("libx264", "w")
-    except Exception:  # PyAV's own kinds of errors differ between versions
-        return f"PyAV {av.__version__} cannot write H.264, which videos are saved in: pip install -U av"
-    return f"PyAV {av.__version__} reads videos and writes H.264"

@@ -40,7 +40,7 @@ class Asked:
 
 def packages_section() -> Section:
     """Versions of all that is asked for."""
-    return Section("Packages", (*find("requirements", _lines, blocking=True),))
+    return Section("Packages", (*find("requirements", _lines),))
 
 
 def asked() -> Asked:

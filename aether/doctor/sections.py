@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..defaults import TASKS
 from ..spec import AETHER_V1
 from .report import Line, Section, find
+from .system import system_text, video_text
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +27,11 @@ def machine_section(device: Device) -> Section:
 
         yield from find("device", lambda: machine.device_lines(device()))
         yield from find("memory of the device", lambda: machine.room_text(device()))
-        yield from find("video files", machine.video_text)
 
-    def system() -> str:
-        from .machine import system_text
-
-        return system_text()
-
-    return Section("Computer", (*find("system", system), *find("torch", lines)))
+    return Section(
+        "Computer",
+        (*find("system", system_text), *find("torch", lines), *find("video files", video_text)),
+    )
 
 
 def attention_section(texts: Callable[[], Mapping[str, str]]) -> Section:
@@ -78,8 +76,11 @@ def fit_section(
         from .fits import BATCH, BYTES, fit_lines
         from .machine import room_of
 
-        steps = TASKS["prediction"].accelerated_steps
-        return fit_lines(room_of(device()), ways(), *cost(steps, BATCH, BYTES))
+        steps, there = TASKS["prediction"].accelerated_steps, device()
+        # These share the computer's memory: blocks have nowhere else to wait.
+        shared = there.type in ("cpu", "mps")
+        sensible = tuple(way for way in ways() if not (shared and way.offload))
+        return fit_lines(room_of(there), sensible, *cost(steps, BATCH, BYTES))
 
     height, width = AETHER_V1.default_size
     clip = f"{AETHER_V1.default_frames} frames of {width} x {height}"

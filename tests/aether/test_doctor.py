@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -66,6 +67,8 @@ def test_this_machine(here):
     assert section(text, "Packages")["torch"] == f"{metadata.version('torch')} (>=2.4)"
     assert section(text, "Computer").keys() >= {"system", "device", "memory of the device", "video files"}
     assert section(text, "Attention")["sdpa"] == "runs here"
+    if not torch.cuda.is_available():
+        assert not any("--offload" in name for name in section(text, "Settings for this device"))
     assert section(text, "Weights")["miniature"].startswith("ready: 5.3 million")
     assert section(text, "Measured here last")["HERO Tuner"].endswith("nothing yet")
     assert "could not be examined" not in text
@@ -131,8 +134,18 @@ def test_it_runs_without_torch():
     code = "import sys; sys.modules['torch'] = None; from aether.cli.commands import main; main(['doctor'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert section(done.stdout, "Computer")["torch"].startswith("could not be examined: ")
+    computer = section(done.stdout, "Computer")
+    assert computer["torch"].startswith("could not be examined: ")
+    assert computer["video files"].startswith("PyAV ")
     assert section(done.stdout, "Weights")["miniature"].startswith("could not be examined: ")
+
+
+def test_a_terminal_without_the_letters_of_a_name(tmp_path):
+    arguments = [sys.executable, "-m", "aether", "doctor", "--tuning", "\u6587\u4ef6"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert section(done.stdout, "Measured")["HERO Tuner"] == "??: nothing yet"
 
 
 def test_a_line_that_fails_says_so_and_the_others_stay():
@@ -187,7 +200,7 @@ def gpu(monkeypatch):
     ],
 )
 def test_the_settings_for_a_card(free, total, advice):
-    lines = {line.name: line.text for line in fit_lines(room(free, total), doctor._on_gpu(), *cache())}
+    lines = {line.name: line.text for line in fit_lines(room(free, total), doctor._ways(), *cache())}
     assert lines.pop("so") == advice
     assert set(text.split(": ")[1] for text in lines.values()) <= {
         "fits", "fits once other programs are closed", "does not fit",
