@@ -83,7 +83,7 @@ def _ways() -> tuple[Way, ...]:
     from ..doctor.fits import Way
 
     return (
-        Way("no option"),
+        Way("the defaults"),
         Way("--vae-tiling", tiling=True),
         Way("--dtype float8", float8=True),
         Way("--dtype float8 --vae-tiling", float8=True, tiling=True),

@@ -191,7 +191,7 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize(
     "free, total, advice",
     [
-        (80, 80, "use no option"),
+        (80, 80, "use the defaults"),
         (17, 24, "use --vae-tiling"),
         (11.5, 12, "use --dtype float8 --vae-tiling"),
         (10.5, 12, "use --offload"),
@@ -235,7 +235,7 @@ def test_a_small_pretended_card(gpu):
     assert computer["memory of the device"] == "6.00 GB, 5.00 GB of it free"
     found = section(text, "Settings for this device")
     assert found["so"] == "use --offload --vae-tiling"
-    assert found["no option"].endswith(": does not fit")
+    assert found["the defaults"].endswith(": does not fit")
     assert section(text, "Attention")["flash"].startswith("does not run here: ")
 
 

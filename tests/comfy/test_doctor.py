@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,8 +47,6 @@ def test_schema(nodes):
     schema = nodes.get("AetherDoctor").define_schema()
     assert (schema.inputs, schema.is_output_node) == ([], True)
     assert [(output.id, output.io_type) for output in schema.outputs] == [("text", "STRING")]
-    looked = nodes.get("AetherDoctor").fingerprint_inputs()
-    assert looked != looked  # noqa: PLR0124 (so that every run looks again)
 
 
 def test_the_report_is_given_out_and_shown(nodes, doctor, models):
@@ -61,7 +59,7 @@ def test_the_report_is_given_out_and_shown(nodes, doctor, models):
     assert rows(text, "Packages")["torch"].startswith(torch.__version__.split("+")[0])
     assert rows(text, "Attention")["sdpa"] == "works here"
     assert rows(text, "Weights")["miniature"].startswith("ready: ")
-    assert str(Path.home()) not in text and os.uname().nodename not in text
+    assert str(Path.home()) not in text and platform.node() not in text
 
 
 def test_missing_weights_have_the_commands_of_the_documents(doctor, models):
