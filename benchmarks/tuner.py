@@ -42,6 +42,7 @@ TASKS = {30: ("AetherPlan", True, 405), 20: ("AetherPredict", False, 406)}
 MORE_SCENES = (403, 404)
 SPEEDS = (2.0, 2.5, 3.0)
 SETTINGS, BUDGET, EVEN = 40, 6, 6
+DRAWS = 20
 FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
 PARTS = ("judge", "tune", "carry")
 
@@ -255,14 +256,29 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float:
     return float(spearmanr(*zip(*pairs, strict=True)).statistic)
 
 
+def after_trials(recording: Any, trials: Sequence[Any]) -> float:
+    """Mean rank correlation over draws of as many settings as a tuning runs, for the settings not drawn."""
+    draw, found = random.Random(0), []
+    for _ in range(DRAWS):
+        tried = draw.sample(trials, BUDGET - 1)
+        fitted = recording.fitted([(trial.config, trial.error) for trial in tried])
+        others = [trial for trial in trials if trial not in tried]
+        found.append(spearman([(fitted.predict_error(trial.config), trial.error) for trial in others]))
+    return statistics.fmean(found)
+
+
 def judge_rows(bench: Bench, groups: Sequence[Group]) -> Iterator[str]:
     for group in groups:
-        pairs = [(t.predicted_error, t.error) for t in bench.judged(group).trials]
+        measured = bench.judged(group)
+        pairs = [(t.predicted_error, t.error) for t in measured.trials]
+        steps = [(-t.full_steps, t.error) for t in measured.trials]
+        later = after_trials(measured.recording, measured.trials)
         off = [abs(math.log(predicted / error)) for predicted, error in pairs]
         middle = statistics.median(math.log(error / predicted) for predicted, error in pairs)
         spread = math.exp(statistics.fmean(abs(math.log(e / p) - middle) for p, e in pairs))
         yield (
-            f"{group.name:>18}  {len(pairs)} settings  Spearman {spearman(pairs):.3f}  off by a factor of "
+            f"{group.name:>18}  {len(pairs)} settings  Spearman {spearman(pairs):.3f} ({later:.3f} after "
+            f"{BUDGET - 1} trials, {spearman(steps):.3f} by full steps alone)  off by a factor of "
             f"{math.exp(statistics.fmean(off)):.2f}, {spread:.2f} after one scale"
         )
 

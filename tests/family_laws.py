@@ -262,7 +262,11 @@ class FaultLaws(FamilyLaws):
     """What holds besides, for one form of a family: (2 shallow blocks x 8 steps + 2 deep ones x 4 full steps)
     x 3 errors = 72 faults."""
 
-    @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, Interrupt])
+    @pytest.mark.parametrize(
+        "error",
+        [RuntimeError]
+        + [pytest.param(error, marks=pytest.mark.slow) for error in (torch.OutOfMemoryError, Interrupt)],
+    )
     def test_a_fault_in_any_block_and_step_leaves_nothing(self, family: Any, hero: Any, error: type) -> None:
         config, inputs = self.config(hero, ratio=0.5), self.inputs(1)  # full: steps 0, 1, 4, 7
         latent = torch.randn(1, *self.latent[1:], generator=torch.Generator().manual_seed(4))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from aether import miniature
 from benchmarks import guidance, memory, scaling, speed
 from benchmarks.contenders import Attached, Contender
 from benchmarks.sizes import SIZES, build_model
@@ -126,7 +127,19 @@ def test_scaling_says_what_is_predicted(tmp_path):
 
 
 @pytest.mark.slow
-def test_guidance_counts_the_passes_that_ran(capsys):
+def test_guidance_counts_the_passes_that_ran(capsys, monkeypatch):
+    """On a third of the miniature's blocks and a quarter of its picture, which change no count."""
+
+    def build():
+        model = miniature.build()
+        del model.transformer.transformer_blocks[4:]
+        return model
+
+    def render(scene, frames, height, width):
+        return miniature.render(scene, frames, height // 2, width // 2)
+
+    monkeypatch.setattr(guidance, "build", build)
+    monkeypatch.setattr(guidance, "render", render)
     guidance.main(["--steps", "6"])
     rows = rows_of(capsys.readouterr().out)
     assert {tuple(row[:2]) for row in rows} == {
@@ -164,6 +177,7 @@ def test_memory_measures_on_a_gpu_only(capsys):
     assert "--measure: there is no GPU here" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_model_before_is_gone_when_the_next_is_measured(monkeypatch):
     import torch
 

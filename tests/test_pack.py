@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -43,6 +45,7 @@ def run_beside(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-I", "-c", start + code], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_our_nodes_are_never_taken_for_comfyuis():
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import nodes"
     result = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)

@@ -41,6 +41,7 @@ def longest_cached(full: list[bool]) -> int:
 
 @EXAMPLES
 @given(intervals, warmups, steps)
+@pytest.mark.slow
 def test_a_fixed_schedule_warms_up_and_keeps_its_interval(interval, warmup, steps):
     full = decisions(Schedule(interval, warmup), [0.0] * steps)
     assert all(full[:warmup])

@@ -49,8 +49,7 @@ def run_tuning(arguments: argparse.Namespace, console: Console) -> None:
         if unlocked:
             console.say(f"note: out: {unlocked}")
         work = prepare(arguments, console, task, None)
-        found = _tuned(work, work.gather(sources), target, folder)
-        _write(found, folder)
+        found = _tune(work, work.gather(sources), target, folder)
     console.say(f"\n{found.table()}\n\n{found.summary()}\n\n{folder}: tuning.json, tuning.png")
     if arguments.quiet and not found.reached:
         console.note(found.summary())
@@ -79,7 +78,8 @@ def _check_counts(arguments: argparse.Namespace, task: str) -> None:
     check_steps(TASKS[task].accelerated_steps if arguments.steps is None else arguments.steps)
 
 
-def _tuned(work: Work, inputs: Inputs, target: Target, folder: Path) -> Tuning:
+def _tune(work: Work, inputs: Inputs, target: Target, folder: Path) -> Tuning:
+    """Make the runs, and write what was found."""
     from hero_engine import HeroConfig
     from hero_engine.tune import tune
     from hero_engine.tune.store import finished_runs
@@ -100,7 +100,7 @@ def _tuned(work: Work, inputs: Inputs, target: Target, folder: Path) -> Tuning:
         return runs.latent(opened, show.step)
 
     with reporting_kept(console, folder, lambda: finished_runs(folder) if show.began else 0, "run"):
-        return tune(
+        found = tune(
             run,
             target,
             work.arguments.budget,
@@ -109,6 +109,8 @@ def _tuned(work: Work, inputs: Inputs, target: Target, folder: Path) -> Tuning:
             progress=show.begin,
             about=_about(work, inputs),
         )
+        _write(found, folder)
+    return found
 
 
 class _Show:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..cost.prediction import cached_step_flops, full_step_flops, predict
 from ..hero.config import PRESETS, HeroConfig
 from ..schedule import step_ages
+from ..step_mask import StepMask
 from .masks import best_mask, even_mask
 from .recording import Recording
+from .trials import Trial
 
 _TAUS = ("25%", "10%", "50%")
 _WARMUPS = (1, 2, 3, 4, 6, 8)
@@ -37,16 +39,21 @@ class Candidates:
     """Settings for one recorded run.
 
     Args:
-        recording: of the run; its scale does not count.
+        recording: of the run; what was fitted to trials does not count, so that the order stays.
     """
 
     def __init__(self, recording: Recording):
-        self._recording = replace(recording, scale=1.0)
+        self._recording = replace(recording, openness=0.0, scale=1.0)
         self._masked: dict[int, Candidate] = {}
 
     @property
     def predicts(self) -> bool:
         return self._recording.sampling is not None
+
+    def scale(self, trials: Sequence[Trial]) -> float:
+        """Of predicted errors, by those of trials; 1 before there are any."""
+        pairs = [(trial.config, trial.error) for trial in trials if not trial.failed]
+        return self._recording.scaled(pairs).scale
 
     def judged(self, config: HeroConfig) -> Candidate:
         """A setting with what it costs and what is predicted of it."""
@@ -56,11 +63,23 @@ class Candidates:
 
     def at_speed(self, speed: float) -> list[Candidate]:
         """Settings that are at least so fast, the lowest predicted error first: the best mask and the best
-        even rhythm of each kind, and the presets."""
+        even rhythm of each kind, and the presets. No two of them run alike."""
         found = [candidate for base in self._bases() for candidate in self._of(base, speed)]
         found += [self.judged(self._usable(config)) for config in PRESETS.values()]
         fast = [candidate for candidate in found if candidate.speedup >= speed]
-        return sorted(fast, key=lambda one: (one.error, one.speedup))
+        # Of those that run alike the rhythm, which is shorter as text.
+        ordered = sorted(fast, key=lambda one: (one.error, one.speedup, one.config.mask != ""))
+        different: dict[HeroConfig, Candidate] = {}
+        for one in ordered:
+            different.setdefault(self.as_mask(one.config), one)
+        return list(different.values())
+
+    def as_mask(self, config: HeroConfig) -> HeroConfig:
+        """A setting with its full steps as a mask: equal for settings that run alike."""
+        if config.threshold > 0:
+            return config
+        ages = self._ages(config)
+        return replace(config, mask=str(StepMask(tuple(age == 0 for age in ages))), **_UNUSED)
 
     def masked(self, full: int) -> Candidate:
         """The best mask of so many full steps; an even one where nothing is predicted."""
@@ -117,12 +136,13 @@ class Candidates:
             for warmup in _WARMUPS:
                 for interval in range(2, _MOST_INTERVAL + 1):
                     config = replace(base, interval=interval, warmup=warmup, cooldown=cooldown)
-                    if full - 1 <= _full_steps(config, self._recording.blocks, steps) <= full:
+                    if full - 1 <= self._ages(config).count(0) <= full:
                         yield config
 
-
-def _full_steps(config: HeroConfig, blocks: int, steps: int) -> int:
-    return step_ages(config.schedule(config.resolve(blocks, steps)), steps).count(0)
+    def _ages(self, config: HeroConfig) -> list[int]:
+        """Of each step, 0 for a full one."""
+        steps = self._recording.steps
+        return step_ages(config.schedule(config.resolve(self._recording.blocks, steps)), steps)
 
 
 def _between(low: float, high: float) -> list[float]:

@@ -39,7 +39,9 @@ class _Gap:
     given: dict[int, np.ndarray]
 
 
-def propagated(tables: Tables, sampling: Steps, config: HeroConfig, blocks: int, ratio: float) -> float:
+def propagated(
+    tables: Tables, sampling: Steps, config: HeroConfig, blocks: int, ratio: float, openness: float
+) -> float:
     """The relative error of the result of a run.
 
     Args:
@@ -47,19 +49,21 @@ def propagated(tables: Tables, sampling: Steps, config: HeroConfig, blocks: int,
         config: the settings.
         blocks: of the model.
         ratio: share of the tokens that was refreshed in the trials.
+        openness: of the clip, see :class:`.Response`.
     """
     counts = config.resolve(blocks, tables.steps)
     ages = step_ages(config.schedule(counts), tables.steps)
     misses = _Misses(tables, config, counts.tau / blocks, ratio)
-    return _Run(tables, sampling, misses, config.feedback * sampling.trust).error(ages)
+    response = Response(sampling, tables.guidance, openness)
+    return _Run(tables, sampling, misses, response, config.feedback * sampling.trust).error(ages)
 
 
 class _Run:
     """One run, of errors alone."""
 
-    def __init__(self, tables: Tables, sampling: Steps, misses: _Misses, feedback: float):
+    def __init__(self, tables: Tables, sampling: Steps, misses: _Misses, response: Response, feedback: float):
         self._tables, self._sampling, self._misses, self._feedback = tables, sampling, misses, feedback
-        self._response = Response(sampling, tables.guidance)
+        self._response = response
 
     def error(self, ages: list[int]) -> float:
         total, before = np.zeros((2, SKETCH)), np.zeros((2, SKETCH))

@@ -20,6 +20,10 @@ from .sampled_steps import Steps
 from .tables import Tables
 
 FORMAT = 1
+_OPENNESS = (0.0, 0.1, 0.3)
+_FEWEST_TO_OPEN = 4
+_DOUBT = 0.2
+"""By how much better a larger openness must fit, as a share. Found by trials, as the three before."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Recording:
             not treat tokens one by one, or what was tried gave NaN. Then nothing is predicted.
         tables: what cached steps would be off by.
         about: what else is to be known of it, as text by name.
+        openness: of the clip, see :class:`~hero_engine.tune.response.Response`, from runs that were made.
         scale: factor on what is predicted, from runs that were made.
         spread: factor by which a prediction is off on average; None before there are runs to compare.
     """
@@ -44,6 +49,7 @@ class Recording:
     sampling: Steps | None
     tables: Tables
     about: dict[str, str] = field(default_factory=dict)
+    openness: float = 0.0
     scale: float = 1.0
     spread: float | None = None
 
@@ -68,10 +74,22 @@ class Recording:
         config.resolve(self.blocks, self.steps)
         if config.threshold > 0 or self.sampling is None:
             return None
-        return self.scale * propagated(self.tables, self.sampling, config, self.blocks, self.hero.ratio)
+        return self.scale * propagated(
+            self.tables, self.sampling, config, self.blocks, self.hero.ratio, self.openness
+        )
 
     def fitted(self, pairs: Sequence[tuple[HeroConfig, float]]) -> Recording:
-        """The same, with scale and spread from settings and the errors that they had in real runs."""
+        """The same, with openness, scale and spread from settings and the errors that they had in real runs.
+
+        Of more than one openness, the smaller is taken unless the larger fits clearly better.
+        """
+        tried = _OPENNESS if len(pairs) >= _FEWEST_TO_OPEN else _OPENNESS[:1]
+        found = [replace(self, openness=openness).scaled(pairs) for openness in tried]
+        doubts = [math.log(one.spread or 1.0) * (1 + _DOUBT * number) for number, one in enumerate(found)]
+        return found[doubts.index(min(doubts))]
+
+    def scaled(self, pairs: Sequence[tuple[HeroConfig, float]]) -> Recording:
+        """The same, with scale and spread alone."""
         logs = [
             math.log(error / (predicted / self.scale))
             for config, error in pairs
@@ -91,7 +109,7 @@ class Recording:
         facts = {
             "format": FORMAT, "model": self.model, "shape": asdict(self.shape),
             "hero": self.hero.to_dict(), "sampling": self.sampling and asdict(self.sampling),
-            "about": self.about, "scale": self.scale, "spread": self.spread,
+            "about": self.about, "openness": self.openness, "scale": self.scale, "spread": self.spread,
         }  # fmt: skip
         arrays = {name: np.ascontiguousarray(array) for name, array in vars(self.tables).items()}
         with new_file(path) as part:
@@ -109,8 +127,12 @@ class Recording:
                 raise ValueError("with NaN or infinite values")
         if min(self.blocks, *self.shape.grid) < 1:
             raise ValueError("of no model")
-        if not 0 < self.scale < math.inf or not 0 < (self.spread or 1) < math.inf:
-            raise ValueError("with a scale that cannot be")
+        if (
+            not 0 <= self.openness < 1
+            or not 0 < self.scale < math.inf
+            or not 0 < (self.spread or 1) < math.inf
+        ):
+            raise ValueError("with a fit that cannot be")
         if not all(isinstance(text, str) for text in (self.model, *self.about, *self.about.values())):
             raise ValueError("of something that is no text")
 

@@ -18,6 +18,8 @@ _PRECISION = (0.3, 300.0)
 miniature (scenes 401 and 402); docs/tuner.md has what they give on others."""
 _TURNED, _TURNED_WITH_NOISE = 0.5, 0.4
 """The least length of the answer at ratio 1, as a share of the error's; with samplers that add noise."""
+_KEPT = 0.001
+"""1 / v in directions that a clip is open in."""
 _GUIDED = 0.3
 """Power of the length of the guidance weights in that share."""
 
@@ -31,15 +33,18 @@ class Response:
     Args:
         sampling: of the run.
         guidance: (steps, parts) weights of what guidance combines.
+        openness: share of the directions in which an error is kept almost from the first step on, as little
+            is known of the clip in advance.
     """
 
-    def __init__(self, sampling: Steps, guidance: np.ndarray):
+    def __init__(self, sampling: Steps, guidance: np.ndarray, openness: float = 0.0):
         self._sampling = sampling
         least = _TURNED_WITH_NOISE if sampling.stochastic else _TURNED
         self._turned = least * np.linalg.norm(guidance, axis=1) ** _GUIDED
         random = np.random.default_rng(0)
         places = random.permutation(SKETCH) / SKETCH
-        self._precision = _PRECISION[0] * (_PRECISION[1] / _PRECISION[0]) ** places
+        spread = _PRECISION[0] * (_PRECISION[1] / _PRECISION[0]) ** ((places - openness) / (1 - openness))
+        self._precision = np.where(places < openness, _KEPT, spread)
         self._places = random.permutation(SKETCH)
         self._signs = random.choice((-1.0, 1.0), SKETCH)
 

@@ -64,7 +64,7 @@ def tune(
     _check_about(measured.recording.about, about or {})
     search = Search(measured.recording, target)
     while len(measured.trials) + 1 < budget:
-        candidate = search.next(measured.trials, measured.recording.scale)
+        candidate = search.next(measured.trials)
         if candidate is None:
             break
         tell(Progress(len(measured.trials) + 2, budget, f"{candidate.speedup:.2f}x by FLOPs"))

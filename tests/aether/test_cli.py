@@ -94,6 +94,7 @@ def test_hero_with_every_step_full_changes_nothing(plain, tmp_path):
     assert report_of(tmp_path / "out")["hero"]["cached_steps"] == 0
 
 
+@pytest.mark.slow
 def test_the_fastest_attention_of_a_cpu_changes_nothing(plain, tmp_path):
     out = tmp_path / "out"
     chosen = ["--attention", "auto", "--hero", "off"]
@@ -108,6 +109,7 @@ def test_the_attentions_are_the_engines():
         cli.build_parser().parse_args(["reconstruct", "clip.mp4", "--out", "out", "--attention", name])
 
 
+@pytest.mark.slow
 def test_seeds(plain, tmp_path):
     options = ["reconstruct", "synthetic:3", *SMALL, "--hero", "off", "--quiet"]
     assert run(*options, "--seed", 42, out=tmp_path / "same") == 0
@@ -148,6 +150,7 @@ def test_a_setting_as_text_is_what_options_go_over(tmp_path):
     assert [forward["full"] for forward in hero["forwards"]] == [True] * 4 + [False] * 2
 
 
+@pytest.mark.slow
 def test_a_clip_of_any_size_and_length(tmp_path, capsys):
     world = render(random_scene(2), 20, 39, 71, fps=12, samples=1)
     write_video(tmp_path / "clip.mp4", world.rgb, 12)
@@ -160,6 +163,7 @@ def test_a_clip_of_any_size_and_length(tmp_path, capsys):
     assert len(report["notes"]) == printed.count("note: ")
 
 
+@pytest.mark.slow
 def test_predict_follows_a_raymap(tmp_path, pictures):
     moves = np.zeros((25, 6, 4, 6), np.float32)
     np.save(tmp_path / "moves.npy", moves)
@@ -171,6 +175,7 @@ def test_predict_follows_a_raymap(tmp_path, pictures):
     assert len(json.loads((tmp_path / "out" / "cameras.json").read_text())["frames"]) == 25
 
 
+@pytest.mark.slow
 def test_predict_follows_a_move_or_an_earlier_run(tmp_path, pictures):
     """The same path as a move and as a file of it; another one gives another clip."""
     path = trajectory.preset("orbit left", 0.5, frames=17)
@@ -206,6 +211,7 @@ def test_a_model_from_a_folder_is_the_same_model(tmp_path):
     assert np.array_equal(disparity_of(tmp_path / "out"), expected.decoded.disparity)
 
 
+@pytest.mark.slow
 def test_compare_puts_both_side_by_side(plain, tmp_path, capsys):
     assert run("compare", "synthetic:3", *SMALL, out=tmp_path / "out") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"plain", "hero", "compare.json"}
@@ -406,6 +412,7 @@ def test_no_option_type_leaves_its_name_to_be_guessed():
                     action.type("?")
 
 
+@pytest.mark.slow
 def test_folders_are_replaced_only_when_asked_and_only_if_they_hold_a_run(plain, tmp_path, capsys):
     quick = ["--size", "32x48", "--steps", "1", "--hero", "off", "--quiet"]
     first = disparity_of(plain)

@@ -262,3 +262,10 @@ def test_a_model_that_gives_nan(at, words, runs, tmp_path, capsys):
     assert tune(*SPEED, out=tmp_path / "out") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: --model: ") and words in error
+
+
+def test_an_interrupt_while_the_results_are_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hero_engine.tuning_png", interrupt)
+    assert tune(*SPEED, "--quiet", out=tmp_path / "out") == 130
+    assert "3 finished runs are kept in" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == KEPT | {"tuning.json"}

@@ -231,6 +231,7 @@ def test_an_8_bit_png_is_refused(tmp_path, depth):
 
 
 @BOTH
+@pytest.mark.slow
 def test_a_run_of_the_command_line_writes_them_too(tmp_path, format):
     out = tmp_path / "out"
     arguments = ["reconstruct", "synthetic:3", "--size", "32x48", "--steps", "1", "--hero", "off", "--quiet"]

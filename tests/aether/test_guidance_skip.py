@@ -123,7 +123,7 @@ def test_leaving_out_costs_little_under_a_preset_of_few_full_steps():
     from aether.miniature import build, random_scene, render
 
     miniature = build()
-    clip = render(random_scene(0), 17, 64, 96, 12).rgb
+    clip = render(random_scene(0), 17, 48, 64, 12).rgb
 
     def plan(**options):
         generator = torch.Generator().manual_seed(0)

@@ -47,6 +47,7 @@ def test_a_clip_is_encoded_to_the_same_values(tiny, frames, dtype):
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_values_are_the_same_with_three_layers_of_other_widths_and_in_tiles(tiny):
     vae = tiny.vae(block_out_channels=(8, 16, 24, 32), layers_per_block=3)
     latent = tiny.noise("latent", (2, 16, 5, 4, 6))
@@ -92,6 +93,7 @@ def peak_of_decoding(vae, tiny, frames=5) -> int:
     return peak.bytes
 
 
+@pytest.mark.slow
 def test_it_takes_at_most_half_the_memory(tiny, tmp_path):
     plain = build().vae
     plain.save_pretrained(tmp_path)

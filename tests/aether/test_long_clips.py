@@ -153,6 +153,7 @@ def test_a_changed_file_is_another_clip(tmp_path):
     assert open_clip(path, size=SIZE).identity() != first
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip(tmp_path):
     """2 and 10 seconds of 640x360, about 0.7 MB a frame, read at 32x48."""
     peaks = []

@@ -178,8 +178,16 @@ class Stop:
         return None
 
 
-@pytest.mark.parametrize("window, step", [(0, 1), (1, None), (2, 0), (3, 1)])
-@pytest.mark.parametrize("interrupt", [False, True])
+@pytest.mark.parametrize(
+    "window, step",
+    [
+        pytest.param(0, 1, marks=pytest.mark.slow),
+        (1, None),
+        pytest.param(2, 0, marks=pytest.mark.slow),
+        (3, 1),
+    ],
+)
+@pytest.mark.parametrize("interrupt", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_stopped_run_goes_on_and_ends_the_same(window, step, interrupt, model, clip, whole, tmp_path):
     stop = Stop(window, step, interrupt)
     with pytest.raises(KeyboardInterrupt if interrupt else SamplingStopped):
@@ -295,6 +303,7 @@ def run(*arguments, out):
     return cli.main(["reconstruct", *map(str, arguments), "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_windows_on_the_command_line(video, tmp_path, capsys):
     halves = ["--warmup", 1, "--cooldown", 0]
     assert run(video, *SMALL[:4], *halves, "--windows", "--stride", 12, out=tmp_path / "out") == 0
@@ -314,6 +323,7 @@ def test_windows_on_the_command_line(video, tmp_path, capsys):
     assert "window 3 of 3" in printed.err and "6/6" in printed.err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_bar_and_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     class Interrupted(Console):
         def windows(self):
@@ -358,6 +368,7 @@ def test_a_clip_that_is_longer_is_offered_windows(video, tmp_path, capsys):
     assert "hint: --windows reconstructs the whole clip" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_clip_of_one_window_is_a_plain_run(short, tmp_path, capsys):
     assert run(short, *SMALL, out=tmp_path / "plain") == 0
     assert "--windows" not in capsys.readouterr().out
@@ -378,6 +389,7 @@ def test_ctrl_c_says_what_is_kept(video, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_tiles_on_the_command_line(tmp_path, capsys):
     """Five thirds of a tile wide, in time one window."""
     wide = tmp_path / "wide.mp4"
@@ -444,25 +456,21 @@ def test_rendered_clips_have_no_windows(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_killed_process_leaves_whole_windows_and_the_next_goes_on(video, tmp_path):
-    command = [sys.executable, "-m", "aether", "reconstruct", str(video), *SMALL, "--windows"]
-    command[command.index("--steps") + 1] = "12"
+def test_a_killed_process_leaves_whole_windows_and_the_next_goes_on(video, tmp_path, capsys):
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    small = [*SMALL, "--steps", "12", "--windows"]  # long enough to be killed before its end
+    command = [sys.executable, "-m", "aether", "reconstruct", str(video), *small]
     root = Path(cli.__file__).parents[1]
-    for name in ("killed", "whole"):
-        out = tmp_path / name
-        process = subprocess.Popen([*command, "--out", str(out)], cwd=root, stderr=subprocess.DEVNULL)
-        if name == "killed":
-            deadline = time.monotonic() + 600
-            while not list(tmp_path.glob("killed.windows/*/window-00001*")):
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            assert not out.exists()
-            process = subprocess.Popen(
-                [*command, "--out", str(out)], cwd=root, stdout=subprocess.PIPE, text=True
-            )
-            assert "were finished before and are reused" in process.communicate(timeout=600)[0]
-        assert process.wait(timeout=600) == 0
+    process = subprocess.Popen([*command, "--out", str(killed)], cwd=root, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 600
+    while not list(tmp_path.glob("killed.windows/*/window-00001*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not killed.exists()
+    assert run(video, *small, out=killed) == 0
+    assert "were finished before and are reused" in capsys.readouterr().out
+    assert run(video, *small, out=whole) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
     assert same_files(tmp_path / "killed", tmp_path / "whole")

@@ -38,6 +38,7 @@ def test_weights_in_float8_give_what_rounded_weights_give(tiny, hero):
 
 @pytest.mark.parametrize("hero", [False, True])
 @pytest.mark.parametrize("float8", [False, True])
+@pytest.mark.slow
 def test_blocks_on_the_host_change_nothing(tiny, hero, float8):
     model, plain = tiny.model(), tiny.model()
     for one in (model, plain):

@@ -53,6 +53,7 @@ def test_a_reconstruction_is_none_to_reconstruct(model, generated):
 SMALL = ["--size", "32x48", "--steps", "2", "--guidance", "1", "--hero", "off", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path, capsys):
     command = ["predict", "synthetic:3", *SMALL, "--out"]
     assert cli.main([*command, str(tmp_path / "plain")]) == 0

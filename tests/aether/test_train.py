@@ -16,7 +16,7 @@ from aether.generation.latents import decode_disparity, split
 from aether.generation.sampling import sample
 from aether.generation.tasks import Conditions, condition
 from aether.miniature import build
-from aether.miniature.model import WEIGHTS
+from aether.miniature.model import TRANSFORMER, WEIGHTS
 from aether.model.parts import AetherModel
 from training import (
     autoencoder,
@@ -33,10 +33,16 @@ from training.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> data.Clips:
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the scenes of `clips` are kept."""
+    return tmp_path_factory.mktemp("scenes")
+
+
+@pytest.fixture(scope="module")
+def clips(scenes: Path) -> data.Clips:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "SHARD", 2)
-        return data.load_clips(tmp_path_factory.mktemp("scenes"), 4)
+        return data.load_clips(scenes, 4)
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +58,23 @@ def encoded(clips: data.Clips, codec: Path, tmp_path_factory: pytest.TempPathFac
     return latents.load_latents(vae, clips, tmp_path_factory.mktemp("latents") / "latents.npz")
 
 
+@pytest.mark.slow
 def test_scenes_are_read_back_as_they_were_rendered(
-    tmp_path: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, clips: data.Clips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The last of a file and the first of the next, too."""
+    rendered = {number: data._rendered(data.FIRST_SCENE + number) for number in (1, 2)}
     monkeypatch.setattr(data, "SHARD", 2)
-    data.load_clips(tmp_path, 2)
     monkeypatch.setattr(data, "_rendered", lambda seed: pytest.fail("rendered again"))
-    again = data.load_clips(tmp_path, 2)
-    assert np.array_equal(again.rgb, clips.rgb[:2]) and np.array_equal(again.depth, clips.depth[:2])
+    again = data.load_clips(scenes, 4)
+    for place, name in enumerate(("rgb", "depth", "poses", "intrinsics")):
+        found = getattr(again, name)
+        assert np.array_equal(found, getattr(clips, name))
+        assert all(np.array_equal(found[number], arrays[place]) for number, arrays in rendered.items())
     assert again.roots().max() == 1
 
 
+@pytest.mark.slow
 def test_the_encoder_begins_as_a_linear_code(clips: data.Clips, codec: Path) -> None:
     """From its 16 numbers a least-squares fit draws 8x8 pixels x 4 frames; a flat color would give 15 dB."""
     vae = autoencoder.load_autoencoder(codec)
@@ -105,6 +117,7 @@ def test_autoencoder_goes_on_where_it_stopped(
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     for file in (straight, broken):
         file.write_bytes(codec.read_bytes())
+    monkeypatch.setattr(autoencoder, "CROPS", ((1, 9, 32, 32), (1, 17, 32, 32)))
     said: list[str] = []
     autoencoder.train_autoencoder(clips, straight, 3, say=said.append)
     assert len(said) == 1 and said[0].startswith("autoencoder 3/3: ")
@@ -122,6 +135,7 @@ def test_autoencoder_goes_on_where_it_stopped(
     assert not torch.equal(one[changed], begin[changed])
 
 
+@pytest.mark.slow
 def test_conditions_and_targets_are_those_of_the_library(
     clips: data.Clips, codec: Path, encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +181,7 @@ class OffBy(torch.nn.Module):
         return SimpleNamespace(sample=(signal * noisy - (self.clean + self.mistake)) / noise + self.bias)
 
 
+@pytest.mark.slow
 def test_in_a_rollout_the_denoiser_is_given_its_own_answers(
     encoded: latents.LatentClips, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +217,7 @@ def test_denoiser_goes_on_where_it_stopped(
     encoded: latents.LatentClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.setitem(TRANSFORMER, "num_layers", 3)
     monkeypatch.setattr(denoiser, "BATCH", 2)
     monkeypatch.setattr(denoiser, "ROLLOUTS", 1)
     monkeypatch.setattr(denoiser, "SAVE_EVERY", 2)
@@ -233,6 +249,7 @@ def made(
     return model, some, reconstructions.load_reconstructions(model, some, tmp_path / "made")
 
 
+@pytest.mark.slow
 def test_reconstructions_are_what_the_sampler_makes_of_each_clip(
     made: tuple[AetherModel, latents.LatentClips, np.ndarray],
     tmp_path: Path,
@@ -268,6 +285,7 @@ def test_processes_share_what_is_made_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert parts == [["a", "c", "e"], ["b", "d"]]
 
 
+@pytest.mark.slow
 def test_latents_of_other_clips_than_asked_for_are_made_anew(
     clips: data.Clips, codec: Path, tmp_path: Path
 ) -> None:
@@ -296,6 +314,7 @@ class WrongBy(torch.nn.Module):
         return SimpleNamespace(sample=drawn * 2 - 1 + self.bias)
 
 
+@pytest.mark.slow
 def test_the_decoder_is_measured_against_the_clip_it_is_given(
     clips: data.Clips, encoded: latents.LatentClips
 ) -> None:
@@ -326,9 +345,11 @@ def test_decoder_goes_on_where_it_stopped(
     monkeypatch.setattr(decoder, "DEPTHS", 1)
     straight, broken = tmp_path / "straight.safetensors", tmp_path / "broken.safetensors"
     said: list[str] = []
+    seen = replace(clips, rgb=clips.rgb[:, :, :32, :48], depth=clips.depth[:, :, :32, :48])
+    colors, disparity = encoded.rgb[..., :4, :6], encoded.disparity[..., :4, :6]
 
     def train(file: Path) -> None:
-        decoder.train_decoder(encoded.disparity, encoded, clips, file, 3, say=said.append)
+        decoder.train_decoder(disparity, replace(encoded, rgb=colors), seen, file, 3, say=said.append)
 
     for file in (straight, broken):
         file.write_bytes(codec.read_bytes())

@@ -91,6 +91,7 @@ def test_intrinsics_give_the_field_of_view_at_any_size():
 
 
 @pytest.mark.parametrize("seed", [0, 2, 5, 9])
+@pytest.mark.slow
 def test_one_frame_warps_into_another(seed):
     """Points of one frame, placed with its depth and pose, have the depth and color of the other."""
     scene = random_scene(seed)

@@ -70,7 +70,7 @@ def make_jobs(rng: random.Random, number: int, pool: list[Prompt]) -> list[Job]:
 def random_prompt(rng: random.Random, acceleration: str, sampler: str, stream: str) -> Prompt:
     """A graph on the miniature that saves its latent and one decoded stream."""
     task = rng.choice(("AetherReconstruct", "AetherPredict", "AetherPlan"))
-    width, height = rng.choice(((0, 0), (48, 32), (64, 64)))
+    width, height = rng.choice(((48, 32), (32, 48), (64, 32)))
     pictures = {
         "AetherReconstruct": {"video": ["clip", 0], "frames": "auto"},
         "AetherPredict": {"image": ["clip", 1], "frames": "17"},
@@ -80,7 +80,7 @@ def random_prompt(rng: random.Random, acceleration: str, sampler: str, stream: s
     model = ["fast" if fast else "model", 0]
     nodes = {
         "model": ("AetherMiniature", {}),
-        "clip": ("AetherExample", {"scene": rng.randrange(3), "frames": "17", "width": 96, "height": 64}),
+        "clip": ("AetherExample", {"scene": rng.randrange(3), "frames": "17", "width": 64, "height": 48}),
         "task": (task, {"vae": ["model", 1], "width": width, "height": height,
                         "fps": rng.choice(("auto", "8", "24")), "seed": _seed(rng), **pictures}),
         **fast,

@@ -15,11 +15,9 @@ SETTINGS = {
     "ratio": 0.5,
 }  # fmt: skip
 STEPS = 8
-SECOND_FORMS = ("wan_camera", "hunyuan15_t2v", "cosmos_predict2_t2i", "cogvideox_t2v")
-"""Of whose kind a quick test run has another."""
-PARAMS = [
-    pytest.param(name, marks=pytest.mark.slow) if name in SECOND_FORMS else name for name in CORE_MODELS
-]
+QUICK = ("wan_t2v", "hunyuan_t2v", "ltx_t2v", "cogvideox_i2v")
+"""Those of a quick test run: streams of one and of two kinds of blocks, text apart and beside the video."""
+PARAMS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CORE_MODELS]
 
 
 @pytest.fixture(scope="module", params=PARAMS)
@@ -39,16 +37,20 @@ def made_core(name: str) -> SimpleNamespace:
     return SimpleNamespace(model=made.load(), task=task, measured=made.measured)
 
 
-def test_every_step_full_is_bit_identical(nodes, ksampler, core):
-    plain = ksampler(core.model, core.task, steps=STEPS)
+@pytest.fixture(scope="module")
+def plain(ksampler, core) -> torch.Tensor:
+    """The run without HERO."""
+    return ksampler(core.model, core.task, steps=STEPS)
+
+
+def test_every_step_full_is_bit_identical(nodes, ksampler, core, plain):
     patched = nodes.HeroPatch(model=core.model, **SETTINGS | {"interval": 1})[0]
     assert torch.equal(ksampler(patched, core.task, steps=STEPS), plain)
     assert torch.equal(ksampler(core.model, core.task, steps=STEPS), plain)
 
 
 @pytest.mark.parametrize("feedback", [0.0, 1.0])
-def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampler, core, feedback):
-    plain = ksampler(core.model, core.task, steps=STEPS)
+def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampler, core, plain, feedback):
     patched = nodes.HeroPatch(model=core.model, **SETTINGS, feedback=feedback)[0]
     first, second = (ksampler(patched, core.task, steps=STEPS) for _ in range(2))
     other = ksampler(patched, core.task, steps=STEPS, seed=2)
@@ -60,6 +62,7 @@ def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampl
         assert report.steps == STEPS
 
 
+@pytest.mark.slow
 def test_transitions_are_as_in_runs_of_their_own(nodes, ksampler, core):
     """Another size, batch, prompt's length and seed one after the other, on one patched MODEL."""
     text, conditions = core.task.positive[0]
@@ -72,12 +75,11 @@ def test_transitions_are_as_in_runs_of_their_own(nodes, ksampler, core):
         SimpleNamespace(
             **vars(core.task) | {"latent": {"samples": core.task.latent["samples"].repeat(2, 1, 1, 1, 1)}}
         ),
-        core.task,
     ]
     patched = nodes.HeroPatch(model=core.model, **SETTINGS)[0]
-    together = [ksampler(patched, task, steps=STEPS) for task in tasks]
+    together = [ksampler(patched, task, steps=STEPS) for task in [*tasks, core.task]]
     alone = [ksampler(nodes.HeroPatch(model=core.model, **SETTINGS)[0], task, steps=STEPS) for task in tasks]
-    assert all(torch.equal(one, other) for one, other in zip(together, alone, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(together, [*alone, alone[0]], strict=True))
 
 
 def test_two_samplers_in_a_row_are_two_runs(nodes, part, ksampler, core):

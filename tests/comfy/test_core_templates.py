@@ -156,7 +156,7 @@ def test_every_input_and_value_is_one_that_core_has(wan_server: Server, name: st
 @pytest.mark.parametrize("name", CORE_TEMPLATES)
 def test_they_run_accelerated(page: Page, wan_server: Server, name: str):
     page.setting("Comfy.VueNodes.Enabled", False)
-    page.open_template(name)
+    page.open(name)
     prompt = runnable(page.js(API))
     run = run_of(wan_server, prompt)
     assert "11 full" in report_of(prompt, run) and "9 cached" in report_of(prompt, run)
@@ -178,7 +178,7 @@ def latent_of(prompt: dict[str, Any], server: Server) -> torch.Tensor:
 def test_bypassed_it_is_the_clip_without_hero(page: Page, wan_server: Server):
     """The comparison that the notes ask for, against a run in which every step is full."""
     page.setting("Comfy.VueNodes.Enabled", False)
-    page.open_template("10 Wan picture to video")
+    page.open("10 Wan picture to video")
     accelerated = runnable(page.js(API))
     page.js("() => { app.graph.nodes.find(node => node.type === 'HeroPatch').mode = 4; }")
     bypassed = runnable(page.js(API))

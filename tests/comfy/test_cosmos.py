@@ -52,11 +52,13 @@ class CosmosFamily(ComfyFamily):
         return torch.cat([latent, mask], dim=1)
 
 
+@pytest.mark.slow
 class TestCosmosTextToWorld(FaultLaws, CosmosFamily):
     def conditions(self, batch: int, generator: torch.Generator) -> dict[str, Any]:
         return {"fps": 24}
 
 
+@pytest.mark.slow
 class TestCosmosVideoToWorld(CosmosFamily):
     channels = 17
 
@@ -70,6 +72,7 @@ class Predict2Family(CosmosFamily):
         return MiniTrainDIT
 
 
+@pytest.mark.slow
 class TestPredict2TextToImage(FaultLaws, Predict2Family):
     """A picture, of an odd size that is padded up."""
 
@@ -77,6 +80,7 @@ class TestPredict2TextToImage(FaultLaws, Predict2Family):
     one_by_one = False  # of tokens at an edge, part of the answer is cut off
 
 
+@pytest.mark.slow
 class TestPredict2VideoToWorld(Predict2Family):
     """The given frame's timestep is 0; a learned position goes to every block."""
 
@@ -89,6 +93,7 @@ class TestPredict2VideoToWorld(Predict2Family):
         return times
 
 
+@pytest.mark.slow
 class TestAnima(Predict2Family):
     latent = (2, 16, 1, 12, 16)
 

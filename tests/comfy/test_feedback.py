@@ -60,6 +60,7 @@ def test_cores_samplers(nodes, miniature, predicted, ksampler, told, sampler, sc
         ("dpm_2_ancestral", "sgm_uniform", 4),  # its middle is the next step's beginning
     ],
 )
+@pytest.mark.slow
 def test_other_samplers_go_without(
     nodes, part, miniature, predicted, ksampler, told, sampler, scheduler, timesteps
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from tests.family_laws import STEPS, FaultLaws
@@ -78,6 +79,7 @@ class TestTextToVideo(FaultLaws, HunyuanFamily):
         ]
 
 
+@pytest.mark.slow
 class TestPictureInChannels(HunyuanFamily):
     """Image-to-video: picture and mask beside the noise; a prompt that is masked where it is padded."""
 
@@ -88,6 +90,7 @@ class TestPictureInChannels(HunyuanFamily):
         return super().conditions(batch, generator) | {"attention_mask": mask}
 
 
+@pytest.mark.slow
 class TestGivenFrame(HunyuanFamily):
     """Image-to-video: the first frame's tokens are modulated as if they were at timestep 0."""
 
@@ -97,6 +100,7 @@ class TestGivenFrame(HunyuanFamily):
         return super().conditions(batch, generator) | {"guiding_frame_index": torch.tensor([0.0])}
 
 
+@pytest.mark.slow
 class TestReference(HunyuanFamily):
     """A reference picture's tokens in front of the grid's, beside a given first frame."""
 
@@ -140,6 +144,7 @@ class TestHunyuanVideo15(HunyuanFamily):
         }
 
 
+@pytest.mark.slow
 class TestPicture(HunyuanFamily):
     """HunyuanImage, distilled: latents without frames; the next timestep is given beside the step's own."""
 

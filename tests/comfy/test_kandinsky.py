@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from tests.family_laws import FaultLaws
@@ -33,6 +34,7 @@ class KandinskyFamily(ComfyFamily):
         return {"y": torch.randn(1, 24, generator=generator).expand(batch, -1)}
 
 
+@pytest.mark.slow
 class TestVideo(KandinskyFamily):
     """33 channels: noise, an empty picture and a mask."""
 
@@ -43,6 +45,7 @@ class TestVideo(KandinskyFamily):
         return torch.zeros_like(latent[:, :1])
 
 
+@pytest.mark.slow
 class TestImageToVideo(TestVideo):
     """The given frame takes the place of the first one's noise, and the mask says so."""
 
@@ -56,6 +59,7 @@ class TestImageToVideo(TestVideo):
         return mask
 
 
+@pytest.mark.slow
 class TestPicture(FaultLaws, KandinskyFamily):
     """A latent without a dimension of frames."""
 

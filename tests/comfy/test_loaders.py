@@ -70,7 +70,8 @@ def test_the_same_model_from_a_folder_and_from_files(nodes, files, ksampler, pre
     assert torch.isfinite(ksampler(model, predicted, steps=2)).all()
 
 
-@pytest.mark.parametrize("dtype", ["auto", pytest.param("bf16", marks=pytest.mark.slow), "fp8_e4m3fn"])
+@pytest.mark.parametrize("dtype", ["auto", "bf16", "fp8_e4m3fn"])
+@pytest.mark.slow
 def test_dtypes(nodes, files, ksampler, predicted, dtype):
     plain = nodes.AetherLoader(**FOLDER, dtype="fp32")[0]
     model = nodes.AetherLoader(**FOLDER, dtype=dtype)[0]

@@ -29,6 +29,12 @@ def film(part):
     return torch.from_numpy(world.render(world.random_scene(5), 27, 32, 48, 12).rgb)
 
 
+@pytest.fixture(scope="module")
+def whole(nodes, miniature, film):
+    """What comes of it in one go."""
+    return long_clip(nodes, miniature, film)
+
+
 @pytest.fixture
 def temp(tmp_path, monkeypatch):
     """ComfyUI's temp folder, empty."""
@@ -87,8 +93,8 @@ def test_windows_are_plain_runs_put_together(nodes, part, miniature, film, temp,
     assert not windows_in(temp)
 
 
-def test_outputs_fit_the_other_nodes(nodes, miniature, film, temp):
-    result = long_clip(nodes, miniature, film)
+def test_outputs_fit_the_other_nodes(nodes, whole):
+    result = whole
     cameras, path, text = nodes.AetherCameras(raymap=result.raymap).args
     wanted = result.cameras["cameras"]
     assert np.abs(cameras["cameras"].poses - wanted.poses).max() < 1e-4 * np.abs(wanted.poses).max()
@@ -129,8 +135,12 @@ class Stop:
         self._hook.remove()
 
 
-@pytest.mark.parametrize("calls, kept", [(1, 0), (2, 0), (3, 1)])
-def test_a_stopped_run_goes_on_from_finished_windows(nodes, miniature, film, temp, sampled, calls, kept):
+@pytest.mark.parametrize(
+    "calls, kept", [*(pytest.param(calls, 0, marks=pytest.mark.slow) for calls in (1, 2)), (3, 1)]
+)
+def test_a_stopped_run_goes_on_from_finished_windows(
+    nodes, miniature, film, whole, temp, sampled, calls, kept
+):
     import comfy.model_management
 
     stop = Stop(miniature.model, calls)
@@ -144,7 +154,6 @@ def test_a_stopped_run_goes_on_from_finished_windows(nodes, miniature, film, tem
     rest.remove()
     assert rest.calls == 4 - 2 * kept and sampled[-1] == (rest.calls, rest.calls)
     assert not windows_in(temp)
-    whole = long_clip(nodes, miniature, film)
     assert torch.equal(result.disparity, whole.disparity) and torch.equal(result.images, whole.images)
 
 
@@ -165,6 +174,7 @@ def test_other_inputs_do_not_go_on_from_them(nodes, miniature, film, temp, chang
     assert rest.calls == (2 if change == "steps" else 4)
 
 
+@pytest.mark.slow
 def test_a_video_of_a_file_is_read_window_by_window(nodes, part, miniature, film, temp, monkeypatch):
     from comfy_api.latest import InputImpl
 
@@ -176,6 +186,7 @@ def test_a_video_of_a_file_is_read_window_by_window(nodes, part, miniature, film
     assert result.images.shape == (27, 32, 48, 3) and result.fps == 12
 
 
+@pytest.mark.slow
 def test_a_trimmed_video_is_what_is_left_of_it(nodes, part, miniature, film, temp):
     from comfy_api.latest import InputImpl
 
@@ -185,6 +196,7 @@ def test_a_trimmed_video_is_what_is_left_of_it(nodes, part, miniature, film, tem
     assert len(long_clip(nodes, miniature, video).images) == 20
 
 
+@pytest.mark.slow
 def test_tiles_keep_the_whole_picture(nodes, part, miniature, temp):
     world = part("aether.miniature")
     wide = torch.from_numpy(world.render(world.random_scene(5), 17, 32, 80, 12).rgb)

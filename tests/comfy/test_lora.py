@@ -41,7 +41,7 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.fixture(params=["aether", "core"])
+@pytest.fixture(params=[pytest.param("aether", marks=pytest.mark.slow), "core"])
 def case(request, miniature, predicted, core_model):
     """A MODEL, of the pack or of core, and a task for it."""
     if request.param == "aether":
@@ -80,6 +80,7 @@ def loras(tmp_path):
     folder_paths.folder_names_and_paths["loras"] = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [{}, {"lora_alpha": 8}, {"lora_alpha": 8, "use_rslora": True},
                                    {"alpha_pattern": {"attn1.to_q": 1}},
                                    {"alpha_pattern": {"attn1.to_q": 32, "to_q": 1, "^.+_blocks.+to_v": 9}}],

@@ -42,10 +42,12 @@ class LTXFamily(ComfyFamily):
         return super().timestep(timestep, latent) / 1000  # the model multiplies
 
 
+@pytest.mark.slow
 class TestTextToVideo(FaultLaws, LTXFamily):
     pass
 
 
+@pytest.mark.slow
 class TestImageToVideo(LTXFamily):
     """A timestep for each token: the given frame's is 0."""
 
@@ -56,6 +58,7 @@ class TestImageToVideo(LTXFamily):
         return (mask * timestep / 1000).reshape(batch, -1, 1)
 
 
+@pytest.mark.slow
 class TestModulatedPrompt(TestImageToVideo):
     """The cross-attention is modulated too, and halves are rotated instead of pairs; the prompt comes
     projected."""

@@ -21,6 +21,7 @@ SIZES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 class TestMochi(FaultLaws, ComfyFamily):
     """The prompt has ten rows, of which three are padding."""
 

@@ -54,6 +54,7 @@ def test_every_step_full_changes_nothing(nodes, miniature, predicted, ksampler, 
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["batched", "apart"])
+@pytest.mark.slow
 def test_the_patch_accelerates_every_seed_alike_and_repeats_itself(
     nodes, hero_left, part, miniature, predicted, ksampler, monkeypatch, apart
 ):
@@ -212,6 +213,7 @@ def test_aether_sampler_takes_the_tasks_own_settings(nodes, part, miniature, cli
     assert all(settings["guidance"] is None and settings["dynamic_guidance"] is None for settings in seen)
 
 
+@pytest.mark.slow
 def test_aether_sampler_honors_hero_and_its_absence(nodes, hero_left, part, miniature, predicted):
     def run(model, seed=3):
         return nodes.AetherSampler(model=model, **vars(predicted), seed=seed, steps=8)[0]["samples"]

@@ -21,12 +21,18 @@ HERO = {
 }  # fmt: skip
 
 
-def graph(name: str, *, patched: bool = True, seed: int = 1, steps: int = 8, **hero: Any) -> dict[str, Any]:
-    """Predict from an example picture with core's KSampler, save latent, video and depth under ``name``."""
+SMALL, OWN = {"width": 48, "height": 32}, {"width": 0, "height": 0}
+"""Sizes of a task: a quarter of the miniature's, and what it takes without one."""
+
+
+def graph(
+    name: str, *, patched: bool = True, seed: int = 1, steps: int = 8, size: Any = SMALL, **hero: Any
+) -> dict[str, Any]:
+    """Predict from an example picture with core's KSampler, save latent and pictures under ``name``."""
     prompt = {
         "model": ("AetherMiniature", {}),
         "image": ("EmptyImage", {"width": 96, "height": 64, "batch_size": 1, "color": 0x3366CC}),
-        "task": ("AetherPredict", {"vae": ["model", 1], "image": ["image", 0], "width": 0, "height": 0,
+        "task": ("AetherPredict", {"vae": ["model", 1], "image": ["image", 0], **size,
                                    "frames": "17", "fps": "12", "seed": 0}),
         "hero": ("HeroPatch", {"model": ["model", 0], **HERO, **hero}),
         "sampler": ("KSampler", {"model": ["hero" if patched else "model", 0], "positive": ["task", 0],
@@ -220,7 +226,7 @@ def test_everything_downstream(server):
     """Depth, cameras, tiled decoding, Aether Sampler and SamplerCustomAdvanced: what do they hold?"""
     import av
 
-    prompt = graph("all")
+    prompt = graph("all", size=OWN)
     prompt |= as_prompt({
         "aether": ("AetherSampler", {"model": ["hero", 0], "positive": ["task", 0], "negative": ["task", 1],
                                      "latent": ["task", 2], "seed": 4, "steps": 8, "guidance": 0.0,
@@ -295,7 +301,7 @@ def test_everything_downstream(server):
     ],
 )
 def test_mistakes_are_named(server, change, message):
-    prompt = graph("wrong") | as_prompt(
+    prompt = graph("wrong", size=OWN) | as_prompt(
         {"empty": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1})}
     )
     for name, inputs in change.items():
@@ -390,7 +396,7 @@ def test_a_saved_latent_says_what_was_assumed(server):
 )  # fmt: skip
 def test_a_problem_is_named_once_and_plainly(server, node, inputs, message):
     """Also one of several inputs together, and one that core's own sampler meets."""
-    prompt = graph("plain words", seed=43)
+    prompt = graph("plain words", seed=43, size=OWN)
     prompt[node]["inputs"] |= inputs
     error = refused(server, prompt)
     assert error["exception_type"] == "Aether" and error["exception_message"].startswith(message)

@@ -128,6 +128,7 @@ def decoded(part, monkeypatch):
     [("file", "auto", [17]), ("file", "8", [49]), ("memory", "8", [79]), ("trimmed", "auto", [79]),
      ("trimmed", "8", [79]), ("short", "8", [48]), ("late", "8", [0, 240])],
 )  # fmt: skip
+@pytest.mark.slow
 def test_of_a_long_video_only_what_is_needed_is_decoded(
     nodes, part, miniature, tmp_path, decoded, monkeypatch, kind, expected, fps
 ):
@@ -477,7 +478,7 @@ def our_vae(part):
 @pytest.mark.parametrize("kind", ["our_vae", "core_vae"])
 def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeypatch, caplog, request):
     """There is room for nine tenths of the picture."""
-    vae, height, width = request.getfixturevalue(kind), 256, 400
+    vae, height, width = request.getfixturevalue(kind), 64, 416
     failures = []
 
     def limit(name, scale):
@@ -512,6 +513,7 @@ def test_where_memory_runs_out_the_vae_works_in_tiles(nodes, clip, kind, monkeyp
 
 @pytest.mark.parametrize("error", [RuntimeError("MPS backend out of memory"), MemoryError()], ids=repr)
 @torch.inference_mode()
+@pytest.mark.slow
 def test_cores_nodes_work_in_tiles_on_every_device(our_vae, clip, error, monkeypatch, caplog):
     latent = torch.zeros(1, 16, 3, 8, 12)
     expected = our_vae.encode(clip[:5]), our_vae.decode(latent)
@@ -541,7 +543,7 @@ def test_a_device_too_small_for_the_whole_decodes_in_tiles_at_once(nodes, our_va
     import comfy.model_management as management
 
     generator = torch.Generator().manual_seed(0)
-    latent = torch.randn(1, 56, 1, 34, 33, generator=generator)
+    latent = torch.randn(1, 56, 1, 8, 34, generator=generator)
     rgb, disparity, _ = nodes.AetherSplit(latent={"samples": latent}).args
     whole, depth = our_vae.decode(rgb["samples"]), nodes.AetherDepth(vae=our_vae, disparity=disparity)[2]
     needed = our_vae.memory_used_decode(rgb["samples"].shape, torch.float32)

@@ -43,6 +43,7 @@ class TestTextToVideo(FaultLaws, WanFamily):
     pass
 
 
+@pytest.mark.slow
 class TestImageToVideo(WanFamily):
     """36 channels: noise, mask and picture; CLIP vision beside the prompt."""
 
@@ -52,12 +53,14 @@ class TestImageToVideo(WanFamily):
         return {"clip_fea": torch.randn(1, 257, 1280, generator=generator).expand(batch, -1, -1)}
 
 
+@pytest.mark.slow
 class TestWan22ImageToVideo(WanFamily):
     """The 14B of 2.2: 36 channels, no CLIP vision."""
 
     channels = 36
 
 
+@pytest.mark.slow
 class TestFirstAndLastFrame(WanFamily):
     """Two pictures' CLIP vision."""
 
@@ -80,6 +83,7 @@ class TestCamera(WanFamily):
         }
 
 
+@pytest.mark.slow
 class TestTimestepForEachFrame(WanFamily):
     """The 5B of 2.2 as image-to-video: the given frame's timestep is 0."""
 
@@ -93,6 +97,7 @@ class TestTimestepForEachFrame(WanFamily):
         return times
 
 
+@pytest.mark.slow
 class TestReference(WanFamily):
     """Fun Control: a reference picture's tokens in front of the grid's."""
 
@@ -103,6 +108,7 @@ class TestReference(WanFamily):
         return {"reference_latent": torch.randn(1, 16, 8, 12, generator=generator).expand(batch, -1, -1, -1)}
 
 
+@pytest.mark.slow
 class TestContextLatents(WanFamily):
     """References behind the grid's tokens, of a size of their own."""
 
@@ -114,6 +120,7 @@ class TestContextLatents(WanFamily):
         }
 
 
+@pytest.mark.slow
 class TestAppendedFrames(WanFamily):
     """Phantom: frames behind the clip's own."""
 

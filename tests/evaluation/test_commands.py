@@ -87,6 +87,7 @@ def test_chosen_sequences_and_leading_frames(sintel, predictions, tmp_path, caps
     assert int(results(tmp_path / "out")[0][0]["pixels"]) == 17 * 20 * 48
 
 
+@pytest.mark.slow
 def test_depth_of_a_run_equals_the_command_lines_own(compared, tmp_path, capsys):
     assert run("depth", compared, "synthetic:3", "--align", "median", "--out", tmp_path / "out") == 0
     rows, document = results(tmp_path / "out")
@@ -224,6 +225,7 @@ def test_aether_does_not_know_evaluation():
                 assert not any((name or "").split(".")[0] == "evaluation" for name in [*names, module]), path
 
 
+@pytest.mark.slow
 def test_help_needs_nothing_optional():
     missing = "evo=None, skimage=None, lpips=None, vbench=None"
     code = f"import sys; sys.modules.update({missing}); import evaluation.cli"

@@ -535,6 +535,7 @@ def test_lengths_of_time_are_never_nothing(seconds, text):
     assert comparison.duration_text(seconds) == text
 
 
+@pytest.mark.slow
 def test_the_search_command(on_tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(search, "HERO_OPTIONS", {"tau": ("34%",)})
     monkeypatch.setattr(search, "LADDERS", {})

@@ -106,6 +106,7 @@ def test_after_the_session_the_model_is_untouched(model, truth, config):
 
 
 @every_config
+@pytest.mark.slow
 def test_two_runs_and_two_passes_are_the_same(model, config):
     with hero_session(model, config, STEPS) as run:
         first = denoise(model, steps=STEPS)
@@ -134,6 +135,7 @@ def test_predicted_bytes_and_counts_are_those_of_a_run(model, config, batch):
 @one_of_each
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, Interrupt])
 @pytest.mark.parametrize("step", [0, 4, 5])
+@pytest.mark.slow
 def test_whatever_ends_a_run_nothing_is_left(model, accelerated, config, error, step):
     calls, before, handles = 0, state(model), []
 

@@ -81,6 +81,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.slow
 def test_the_host_does_not_wait_and_results_are_the_same(name):
     answers, waits = run(SETTINGS[name], PretendGPU())
     assert_same(answers, run(SETTINGS[name])[0])
@@ -89,6 +90,7 @@ def test_the_host_does_not_wait_and_results_are_the_same(name):
 
 
 @pytest.mark.parametrize("name", ["paper", "balanced", "fast"])
+@pytest.mark.slow
 def test_branches_one_by_one(name):
     ways = {"separate": True, "weights": (-2.0, 3.0)}
     answers, waits = run(PRESETS[name], PretendGPU(), **ways)
@@ -104,6 +106,7 @@ def test_with_another_attention():
 
 
 @pytest.mark.parametrize("config", [HeroConfig(threshold=0.5), WorldCacheConfig()])
+@pytest.mark.slow
 def test_a_method_that_decides_by_drift_waits_for_that_number_alone(config):
     answers, waits = run(config, PretendGPU())
     assert_same(answers, run(config)[0])

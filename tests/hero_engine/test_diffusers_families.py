@@ -31,6 +31,7 @@ class TestWan(FaultLaws, WanFamily):
     pass
 
 
+@pytest.mark.slow
 class TestWanImageToVideo(WanFamily):
     """2.1: 36 channels, noise, mask and picture; CLIP vision beside the prompt."""
 
@@ -82,12 +83,14 @@ class TestHunyuan(FaultLaws, HunyuanFamily):
     pass
 
 
+@pytest.mark.slow
 class TestHunyuanFirstFrameGiven(HunyuanFamily):
     """Image-to-video: the first frame's tokens have timestep 0."""
 
     settings = {"image_condition_type": "token_replace", "guidance_embeds": False}
 
 
+@pytest.mark.slow
 class TestHunyuanPictureBesideNoise(HunyuanFamily):
     """The other kind of image-to-video: 33 channels, noise, picture and mask."""
 
@@ -143,6 +146,7 @@ class TestCosmos(FaultLaws, CosmosFamily):
     """Cosmos 1: a learned position is added before every block."""
 
 
+@pytest.mark.slow
 class TestCosmosVideoToWorld(CosmosFamily):
     """Predict 2: a timestep for each frame, and a channel that says which are given."""
 
@@ -160,6 +164,7 @@ class TestCosmosVideoToWorld(CosmosFamily):
         return super().call(model, latent, timestep, inputs | {"condition_mask": given})
 
 
+@pytest.mark.slow
 class TestCosmosPicture(CosmosFamily):
     """Predict 2.5: a picture is attended to beside the prompt, which is projected."""
 
@@ -225,6 +230,7 @@ class TestLTXImageToVideo(LTXFamily):
         return times.flatten(1)
 
 
+@pytest.mark.slow
 class TestLTXConditions(LTXFamily):
     """Coordinates of the tokens instead of sizes: a given later frame's stand in front of the clip's."""
 

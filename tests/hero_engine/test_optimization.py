@@ -135,6 +135,7 @@ def test_compiled_blocks_run_compiled_in_a_session_and_only_once_for_each_length
     assert state(model) == before
 
 
+@pytest.mark.slow
 def test_blocks_the_user_compiled_run_compiled_in_a_session(model, accelerated):
     counting = Counting()
     try:

@@ -41,6 +41,7 @@ def test_refreshing_everything_everywhere_is_the_model_in_both_forms():
 @pytest.mark.parametrize("text", ["omit", "refresh"])
 @pytest.mark.parametrize("tau", [1, 3, 5])
 @pytest.mark.parametrize("interval", [2, 4])
+@pytest.mark.slow
 def test_but_for_the_gates_the_two_forms_are_one(tau, interval, text):
     config = HeroConfig(tau=tau, interval=interval, text=text)
     residual, _, apart = distances(config, still_gates(tiny_transformer()))

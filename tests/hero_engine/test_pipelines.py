@@ -193,6 +193,7 @@ def test_a_guidance_that_changes_is_not_taken_for_constant(pipe):
     assert relative(found, unweighted) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_service_does_not_grow(pipe):
     def alive():
         gc.collect()

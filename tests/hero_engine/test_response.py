@@ -50,6 +50,15 @@ def test_answers_are_in_proportion_and_none_to_no_error(error):
     assert not response.full(3, 0 * error).any()
 
 
+def test_in_an_open_clip_early_errors_are_kept_too(error):
+    error[1] = 0
+    kept = [
+        float(np.vdot(Response(sampled(), np.ones((STEPS, 1)), openness).full(2, error), error))
+        for openness in (0.0, 0.1, 0.3)
+    ]
+    assert kept == sorted(kept) and kept[2] > 2 * kept[0]
+
+
 def test_guidance_lengthens_answers(error):
     assert length(answers(GUIDED).full(2, error)) > 1.2 * length(answers().full(2, error))
 

@@ -207,6 +207,7 @@ def test_out_of_memory_frees_the_caches_and_the_step_is_finished_without(caplog)
     assert relative(result, denoise(MODEL, steps=STEPS)) < 0.05
 
 
+@pytest.mark.slow
 def test_a_step_without_the_caches_is_the_models_own():
     with Memory(1, 2), hero_session(MODEL, HeroConfig(warmup=STEPS), STEPS) as session:
         result = denoise(MODEL, steps=STEPS)
@@ -227,6 +228,7 @@ def test_memory_that_does_not_do_without_caches_either_is_the_callers():
     assert torch.equal(result, run(HeroConfig())[0])
 
 
+@pytest.mark.slow
 def test_all_branches_are_freed():
     with Memory(11) as memory, hero_session(MODEL, HeroConfig(), STEPS) as session:
         denoise(MODEL, steps=STEPS, batch=2, separate=True)

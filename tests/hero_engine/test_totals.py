@@ -76,6 +76,7 @@ def test_totals_are_json_and_have_a_picture():
     assert report_png(found)[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_the_picture_of_a_thousand_windows_is_quick():
     forwards = [forward(step, step % 2 == 0, 0.1) for step in range(30)] * 1000
     config = HeroConfig()

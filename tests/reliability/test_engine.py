@@ -54,6 +54,7 @@ def failing_at(model, step, block, error):
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("step", [0, 1, 4, 5, 6, 7])
 @pytest.mark.parametrize("block", [0, 2, 3, 5])
+@pytest.mark.slow
 def test_a_fault_leaves_nothing(fault_model, block, step, error):
     model, config, expected, before = fault_model
     undo = failing_at(model, step, block, error)
@@ -144,6 +145,7 @@ def test_the_transitions_are_44():
 
 
 @pytest.mark.parametrize("before, after", TRANSITIONS, ids=lambda side: "+".join(side) or "base")
+@pytest.mark.slow
 def test_a_transition_equals_a_fresh_run(situation, before, after):
     situation.set(before)
     run = apply_hero(situation.model, situation.config, scheduler=noise())

@@ -60,6 +60,7 @@ def figures():
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_damaged_files_are_refused_or_read_right(figures, reader, capsys):
     figure = figures[reader]
