@@ -31,12 +31,11 @@ from aether.model.lean_vae import make_lean
 from aether.model.loading import VAE_CONFIG
 from aether.model.memory import (
     bytes_text,
-    decoding_bytes,
     enable_small_tiles,
     keep_in_float8,
     offload_blocks,
+    run_bytes,
     step_bytes,
-    weight_bytes,
 )
 from aether.model.parts import AetherModel
 from aether.model.schedulers import make_scheduler
@@ -238,23 +237,16 @@ def foretold(size: Size, way: dict[str, bool]) -> dict[str, int]:
     transformer, vae = (build(size, torch.device("meta")) for build in (build_model, build_vae))
     if way.get("float8"):
         keep_in_float8(transformer, size.dtype)
-    on_device = weight_bytes(transformer)
-    resting = on_device
-    if way.get("offload"):
-        first, _, *others = transformer.transformer_blocks
-        # One that runs and one that comes. What comes in a cached step, and is left out, stays until it runs.
-        on_device -= weight_bytes(*others)
-        resting = weight_bytes(first)
     shape = size.shape
     values = size.batch, size.dtype.itemsize
     cached = predict(PRESETS[PRESET], shape, 50, *values).cached_bytes
     step = step_bytes(shape.tokens, shape.width, *values) + cached
-    decoding = decoding_bytes(vae, *size.clip[1:])
+    found = run_bytes(transformer, vae, step, *size.clip[1:], offload=way.get("offload", False))
     return {
-        "weights": on_device + weight_bytes(vae),
-        "step": step,
-        "decoding": decoding,
-        "in all": weight_bytes(vae) + max(on_device + step, resting + decoding),
+        "weights": found.weights,
+        "step": found.step,
+        "decoding": found.decoding,
+        "in all": found.whole,
     }
 
 

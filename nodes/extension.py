@@ -31,6 +31,7 @@ def make_extension() -> ComfyExtension:
                 camera_path,
                 cameras,
                 depth,
+                doctor,
                 example,
                 geometry,
                 hero,
@@ -53,7 +54,7 @@ def make_extension() -> ComfyExtension:
             modules = (
                 loaders, tasks, hero, hero_report, hero_methods, hero_analyzer, hero_tuner, sampler, streams,
                 depth, cameras, example, camera_path, save_depth, video, long_clip, post_reconstruction,
-                point_cloud, geometry, lora,
+                point_cloud, geometry, lora, doctor,
             )  # fmt: skip
             return [with_plain_errors(node) for module in modules for node in module.NODES]
 

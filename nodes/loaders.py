@@ -11,6 +11,7 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.errors import InputError
+from ..aether.model.downloads import T5_FILE, TRANSFORMER, VAE
 from ..aether.model.parts import AetherModel
 from ..aether.model.weights import read_json
 from .bridge import attention as attentions
@@ -49,7 +50,7 @@ class AetherLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "transformer",
-                    options=[*_diffusers_folders(), *files("diffusion_models")],
+                    options=_transformers(),
                     tooltip="The world model itself: a file in models/diffusion_models, or a diffusers "
                     "folder in models/diffusers.",
                 ),
@@ -88,9 +89,13 @@ class AetherLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, attention: str) -> bool | str:
+    def validate_inputs(cls, attention: str, transformer: str | None = None) -> bool | str:
         # ComfyUI repeats the answer for every input named here, and checks the others' lists itself.
-        return attentions.problem(attention) or True
+        if problem := attentions.problem(attention):
+            return problem
+        if transformer is None or transformer in _transformers():
+            return True
+        return f"{transformer or 'the model'} is not in ComfyUI's model folders: {_how_to_get()}"
 
     @classmethod
     def execute(cls, transformer: str, vae: str, prompt: str, dtype: str, attention: str) -> io.NodeOutput:
@@ -148,13 +153,13 @@ def _to_sockets(model: AetherModel, storage: torch.dtype | None) -> io.NodeOutpu
     return io.NodeOutput(patcher, vae)
 
 
-def _diffusers_folders() -> list[str]:
-    """Folders of models/diffusers with a CogVideoX transformer in them, their names ending in /."""
-    found = []
+def pipeline_folders() -> dict[str, Path]:
+    """Folders of models/diffusers with a CogVideoX transformer in them, by their names, which end in /."""
+    found: dict[str, Path] = {}
     for root in folder_paths.get_folder_paths("diffusers"):
-        folders = [path for path in Path(root).glob("*") if path.is_dir()]
-        found += [f"{path.name}/" for path in sorted(folders) if _is_transformer(path)]
-    return list(dict.fromkeys(found))
+        for path in sorted(path for path in Path(root).glob("*") if path.is_dir() and _is_transformer(path)):
+            found.setdefault(f"{path.name}/", path)
+    return found
 
 
 def _is_transformer(folder: Path) -> bool:
@@ -168,11 +173,22 @@ def _is_transformer(folder: Path) -> bool:
 def _transformer_path(name: str) -> Path:
     if not name.endswith("/"):
         return Path(folder_paths.get_full_path_or_raise("diffusion_models", name))
-    for root in folder_paths.get_folder_paths("diffusers"):
-        folder = Path(root) / name.rstrip("/")
-        if name in _diffusers_folders() and _is_transformer(folder):
-            return folder
-    raise InputError("transformer", f"{name} is not in models/diffusers")
+    if folder := pipeline_folders().get(name):
+        return folder
+    raise InputError("transformer", f"{name} is not in models/diffusers: {_how_to_get()}")
+
+
+def _transformers() -> list[str]:
+    return [*pipeline_folders(), *folder_paths.get_filename_list("diffusion_models")]
+
+
+def _how_to_get() -> str:
+    """What fetches Aether's files."""
+    model = f"{TRANSFORMER.command_in_comfyui} && {VAE.command_in_comfyui}"
+    return (
+        f"to get Aether, run in ComfyUI's folder `{model}` (12 GB), then press R. For the empty prompt you "
+        f"need a T5-XXL encoder too, if you have none: `{T5_FILE.command_in_comfyui}`"
+    )
 
 
 def _chosen(folder: str, name: str) -> Path | None:

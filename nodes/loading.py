@@ -11,6 +11,7 @@ import comfy.utils
 import torch
 
 from ..aether.errors import InputError
+from ..aether.model.downloads import VAE
 from ..aether.model.loading import find_prompt, load_transformer, load_vae
 from ..aether.model.parts import AetherModel
 from ..aether.model.prompt import check_prompt_embeds, load_prompt_embeds
@@ -56,7 +57,10 @@ def load_parts(
                 layer.to(storage)
     progress("vae")
     if vae is None and not (transformer / "vae").is_dir():
-        raise InputError("vae", f"{transformer.name} has no folder vae/: choose a file of models/vae")
+        get = VAE.command_in_comfyui
+        raise InputError(
+            "vae", f"{transformer.name} has no folder vae/: choose a file of models/vae, or run `{get}`"
+        )
     autoencoder = load_vae(vae or transformer / "vae", dtype=default_dtype())
     embeds = _prompt(prompt, transformer, module.config, progress).to(compute)
     scheduler = make_scheduler("dpm", transformer / "scheduler" / "scheduler_config.json")

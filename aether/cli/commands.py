@@ -1,16 +1,17 @@
-"""The command line: `python -m aether reconstruct | predict | plan | compare | tune`."""
+"""The command line: `python -m aether reconstruct | predict | plan | compare | tune | doctor`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..memory_errors import is_out_of_memory
 from .console import Console
+from .doctor import run_doctor
 from .hero import chosen_hero
 from .model import prepare
 from .parser import COMMANDS, build_parser, listed_inputs, option_error
@@ -29,15 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        the exit status: 0, 1 where the device's memory did not do, 2 where an input or a setting cannot be
-        used, 130 after Ctrl-C. Nothing is left of an output folder unless it is 0, but
-        for what can go on later: finished windows, and finished runs of a tuning.
+        the exit status: 0, 1 where the device's memory did not do or `doctor` found that the miniature cannot
+        run, 2 where an input or a setting cannot be used, 130 after Ctrl-C. Nothing is left of an output
+        folder unless it is 0, but for what can go on later: finished windows, and finished runs of a tuning.
     """
     arguments = build_parser().parse_args(argv)
     try:
         # A progress bar ends before anything is printed of an error.
         with closing(Console(arguments.quiet)) as console:
-            _COMMANDS.get(arguments.command, _run)(arguments, console)
+            return _COMMANDS.get(arguments.command, _run)(arguments, console) or 0
     except KeyboardInterrupt as interrupt:
         print(f"interrupted; {str(interrupt) or 'nothing was written'}", file=sys.stderr)
         return _INTERRUPTED
@@ -51,7 +52,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {option_error(error, arguments)}", file=sys.stderr)
         return _REFUSED
-    return 0
 
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
@@ -140,5 +140,9 @@ def _write_comparison(
     console.result(out, ["plain/", "hero/", "compare.json"])
 
 
-_COMMANDS = {"compare": _compare, "tune": run_tuning}
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int | None]] = {
+    "compare": _compare,
+    "tune": run_tuning,
+    "doctor": run_doctor,
+}
 """Those with ways of their own."""

@@ -30,6 +30,9 @@ _RECONSTRUCTION = TASKS["reconstruction"]
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
 
+_TUNING = "aether-tuning"
+"""The folder that `tune` writes by default."""
+
 _INPUT_HELP = {
     "video": "a video, an animation, or a folder of pictures",
     "image": "the first picture",
@@ -99,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
             "tune", help="a setting of HERO for a speed or an error", formatter_class=_HelpFormatter
         )
     )
+    _add_doctor(
+        commands.add_parser(
+            "doctor", help="what is here, what is missing, what fits", formatter_class=_HelpFormatter
+        )
+    )
     return parser
 
 
@@ -143,11 +151,25 @@ def _add_tune(command: argparse.ArgumentParser) -> None:
     output.add_argument("--budget", type=whole_number, default=6, help="runs to make, 2 or more")
     output.add_argument(
         "--out",
-        default="aether-tuning",
+        default=_TUNING,
         metavar="DIR",
         help="folder to write; the same command goes on from the runs that it holds",
     )
     output.add_argument("--quiet", action="store_true", help="print the setting only")
+
+
+def _add_doctor(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Print versions, device, memory, weights, and which settings fit this device, as text to copy into a "
+        "report. The exit status is 1 where the bundled model cannot run. Nothing is downloaded."
+    )
+    _add_cache_dir(command)
+    command.add_argument("--tuning", default=_TUNING, metavar="DIR", help="folder that tune wrote")
+    command.set_defaults(quiet=False)
+
+
+def _add_cache_dir(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--cache-dir", help="where downloads are kept")
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -175,7 +197,7 @@ def _add_model(model: argparse._ArgumentGroup) -> None:
     model.add_argument("--vae", help="folder, .safetensors file or repository, where the model has none")
     model.add_argument("--prompt", help=".safetensors file with the empty prompt's embedding")
     model.add_argument("--text-encoder", help="folder or repository that computes the embedding once")
-    model.add_argument("--cache-dir", help="where downloads are kept")
+    _add_cache_dir(model)
     model.add_argument(
         "--offload", action="store_true", help="blocks wait in the computer's memory and come one by one"
     )

@@ -45,6 +45,24 @@ def _snapshot(path: Path, field: str) -> Path:
     return revisions[0]
 
 
+def cached_folder(repo: str, cache: Path | None) -> Path | None:
+    """The folder of a repository that was downloaded, as far as it is there; None where nothing is.
+
+    Args:
+        repo: its name, "org/name".
+        cache: where downloads are kept; None for Hugging Face's own.
+    """
+    folder = downloads_folder(cache) / f"models--{repo.replace('/', '--')}"
+    return _snapshot(folder, "source") if folder.is_dir() else None
+
+
+def downloads_folder(cache: Path | None) -> Path:
+    """Where downloads are kept: ``cache``, else Hugging Face's own."""
+    from huggingface_hub import constants
+
+    return cache or Path(constants.HF_HUB_CACHE)
+
+
 def resolve(
     source: str | Path, field: str, cache: Path | None, patterns: tuple[str, ...], say: Progress
 ) -> Path:

@@ -16,6 +16,7 @@ import torch
 
 from ..errors import InputError, reading
 from ..spec import FRAMES
+from .downloads import BASE_REPO
 from .hub import Progress, existing, resolve
 from .memory import enable_small_tiles, keep_in_float8, offload_blocks
 from .parts import AetherModel
@@ -32,9 +33,6 @@ from .weights import check_keys, read_header, read_json, read_tensors
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
-
-BASE_REPO = "THUDM/CogVideoX-5b-I2V"
-"""What Aether was tuned from: its VAE, scheduler and text encoder are Aether's."""
 
 VAE_CONFIG = {"scaling_factor": 0.7, "invert_scale_latents": True}
 """Where BASE_REPO's VAE differs from the defaults of its class."""
@@ -342,12 +340,7 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
             "is missing: give the empty prompt's embedding as a .safetensors file, or text_encoder=, a "
             f"folder with the T5 encoder ({BASE_REPO} has it), from which it is computed once",
         )
-    path = Path(encoder).expanduser()
-    key = (
-        f"{path.resolve() if path.exists() else encoder}|{config.max_text_seq_length}|{config.text_embed_dim}"
-    )
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    kept = (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"
+    kept = kept_prompt(encoder, config.max_text_seq_length, config.text_embed_dim, cache)
     if kept.is_file():
         return load_prompt_embeds(kept)
     folder = resolve(encoder, "text_encoder", cache, _TEXT_PATTERNS, say)
@@ -355,3 +348,11 @@ def find_prompt(prompt, text_encoder, root, base, config, cache, say) -> torch.T
     embeds = encode_null_prompt(folder, config.max_text_seq_length)
     save_prompt_embeds(kept, embeds)
     return load_prompt_embeds(kept)
+
+
+def kept_prompt(encoder: str | Path, tokens: int, width: int, cache: Path | None) -> Path:
+    """Where the empty prompt's embedding (1, tokens, width) is kept once an encoder has computed it."""
+    path = Path(encoder).expanduser()
+    key = f"{path.resolve() if path.exists() else encoder}|{tokens}|{width}"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return (cache or Path.home() / ".cache" / "aether-hero") / f"null_prompt_{digest}.safetensors"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -175,6 +175,44 @@ def step_bytes(tokens: int, width: int, batch: int, element_bytes: int) -> int:
         element_bytes: of a value, 2 for bfloat16.
     """
     return round(_STEP * batch * tokens * width * element_bytes)
+
+
+class RunBytes(NamedTuple):
+    """Bytes of the device that a run takes: the weights on it, a step with what is cached, decoding, and at
+    most in all."""
+
+    weights: int
+    step: int
+    decoding: int
+    whole: int
+
+
+def run_bytes(
+    transformer: CogVideoXTransformer3DModel,
+    vae: AutoencoderKLCogVideoX,
+    step: int,
+    height: int,
+    width: int,
+    *,
+    offload: bool = False,
+) -> RunBytes:
+    """What a run takes of the device, about.
+
+    Args:
+        transformer, vae: as they are kept; their weights may be on the meta device.
+        step: bytes of a step (:func:`step_bytes`) and of what is cached between steps.
+        height, width: of the clip in pixels.
+        offload: whether the blocks wait on the host.
+    """
+    on_device = resting = weight_bytes(transformer)
+    if offload:
+        first, _, *others = transformer.transformer_blocks
+        # One that runs and one that comes. What comes in a cached step, and is left out, stays until it runs.
+        on_device -= weight_bytes(*others)
+        resting = weight_bytes(first)
+    decoding = decoding_bytes(vae, height, width)
+    whole = weight_bytes(vae) + max(on_device + step, resting + decoding)
+    return RunBytes(on_device + weight_bytes(vae), step, decoding, whole)
 
 
 def bytes_text(count: int) -> str:

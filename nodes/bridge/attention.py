@@ -28,6 +28,11 @@ def problem(choice: str | None) -> str | None:
     return f"{choice!r} is not one of {', '.join(installed())}"
 
 
+def texts() -> dict[str, str]:
+    """By name of each choice that there is whether it works here, or what to do."""
+    return {name: problem(name) or "works here" for name in ("auto", "sdpa", *_PACKAGES)}
+
+
 def use(transformer: torch.nn.Module, choice: str) -> None:
     """Let a diffusers CogVideoX transformer, just loaded, use a backend. sdpa is what it uses anyway."""
     function = _function(choice)

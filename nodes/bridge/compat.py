@@ -13,15 +13,21 @@ def check_comfyui() -> None:
     Raises:
         ImportError: says which version is needed and what to do.
     """
-    try:
-        from comfyui_version import __version__ as found
-    except ImportError:
-        found = "unknown"
+    found = comfyui_version()
     if not is_supported(found):
         raise ImportError(
             f"ComfyUI-Aether-HERO needs ComfyUI {OLDEST_COMFYUI} or newer, and this is {found}: "
             "please update ComfyUI"
         )
+
+
+def comfyui_version() -> str:
+    """Such as "0.33.0"; "unknown" where ComfyUI does not say it."""
+    try:
+        from comfyui_version import __version__
+    except ImportError:
+        return "unknown"
+    return str(__version__)
 
 
 def is_supported(version: str) -> bool:

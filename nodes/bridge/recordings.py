@@ -61,6 +61,12 @@ def predict_error(run: RecordedRun, config: HeroConfig) -> PredictedError:
     return PredictedError(error, spread=recording.spread)
 
 
+def last_folder() -> Path | None:
+    """The folder of the newest recording; None where there is none."""
+    newest = max(_files(), key=lambda file: file[1], default=None)
+    return None if newest is None else newest[0].parent
+
+
 _Stamped = tuple[Path, int, int]
 """A file, when it was changed in ns, and its bytes."""
 

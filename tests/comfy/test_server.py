@@ -409,3 +409,27 @@ def test_a_widget_out_of_range_is_one_error(server, inputs):
     prompt["task"]["inputs"] |= inputs
     errors = refused(server, prompt)["node_errors"]["task"]["errors"]
     assert len(errors) == 1 and errors[0]["extra_info"]["input_name"] in inputs
+
+
+def test_the_doctor_looks_again_in_every_run(server):
+    prompt = as_prompt({"doctor": ("AetherDoctor", {})})
+    first, second = server.run(prompt), server.run(prompt)
+    assert "doctor" in first.executed and "doctor" in second.executed
+    (text,) = second.outputs["doctor"]["text"]
+    assert re.search(r"^  this pack +custom_nodes/ComfyUI-Aether-HERO$", text, re.MULTILINE)
+    assert re.search(r"^  miniature +ready: ", text, re.MULTILINE)
+    assert re.search(r"^  transformer +missing: hf download ", text, re.MULTILINE)
+    assert "could not be examined" not in text
+
+
+def test_missing_weights_are_refused_with_the_command(server):
+    """As the templates name them."""
+    chosen = {"vae": "from the folder", "prompt": "from the folder", "dtype": "auto", "attention": "auto"}
+    prompt = graph("no weights")
+    prompt["model"] = {"class_type": "AetherLoader", "inputs": {"transformer": "AetherV1/", **chosen}}
+    errors = refused(server, prompt)["node_errors"]["model"]["errors"]
+    assert {error["type"] for error in errors} == {"custom_validation_failed"}
+    assert all(
+        'hf download AetherWorldModel/AetherV1 --include "transformer/*"' in error["details"]
+        for error in errors
+    )
