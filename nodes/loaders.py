@@ -184,9 +184,9 @@ def _transformers() -> list[str]:
 
 def _how_to_get() -> str:
     """What fetches Aether's files."""
-    model = f"{TRANSFORMER.command_in_comfyui} && {VAE.command_in_comfyui}"
     return (
-        f"to get Aether, run in ComfyUI's folder `{model}` (12 GB), then press R. For the empty prompt you "
+        f"to get Aether (12 GB), run in ComfyUI's folder `{TRANSFORMER.command_in_comfyui}` and then "
+        f"`{VAE.command_in_comfyui}`, and press R. For the empty prompt you "
         f"need a T5-XXL encoder too, if you have none: `{T5_FILE.command_in_comfyui}`"
     )
 
