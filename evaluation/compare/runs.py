@@ -162,8 +162,9 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
     fast = shared_copy(reference.model.transformer)
     meter = Meter(fast, None if brief else reference.model.transformer)
     guided = reference.conditions.uncond is not None
+    shorter = replace(group, steps=contender.steps(group.steps))
     occasion = Occasion(
-        group.steps, guided, lambda: meter.timestep, reference.mag_ratios, reference.model.scheduler
+        shorter.steps, guided, lambda: meter.timestep, reference.mag_ratios, reference.model.scheduler
     )
     own = contender.config() is not None
     with (
@@ -172,7 +173,7 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
         contender.session(fast, occasion) as run,
     ):
         warnings.simplefilter("ignore")
-        latent = _sample(reference.model, meter, reference.conditions, group, reference.noise, run)
+        latent = _sample(reference.model, meter, reference.conditions, shorter, reference.noise, run)
     if not torch.isfinite(latent).all():
         return {"failed": "NaN or infinite values in the final latent"}
     result = {
@@ -183,7 +184,7 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
         return result
     return {
         **result,
-        "wall_speedup": meter.plain_seconds / meter.seconds,
+        "wall_speedup": meter.plain_seconds / meter.seconds * group.steps / shorter.steps,
         "seconds": meter.seconds,
         "bytes": run.report.bytes_cached if own else meter.held_bytes,
         **_quality(reference, latent),
