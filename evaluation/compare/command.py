@@ -73,7 +73,7 @@ def run_compare(arguments: argparse.Namespace) -> str:
 def _checked(arguments: argparse.Namespace) -> Plan:
     from ..models import SAMPLERS, STEPS
     from .comparison import Plan
-    from .contenders import KNOWN
+    from .contenders import known_methods
 
     _check_numbers(arguments)
     scenes = arguments.scenes or (SEARCH_SCENES if arguments.search else SCENES)
@@ -83,7 +83,7 @@ def _checked(arguments: argparse.Namespace) -> Plan:
     if any(not (math.isfinite(target) and target > 1) for target in targets):
         raise InputError("targets", f"{arguments.targets} are not all above 1")
     tasks = _names("tasks", arguments.tasks, STEPS)
-    methods = arguments.methods and _names("methods", arguments.methods, KNOWN)
+    methods = arguments.methods and _names("methods", arguments.methods, known_methods())
     return Plan(
         folder=None if arguments.folder is None else Path(arguments.folder).expanduser(),
         source=arguments.model,

@@ -23,7 +23,6 @@ from .packages import PACKAGES, Occasion
 HERO = "HERO"
 FEWER_STEPS = "fewer-steps"
 """The unaccelerated model with fewer steps: one setting, "speed", from 1 up."""
-KNOWN = (*METHODS, *PACKAGES, FEWER_STEPS)
 TARGETS = (1.5, 1.75, 2.0, 2.5)
 """Speed-ups by FLOPs at which the methods are compared."""
 TOLERANCE = 0.98
@@ -39,12 +38,17 @@ ALWAYS = 1e6
 """A threshold that is never reached: the interval alone decides."""
 
 
+def known_methods() -> list[str]:
+    """The names of all methods that can take part."""
+    return [*METHODS, *PACKAGES, FEWER_STEPS]
+
+
 @dataclass(frozen=True)
 class Contender:
     """One method with one choice of settings, ready for JSON.
 
     Attributes:
-        method: one of ``KNOWN``: a key of ``hero_engine.METHODS`` or of ``PACKAGES``, or ``FEWER_STEPS``.
+        method: one of :func:`known_methods`.
         settings: the fields of the method's settings that differ from its defaults.
     """
 
@@ -52,8 +56,8 @@ class Contender:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.method not in KNOWN:
-            known = ", ".join(KNOWN)
+        if self.method not in known_methods():
+            known = ", ".join(known_methods())
             raise InputError("settings", f"{self.method!r} is not a method; it must be one of {known}")
         if not isinstance(self.settings, dict):
             raise InputError("settings", f"those of {self.method} must be an object of names and values")
