@@ -36,7 +36,7 @@ def add_compare(commands: Any) -> None:
     command.add_argument("--steps", type=whole_number, help=f"for every task; default: {steps_text()}")
     command.add_argument("--samplers", default="reference,deterministic", help="default: %(default)s")
     command.add_argument("--targets", default="1.5,1.75,2,2.5", help="speed-ups by FLOPs; default: all four")
-    command.add_argument("--methods", help="only these, such as hero,fora,cache-dit")
+    command.add_argument("--methods", help="only these, such as hero,fora,cache-dit,fewer-steps")
     command.add_argument("--settings", metavar="FILE", help="of a search; default: a fixed selection")
     command.add_argument(
         "--workers", type=whole_number, default=1, help="processes of one thread each; default: 1"
@@ -71,11 +71,9 @@ def run_compare(arguments: argparse.Namespace) -> str:
 
 
 def _checked(arguments: argparse.Namespace) -> Plan:
-    from hero_engine import METHODS
-
     from ..models import SAMPLERS, STEPS
     from .comparison import Plan
-    from .packages import PACKAGES
+    from .contenders import known_methods
 
     _check_numbers(arguments)
     scenes = arguments.scenes or (SEARCH_SCENES if arguments.search else SCENES)
@@ -85,7 +83,7 @@ def _checked(arguments: argparse.Namespace) -> Plan:
     if any(not (math.isfinite(target) and target > 1) for target in targets):
         raise InputError("targets", f"{arguments.targets} are not all above 1")
     tasks = _names("tasks", arguments.tasks, STEPS)
-    methods = arguments.methods and _names("methods", arguments.methods, [*METHODS, *PACKAGES])
+    methods = arguments.methods and _names("methods", arguments.methods, known_methods())
     return Plan(
         folder=None if arguments.folder is None else Path(arguments.folder).expanduser(),
         source=arguments.model,

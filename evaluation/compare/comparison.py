@@ -19,7 +19,16 @@ from aether.model.parts import AetherModel
 from aether.model.weights import weights_digest
 
 from ..models import loader_of
-from .contenders import Contender, default_contenders, predicted_speedup, read_settings, shape_of
+from .contenders import (
+    FEWER_STEPS,
+    Contender,
+    default_contenders,
+    fewer_steps,
+    predicted_speedup,
+    read_settings,
+    shape_of,
+    unique,
+)
 from .journal import Journal
 from .report import best_csv, code_digest, csv_text, frontier_png, machine, markdown, versions
 from .runs import PLAIN, Group
@@ -103,7 +112,10 @@ def _chosen(plan: Plan, model: AetherModel) -> dict[str, list[Contender]]:
     for sampler in plan.samplers:
         if sampler not in found:
             raise InputError("settings", f"{plan.settings} has none for the {sampler} sampler")
-    return {sampler: [one for one in found[sampler] if plan.wants(one)] for sampler in plan.samplers}
+    return {
+        sampler: [one for one in unique([*found[sampler], *fewer_steps(plan.targets)]) if plan.wants(one)]
+        for sampler in plan.samplers
+    }
 
 
 def _dry_run_text(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
@@ -111,7 +123,7 @@ def _dry_run_text(plan: Plan, model: AetherModel, tasks: Sequence[Task]) -> str:
     costs = {group.task: seconds_of_one(model, group) for group, _ in tasks[: len(plan.tasks)]}
 
     def speedup(contender: Contender, steps: int) -> float:
-        fixed = {"interval", "warmup"} <= set(contender.settings)
+        fixed = {"interval", "warmup"} <= set(contender.settings) or contender.method == FEWER_STEPS
         return predicted_speedup(contender, shape, [steps]) if fixed else min(plan.targets)
 
     # More processes than cores do not make it faster.
@@ -154,6 +166,8 @@ def find_settings(plan: Plan, dry_run: bool) -> str:
     model = loader()
     always, more = candidates(shape_of(model), list(plan.tasks.values()), plan.targets)
     always, more = ([one for one in found if plan.wants(one)] for found in (always, more))
+    if not always and not more:
+        raise InputError("methods", f"{', '.join(plan.methods or [])}: there are no settings to search")
     # A run takes about what a speed in the middle of the targets leaves of it.
     usual = sorted(plan.targets)[len(plan.targets) // 2]
     groups = plan.groups()[: len(plan.tasks)]

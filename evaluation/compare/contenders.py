@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from ..models import SAMPLERS
 from .packages import PACKAGES, Occasion
 
 HERO = "HERO"
+FEWER_STEPS = "fewer-steps"
+"""The unaccelerated model with fewer steps: one setting, "speed", from 1 up."""
 TARGETS = (1.5, 1.75, 2.0, 2.5)
 """Speed-ups by FLOPs at which the methods are compared."""
 TOLERANCE = 0.98
@@ -36,12 +38,17 @@ ALWAYS = 1e6
 """A threshold that is never reached: the interval alone decides."""
 
 
+def known_methods() -> list[str]:
+    """The names of all methods that can take part."""
+    return [*METHODS, *PACKAGES, FEWER_STEPS]
+
+
 @dataclass(frozen=True)
 class Contender:
     """One method with one choice of settings, ready for JSON.
 
     Attributes:
-        method: a key of ``hero_engine.METHODS`` or of ``PACKAGES``.
+        method: one of :func:`known_methods`.
         settings: the fields of the method's settings that differ from its defaults.
     """
 
@@ -49,15 +56,19 @@ class Contender:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS and self.method not in PACKAGES:
-            known = ", ".join([*METHODS, *PACKAGES])
+        if self.method not in known_methods():
+            known = ", ".join(known_methods())
             raise InputError("settings", f"{self.method!r} is not a method; it must be one of {known}")
         if not isinstance(self.settings, dict):
             raise InputError("settings", f"those of {self.method} must be an object of names and values")
+        if self.method == FEWER_STEPS:
+            _check_speed(self.settings)
 
     @property
     def label(self) -> str:
         """The method, for people. The orders of TaylorSeer are methods of their own."""
+        if self.method == FEWER_STEPS:
+            return "fewer steps"
         if self.method in PACKAGES:
             return PACKAGES[self.method].label
         order = f" {self.settings.get('order', 1)}" if self.method == "taylorseer" else ""
@@ -74,12 +85,12 @@ class Contender:
         return json.dumps([self.method, self.settings], sort_keys=True)
 
     def config(self) -> MethodConfig | None:
-        """The settings of one of the engine's methods; None for another package's.
+        """The settings of one of the engine's methods; None for another package's and for fewer steps.
 
         Raises:
             InputError: the method has no such setting, or not with this value.
         """
-        if self.method in PACKAGES:
+        if self.method not in METHODS:
             return None
         try:
             return METHODS[self.method](**self.settings)
@@ -88,9 +99,30 @@ class Contender:
 
     def session(self, transformer: Any, occasion: Occasion) -> AbstractContextManager[Any]:
         """The method on a transformer. Gives the run of the engine's methods, whose report has more."""
+        if self.method == FEWER_STEPS:
+            return nullcontext()
         if self.method in PACKAGES:
             return PACKAGES[self.method].session(transformer, self.settings, occasion)
         return hero_session(transformer, self.config(), occasion.steps, occasion.scheduler)
+
+    def steps(self, full: int) -> int:
+        """How many steps it samples with, at least 1, where the unaccelerated run has ``full``.
+
+        Fewer steps: ``full / speed`` rounded up, or down where that many do not reach the speed.
+        """
+        if self.method != FEWER_STEPS:
+            return full
+        speed = self.settings["speed"]
+        fewer = math.ceil(full / speed)
+        return fewer if reaches(full / fewer, speed) else max(1, fewer - 1)
+
+
+def _check_speed(settings: dict[str, Any]) -> None:
+    speed = settings.get("speed")
+    if set(settings) != {"speed"} or not isinstance(speed, (int, float)) or not 1 <= speed < math.inf:
+        raise InputError(
+            "settings", f"those of {FEWER_STEPS} must be a speed from 1 on and nothing else; got {settings}"
+        )
 
 
 def _shown(value: Any) -> str:
@@ -206,6 +238,8 @@ def predicted_speedup(contender: Contender, shape: ModelShape, steps: Sequence[i
     """By FLOPs, before anything runs, at equal weight of runs of each number of steps."""
     if (config := contender.config()) is not None:
         shares = [run.flops / run.unaccelerated_flops for run in (predict(config, shape, n) for n in steps)]
+    elif contender.method == FEWER_STEPS:
+        shares = [contender.steps(n) / n for n in steps]
     else:
         shares = [PACKAGES[contender.method].share(contender.settings, shape, n) for n in steps]
     return len(shares) / sum(shares)
@@ -242,6 +276,11 @@ def default_contenders(
         if not package.fixed:
             found += [Contender(method, settings) for settings in package.ladder[::3]]
     return unique(found)
+
+
+def fewer_steps(targets: Sequence[float]) -> list[Contender]:
+    """One for each target: there is nothing in them to choose."""
+    return [Contender(FEWER_STEPS, {"speed": target}) for target in targets]
 
 
 def unique(contenders: Sequence[Contender]) -> list[Contender]:

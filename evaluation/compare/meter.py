@@ -33,7 +33,8 @@ class Meter:
     Attributes:
         timestep: of the latest call.
         seconds: wall time of the fast model's calls.
-        plain_seconds: what the plain model would have taken for all calls, by the mean of those made.
+        plain_seconds: what the plain model would have taken for all calls, by the mean of those made; NaN
+            where there were none, as in a run of one step.
         held_bytes: most bytes that hooks held on the fast model's modules.
     """
 
@@ -48,7 +49,8 @@ class Meter:
 
     @property
     def plain_seconds(self) -> float:
-        return self._calls * sum(self._plain_times) / len(self._plain_times)
+        times = self._plain_times
+        return self._calls * sum(times) / len(times) if times else float("nan")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fast, name)

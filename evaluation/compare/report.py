@@ -22,13 +22,15 @@ _MARKERS = "osD^vPX<>hp"
 # Of the methods but HERO, whose red none of them comes near.
 _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
-    "#0b3c5d", "#d0a000", "#004d1a", "#4b0082",
+    "#0b3c5d", "#d0a000", "#004d1a", "#4b0082", "#000000",
 )  # fmt: skip
 _EXPLANATION = """\
 Speed-ups are over the unaccelerated run, by FLOPs: the engine's own accounting of the steps that ran; for \
 other packages, every linear layer, convolution and attention that ran is counted. The error is that of the \
 final latent relative to the unaccelerated run with the same sampler and noise: the mean over streams, tasks \
-and scenes. Lower is better. MagCache is calibrated on the very run that it is compared with.
+and scenes. Lower is better. MagCache is calibrated on the very run that it is compared with. "fewer steps" \
+is the unaccelerated model with steps / speed steps from the same initial noise; the reference sampler also \
+adds noise at every step, and that noise cannot be the same.
 
 `results.csv` has one line per setting: speed-up by FLOPs and by the clock (one step in {every} was also run \
 without acceleration, side by side; further above the FLOPs than {tolerance:.0%} it is `clock_noise` of a \

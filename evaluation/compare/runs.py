@@ -27,7 +27,7 @@ from ..fidelity import fidelity
 from ..models import with_sampler
 from ..pose import pose_errors, rotation_error
 from ..world import DEEPEST, FPS, world_conditions
-from .contenders import Contender
+from .contenders import FEWER_STEPS, Contender
 from .meter import Meter, counted, shared_copy
 from .packages import MAGCACHE, Occasion, magcache_calibration
 
@@ -162,8 +162,9 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
     fast = shared_copy(reference.model.transformer)
     meter = Meter(fast, None if brief else reference.model.transformer)
     guided = reference.conditions.uncond is not None
+    shorter = replace(group, steps=contender.steps(group.steps))
     occasion = Occasion(
-        group.steps, guided, lambda: meter.timestep, reference.mag_ratios, reference.model.scheduler
+        shorter.steps, guided, lambda: meter.timestep, reference.mag_ratios, reference.model.scheduler
     )
     own = contender.config() is not None
     with (
@@ -172,18 +173,21 @@ def _measured(reference: Reference, group: Group, contender: Contender, brief: b
         contender.session(fast, occasion) as run,
     ):
         warnings.simplefilter("ignore")
-        latent = _sample(reference.model, meter, reference.conditions, group, reference.noise, run)
+        latent = _sample(reference.model, meter, reference.conditions, shorter, reference.noise, run)
     if not torch.isfinite(latent).all():
         return {"failed": "NaN or infinite values in the final latent"}
+    by_steps = group.steps / shorter.steps
+    flops = run.report.predicted_speedup if own else reference.flops / counter.flops
     result = {
-        "flops_speedup": run.report.predicted_speedup if own else reference.flops / counter.flops,
+        # Of fewer steps, so that a step whose guidance happens to need one pass makes no difference.
+        "flops_speedup": by_steps if contender.method == FEWER_STEPS else flops,
         "latent": latent_errors(reference.model, latent, reference.latent),
     }
     if brief:
         return result
     return {
         **result,
-        "wall_speedup": meter.plain_seconds / meter.seconds,
+        "wall_speedup": meter.plain_seconds * by_steps / meter.seconds,
         "seconds": meter.seconds,
         "bytes": run.report.bytes_cached if own else meter.held_bytes,
         **_quality(reference, latent),

@@ -68,6 +68,68 @@ def test_a_run_is_measured(model, sampler):
     json.dumps([plain, fora, full])
 
 
+def fewer(speed):
+    return Contender(contenders.FEWER_STEPS, {"speed": speed})
+
+
+@pytest.mark.parametrize(
+    "full, speed, steps",
+    # Rounded up, 18 of 30 steps would be 1.67x, which the comparison would not count as 1.75x.
+    [(50, 2.0, 25), (50, 1.5, 34), (50, 2.5, 20), (50, 1.75, 29), (30, 1.75, 17), (4, 1.0, 4), (2, 9.0, 1)],
+)
+def test_fewer_steps_are_as_many_as_give_the_speed(full, speed, steps):
+    assert fewer(speed).steps(full) == steps
+    assert FORA.steps(full) == full
+    assert contenders.predicted_speedup(fewer(speed), AETHER, [full]) == pytest.approx(full / steps)
+
+
+@pytest.mark.parametrize("sampler", contenders.SAMPLERS)
+def test_fewer_steps_begin_with_the_same_noise(model, sampler, monkeypatch):
+    latents = []
+
+    class Watched(Meter):
+        def __call__(self, **inputs):
+            latents.append((self, inputs["hidden_states"].clone(), float(inputs["timestep"][0])))
+            return super().__call__(**inputs)
+
+    monkeypatch.setattr(runs, "Meter", Watched)
+    # With the reference sampler the guidance of 7 steps is 1 in none, of 14 in one: by FLOPs it is 1.93x.
+    group = replace(GROUP, sampler=sampler, steps=14)
+    plain, found, same = runs.run_group(model, group, [fewer(2.0), fewer(1.0)])
+    calls = {id(meter): [call for call in latents if call[0] is meter] for meter, _, _ in latents}
+    full, half, again = calls.values()
+    assert [len(full), len(half), len(again)] == [14, 7, 14]
+    assert torch.equal(full[0][1], half[0][1]) and full[0][2] == half[0][2]
+    assert not torch.equal(full[1][1], half[1][1])
+    assert found["flops_speedup"] == 2.0 and found["bytes"] == 0 and found["steps"] == 14
+    assert all(0 < error < 2 for error in found["latent"].values())
+    assert 5 < found["fidelity"]["rgb_psnr"] < 100 and found["pose"]["rpe_rot"] > 0
+    # With as many steps nothing may differ, the noise of each step included.
+    assert same["latent"] == dict.fromkeys(runs.STREAMS, 0.0)
+    assert same["pose"] == plain["pose"]
+
+
+def test_fewer_steps_by_the_clock_are_of_the_whole_run(model, monkeypatch):
+    monkeypatch.setattr(Meter, "plain_seconds", 3.0)
+    (_, found) = runs.run_group(model, replace(GROUP, steps=8), [fewer(2.0)])
+    assert found["wall_speedup"] == pytest.approx(2 * 3.0 / found["seconds"])
+
+
+def test_a_run_of_one_step_has_no_time_to_compare_with(model):
+    (_, found) = runs.run_group(model, replace(GROUP, steps=2), [fewer(2.0)])
+    assert found["flops_speedup"] == 2.0 and math.isnan(found["wall_speedup"])
+    assert "failed" not in found
+    (line,) = csv.DictReader(io.StringIO(csv_text(summary.rows_of([found]))))
+    assert line["clock_noise"] == "False" and float(line["flops_speedup"]) == 2
+    assert "wall_speedup" not in line
+
+
+@pytest.mark.parametrize("settings", [{}, {"speed": 0.5}, {"speed": "2"}, {"speed": 2, "tau": 1}])
+def test_fewer_steps_have_a_speed_and_nothing_else(settings):
+    with pytest.raises(InputError, match="^settings: those of fewer-steps must be a speed"):
+        Contender(contenders.FEWER_STEPS, settings)
+
+
 def test_the_samplers_differ(model):
     stochastic, deterministic = (runs.with_sampler(model, name).scheduler for name in contenders.SAMPLERS)
     assert type(stochastic).__name__ == "CogVideoXDPMScheduler"
@@ -452,6 +514,36 @@ def test_the_command(on_tiny, tmp_path, capsys):
         "results.md",
         "runs.jsonl",
     ]
+
+
+def test_the_command_compares_with_fewer_steps(on_tiny, tmp_path, capsys):
+    small = [*SMALL, "--samplers", "deterministic", "--methods", "fora,fewer-steps", "--targets", "1.3,2"]
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps(search.settings_document({"deterministic": [FORA]})))
+    small += ["--settings", settings]
+    assert run(*small, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("4 runs: 1 unaccelerated")
+    out = tmp_path / "out"
+    assert run(*small, "--out", out) == 0
+    printed = capsys.readouterr().out
+    lines = {line["settings"]: line for line in csv.DictReader((out / "results.csv").open())}
+    assert lines["speed 2"]["method"] == "fewer steps" and float(lines["speed 2"]["flops_speedup"]) == 2
+    # 4 / 1.3 is 3.1: 4 steps would be no faster.
+    assert float(lines["speed 1.3"]["flops_speedup"]) == pytest.approx(4 / 3)
+    best = list(csv.DictReader((out / "best.csv").open()))
+    mine = [one for one in best if one["method"] == "fewer steps"]
+    assert [float(one["at_least"]) for one in mine] == [1.3, 2] and mine[1]["settings"] == "speed 2"
+    cells = " | ".join(f"{float(one['error']):.4f}" for one in mine)
+    assert f"| fewer steps | {cells} |" in printed
+    assert (out / "frontier.png").stat().st_size > 1000
+
+
+def test_fewer_steps_are_not_searched(on_tiny, tmp_path, capsys):
+    always, more = search.candidates(AETHER, [4], [2.0])
+    assert contenders.FEWER_STEPS not in {one.method for one in (*always, *more)}
+    assert run("--search", "--methods", "fewer-steps", "--out", tmp_path / "out") == 2
+    assert "error: --methods: fewer-steps: there are no settings to search" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
