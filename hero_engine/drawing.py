@@ -117,13 +117,14 @@ def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int
         trade.axvline(tuning.target.speed, linestyle=":", color="gray", label="target")
     else:
         trade.axhline(100 * (tuning.target.error or 0.0), linestyle=":", color="gray", label="target")
-    trade.set_yscale("log")
-    for axis in (trade.yaxis.set_major_formatter, trade.yaxis.set_minor_formatter):
-        axis("{x:.3g}")
+    trade.plot([1], [0], "o", color="gray", label="without HERO")
+    trade.set_ylim(bottom=0)
+    trade.yaxis.set_major_formatter("{x:.3g}")
+    trade.xaxis.set_major_formatter("{x:.3g}x")
     trade.set_xlabel("speed-up by FLOPs")
     trade.set_ylabel("error (%)")
-    trade.grid(which="both", alpha=0.3)
-    trade.legend(fontsize=8)
+    trade.grid(alpha=0.3)
+    trade.legend(fontsize=8, loc="upper left")
     colours = [_FULL if full else _CACHED for full in choice.strip]
     strip.bar(range(1, choice.steps + 1), 1, width=0.9, color=colours)
     strip.set_yticks([])
@@ -134,9 +135,8 @@ def tuning_png(tuning: Tuning, width: float = 9.0, height: float = 6.0, dpi: int
 
 
 def _plot_trials(axes: Axes, trials: Sequence[Trial], marker: str, **style: Any) -> None:
-    least = 1e-4  # of 0, which has no place on a logarithmic axis
-    errors = [max(least, 100 * trial.error) for trial in trials]
-    axes.plot([trial.speedup for trial in trials], errors, marker, **style)
+    speeds, errors = [trial.speedup for trial in trials], [100 * trial.error for trial in trials]
+    axes.plot(speeds, errors, marker, **style)
 
 
 def _new_figure(width: float, height: float, dpi: int) -> Figure:

@@ -269,7 +269,8 @@ def test_the_run_is_found_in_every_template():
     (long,) = found.pop("5 Long video")
     assert (long["numbers"]["steps"], long["numbers"]["batch"], long["assumed"]) == (8, 1, [])
     (tuned,) = found.pop("13 Tune for this model")
-    assert (tuned["numbers"]["steps"], tuned["numbers"]["batch"], tuned["assumed"]) == (12, 2, [])
+    assert (tuned["numbers"]["steps"], tuned["numbers"]["batch"], tuned["assumed"]) == (20, 2, [])
+    assert tuned["sampler"] == {"aether": "ddim"}
     (power,) = found.pop("9 With core samplers")
     assert (power["numbers"]["steps"], power["numbers"]["batch"]) == (30, 2)
     assert power["sampler"] == {"core": "euler"}
