@@ -538,7 +538,9 @@ def test_the_command_compares_with_fewer_steps(on_tiny, tmp_path, capsys):
     assert (out / "frontier.png").stat().st_size > 1000
 
 
-def test_fewer_steps_are_not_searched(on_tiny, tmp_path, capsys):
+def test_fewer_steps_are_not_searched(on_tiny, tmp_path, capsys, monkeypatch):
+    one_each = {name: values[:1] for name, values in search.HERO_OPTIONS.items()}
+    monkeypatch.setattr(search, "HERO_OPTIONS", one_each)
     always, more = search.candidates(AETHER, [4], [2.0])
     assert contenders.FEWER_STEPS not in {one.method for one in (*always, *more)}
     assert run("--search", "--methods", "fewer-steps", "--out", tmp_path / "out") == 2
