@@ -90,6 +90,7 @@ def check_streams(trials, *latents):
         assert trial["errors"] == pytest.approx(dict(zip(STREAMS, wanted, strict=True)), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_setting_goes_to_the_other_commands(tuned, tmp_path, capsys):
     document = document_of(tuned)
     options = ["reconstruct", "synthetic:3", *JOB, "--setting", document["setting"], "--quiet"]
@@ -131,6 +132,7 @@ def test_the_same_command_runs_nothing_again(folder, runs, capsys):
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
+@pytest.mark.slow
 def test_after_an_interrupt_the_same_command_goes_on(at, tuned, runs, tmp_path, capsys):
     out = tmp_path / "out"
     runs.changes[at] = interrupt
@@ -166,6 +168,7 @@ def test_too_little_memory_keeps_what_ran(runs, tmp_path, capsys):
         (["--scheduler", "ddim"], "scheduler: CogVideoXDPMScheduler there, CogVideoXDDIMScheduler here"),
     ],
 )
+@pytest.mark.slow
 def test_a_folder_of_another_run_is_refused_and_left_as_it_is(options, words, folder, runs, capsys):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     source, rest = (options, []) if options[0].startswith("synthetic") else (["synthetic:3"], options)
@@ -257,6 +260,7 @@ def test_a_trial_that_gives_nan_fails_and_others_run(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     "at, words", [((0,), "the unaccelerated run gives NaN"), ((1, 2), "in all of 2 trials")]
 )
+@pytest.mark.slow
 def test_a_model_that_gives_nan(at, words, runs, tmp_path, capsys):
     runs.changes |= {number: lambda latent: latent * torch.nan for number in at}
     assert tune(*SPEED, out=tmp_path / "out") == 2

@@ -37,6 +37,7 @@ def run(model, tiny, task, callback=None, **options):
 
 
 @pytest.mark.parametrize("task", ["reconstruction", "prediction", "planning"])
+@pytest.mark.slow
 def test_a_run_gives_what_it_gives_on_the_cpu(tiny, gpu, task):
     model = tiny.model()
     there, expected = on(gpu, model), run(model, tiny, task)
@@ -51,6 +52,7 @@ def test_a_run_gives_what_it_gives_on_the_cpu(tiny, gpu, task):
 @pytest.mark.parametrize("ddim", [False, True])
 @pytest.mark.parametrize("skip", [0.0, 0.5])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.slow
 def test_the_host_waits_for_no_step(tiny, gpu, ddim, skip, mode):
     there, waits = on(gpu, tiny.model(ddim=ddim)), []
     with gpu, mode():

@@ -140,6 +140,7 @@ def test_it_runs_without_torch():
     assert section(done.stdout, "Weights")["miniature"].startswith("could not be examined: ")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_the_letters_of_a_name(tmp_path):
     arguments = [sys.executable, "-m", "aether", "doctor", "--tuning", "\u6587\u4ef6"]
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}

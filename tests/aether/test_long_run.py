@@ -118,6 +118,7 @@ def whole(model, video, tmp_path_factory):
     return arrays_of(result), folder / "out", result
 
 
+@pytest.mark.slow
 def test_all_frames_come_out_in_one_world(whole):
     arrays, folder, result = whole
     assert arrays["rgb"].shape == (40, *SIZE, 3) and arrays["rgb"].dtype == np.uint8

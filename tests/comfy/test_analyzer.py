@@ -94,6 +94,7 @@ def test_an_interrupt_leaves_nothing(nodes, hero_left, miniature, predicted):
         ({"ratio": float("nan")}, "ratio: nan"),
     ],
 )
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(nodes, hero_left, miniature, predicted, settings, message):
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         nodes.HeroAnalyzer(model=miniature.model, **inputs(predicted, **settings))

@@ -43,6 +43,7 @@ def plain(ksampler, core) -> torch.Tensor:
     return ksampler(core.model, core.task, steps=STEPS)
 
 
+@pytest.mark.slow
 def test_every_step_full_is_bit_identical(nodes, ksampler, core, plain):
     patched = nodes.HeroPatch(model=core.model, **SETTINGS | {"interval": 1})[0]
     assert torch.equal(ksampler(patched, core.task, steps=STEPS), plain)
@@ -141,6 +142,7 @@ def test_an_inpaint_mask_leaves_the_steps_times(nodes, part, ksampler):
     assert len(times[0]) == STEPS and times[0] == times[1] == times[2]
 
 
+@pytest.mark.slow
 def test_a_region_with_a_prompt_of_its_own(nodes, ksampler, core):
     """Each region is a branch with a cache of its own size."""
     rows, columns = core.task.latent["samples"].shape[-2:]
@@ -181,6 +183,7 @@ def test_the_other_methods_take_it_or_say_why_not(nodes, part, ksampler, core, n
     assert torch.isfinite(result).all() and report.cached_steps > 0
 
 
+@pytest.mark.slow
 def test_the_analyzer_takes_it(nodes, core):
     outputs = nodes.HeroAnalyzer(
         model=core.model, **vars(core.task), seed=1, steps=8, guidance=3.0, warmup="2"

@@ -62,6 +62,7 @@ def windows_in(temp: Path) -> list[str]:
     return sorted(path.name for path in temp.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_windows_are_plain_runs_put_together(nodes, part, miniature, film, temp, sampled):
     result = long_clip(nodes, miniature, film, seed=9)
     assert sampled == [(1, 4), (2, 4), (3, 4), (4, 4)]

@@ -49,6 +49,7 @@ def test_widgets_that_saved_prompts_lack_have_their_defaults(nodes, part, name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_a_run_and_its_report(nodes, core_model, ksampler, name):
     plain = ksampler(core_model.model, core_model.task, steps=10)
     title, settings = METHODS[name]

@@ -243,6 +243,7 @@ def test_no_request_about_a_run_crashes(part: Any, record: Any, run: Any):
         assert found["accuracy"]["why"] == "model"
 
 
+@pytest.mark.slow
 def test_a_recording_of_the_engines_own(part: Any, ask: Any, run: Any, recordings: Any, monkeypatch: Any):
     """What HERO Tuner leaves is found, and says of each setting what the engine says."""
     from hero_engine import PRESETS

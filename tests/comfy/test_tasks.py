@@ -451,6 +451,7 @@ def core_vae(part):
     return vae
 
 
+@pytest.mark.slow
 def test_a_vae_of_cores_encodes_and_decodes(nodes, part, clip, core_vae):
     """Uncut clips it encodes as diffusers' does."""
     ours, vae = part("nodes.bridge.vae").AetherVAE(part("aether.miniature").build()), core_vae

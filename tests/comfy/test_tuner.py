@@ -124,6 +124,7 @@ def test_an_interrupt_in_the_third_run_keeps_two(nodes, core_model, made):
 
 
 @pytest.mark.parametrize("name", ["euler", "euler_ancestral"])
+@pytest.mark.slow
 def test_it_samples_as_samplercustom_does(nodes, core_model, kept, name):
     import comfy.sample
     from safetensors.torch import load_file
@@ -140,6 +141,7 @@ def test_it_samples_as_samplercustom_does(nodes, core_model, kept, name):
     assert torch.equal(load_file(folder / "reference.safetensors")["latent"], expected)
 
 
+@pytest.mark.slow
 def test_another_model_is_measured_anew(nodes, core_model, kept, made):
     given = core_inputs(core_model, budget=2)
     nodes.HeroTuner(**given)

@@ -51,6 +51,7 @@ def one_of(package: str) -> Contender:
 
 
 @pytest.mark.parametrize("sampler", contenders.SAMPLERS)
+@pytest.mark.slow
 def test_a_run_is_measured(model, sampler):
     group = replace(GROUP, task="reconstruction", sampler=sampler)
     everything = Contender("hero", {"interval": 1})
@@ -489,6 +490,7 @@ def run(*arguments):
 SMALL = ["--scenes", "1", "--tasks", "planning", "--steps", "4", "--methods", "fora", "--targets", "1.25"]
 
 
+@pytest.mark.slow
 def test_the_command(on_tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(*SMALL, "--dry-run") == 0
@@ -538,6 +540,7 @@ def test_the_command_compares_with_fewer_steps(on_tiny, tmp_path, capsys):
     assert (out / "frontier.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_fewer_steps_are_not_searched(on_tiny, tmp_path, capsys, monkeypatch):
     one_each = {name: values[:1] for name, values in search.HERO_OPTIONS.items()}
     monkeypatch.setattr(search, "HERO_OPTIONS", one_each)
