@@ -51,6 +51,7 @@ def test_every_step_full_is_bit_identical(nodes, ksampler, core, plain):
 
 
 @pytest.mark.parametrize("feedback", [0.0, 1.0])
+@pytest.mark.slow
 def test_it_is_accelerated_and_the_second_run_like_the_first(nodes, part, ksampler, core, plain, feedback):
     patched = nodes.HeroPatch(model=core.model, **SETTINGS, feedback=feedback)[0]
     first, second = (ksampler(patched, core.task, steps=STEPS) for _ in range(2))

@@ -308,6 +308,7 @@ def test_another_family_is_unmeasured(answer: Any, part: Any, files: Path):
 
 
 @pytest.mark.parametrize("name", CORE_MODELS)
+@pytest.mark.slow
 def test_cores_families_are_predicted_as_they_run(
     answer: Any, part: Any, nodes: Any, ksampler: Any, files: Path, name: str
 ):

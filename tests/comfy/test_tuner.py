@@ -69,6 +69,7 @@ def made(pack, monkeypatch):
     return steps
 
 
+@pytest.mark.slow
 def test_on_the_miniature(nodes, part, hero_left, miniature, predicted, kept, said, made):
     given = {**vars(predicted), "model": miniature.model, "steps": STEPS, "guidance": 1.0, "speed": 1.4}
     first = nodes.HeroTuner(**given, budget=3)
