@@ -3,7 +3,7 @@
     python -m benchmarks.tuner FOLDER [--samplers NAME ...] [--steps N ...] [--parts judge tune carry]
 
 On the bundled miniature in a real ComfyUI (``$COMFYUI_PATH``): Aether Sampler with its two schedulers, and
-core's euler and dpmpp_2m. For each sampler and number of steps, on a scene that the constants were not chosen on:
+core's euler and dpmpp_2m. For each sampler and number of steps, on a scene of its own:
 
     judge      one recorded run; settings drawn at random (step masks, rhythms, tau, ratio, shallow, feedback)
                and run; Spearman's rank correlation of predicted and real errors
