@@ -65,9 +65,8 @@ class Steps:
         between = {len(numbers) for numbers in (self.weights, self.carries)}
         if (each, between) != ({steps}, {steps - 1}):
             raise ValueError(f"sampling of {each} and {between} steps, not {steps}")
-        if self.uncorrected not in range(steps + 1) or not 0 <= self.trust <= 1:
-            raise ValueError("sampling that cannot be")
-        if not isinstance(self.stochastic, bool):
+        sound = isinstance(self.stochastic, bool) and 0 <= self.trust <= 1
+        if not sound or self.uncorrected not in range(steps + 1):
             raise ValueError("sampling that cannot be")
 
     @property
