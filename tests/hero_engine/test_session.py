@@ -166,6 +166,7 @@ def test_a_change_of_shape_computes_in_full_and_goes_on(model):
     ]
 
 
+@pytest.mark.slow
 def test_a_smaller_threshold_never_gives_fewer_full_steps(model):
     counts = []
     for threshold in (1e-6, 0.2, 0.5, 1.0, 2.0, 4.0, 1e6):
@@ -193,7 +194,7 @@ def undisturbed(model):
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError, Interrupt])
 @pytest.mark.parametrize("block", [0, 2, 5])
 @pytest.mark.parametrize("step", [0, 4, 5])
-@pytest.mark.parametrize("shallow", ["reuse", "forecast"])
+@pytest.mark.parametrize("shallow", ["reuse", pytest.param("forecast", marks=pytest.mark.slow)])
 def test_whatever_ends_a_run_nothing_is_left(model, undisturbed, error, block, step, shallow):
     config, calls = HeroConfig(shallow=shallow), 0
     before = state(model)
