@@ -647,6 +647,7 @@ def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bo
     """All of its lines are in view, and none of an earlier run's."""
     renderer(vue)
     page.open("2 Video to depth and camera")
+    page.js(SMALLER)
     page.set_widget("AetherExample", "frames", "33")
     page.set_widget("AetherExample", "scene", 20 + vue)
     page.js(
@@ -658,7 +659,7 @@ def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bo
     assert page.run()["status"]["status_str"] == "success"
     page.look_at("AetherReconstruct", 1.2)
     assert page.js(SHOWN, "AetherReconstruct") == (
-        "17 frames of 96 x 64, 12 a second\n"
+        "17 frames of 48 x 32, 12 a second\n"
         "• the first 1.4 s (17 frames) are used, 1.3 s after them are left out"
     )
     assert page.js(SHOWN, "AetherSplit") == ""
@@ -696,6 +697,7 @@ def test_your_own_footage_in_the_place_of_the_example(page: Page, renderer: Any,
     page.tab.wait_for_timeout(1500)
     page.open_template(name)
     page.js(SWAP, "own.mp4")
+    page.js(SMALLER)
     entry = page.run()
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     nodes = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}
