@@ -193,6 +193,25 @@ def fitted(path: Cameras, height: int, width: int) -> Cameras:
     return replace(path, intrinsics=intrinsics, height=height, width=width)
 
 
+def with_lens(path: Cameras, lens: Cameras) -> Cameras:
+    """A path with the lens of other cameras: one for all frames, or one for each.
+
+    Args:
+        lens: of pictures of the same view; of another size they are scaled and cropped, see :func:`fitted`.
+
+    Raises:
+        InputError: lenses that differ from frame to frame, for another number of frames.
+    """
+    lenses = fitted(lens, path.height, path.width).intrinsics
+    if (lenses == lenses[0]).all():
+        lenses = lenses[:1]
+    if len(lenses) not in (1, len(path)):
+        raise InputError(
+            "lens", f"differs over {len(lenses)} frames, but there are {len(path)}; give one lens, or one each"
+        )
+    return replace(path, intrinsics=np.broadcast_to(lenses, path.intrinsics.shape), lens=lens.lens)
+
+
 def action(path: Cameras, frames: int, height: int, width: int) -> np.ndarray:
     """A path as a task's camera condition: (frames, 6, height / 8, width / 8) float32.
 

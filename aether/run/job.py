@@ -27,6 +27,7 @@ from ..generation.tasks import Conditions, check_fps, check_frames, check_size, 
 from ..geometry import metrics, trajectory
 from ..geometry.cameras import Cameras
 from ..geometry.depth import disparity_to_depth
+from ..geometry.path_check import check_path
 from ..geometry.raymap import to_cameras
 from ..model.parts import AetherModel
 from ..synthetic import SYNTHETIC
@@ -82,6 +83,11 @@ class Inputs:
     raymap: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     truth: np.ndarray | None = None
+
+    @property
+    def asked(self) -> Cameras | None:
+        """The camera path that was asked for; None where the model chooses."""
+        return None if self.raymap is None else to_cameras(self.raymap, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -260,6 +266,7 @@ def run(
         **_describe(model, inputs, settings, steps),
         "seconds": watch.laps,
         "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
+        "camera": camera_report(inputs, cameras),
         "hero": did,
     }
     picture = accelerator.picture(did) if accelerator else None
@@ -365,6 +372,13 @@ def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float
         return None
     errors = metrics.depth_errors(depth, truth, align="median")
     return {name: getattr(errors, name) for name in ("abs_rel", "delta1", "scale")}
+
+
+def camera_report(inputs: Inputs, obtained: Cameras) -> dict[str, Any] | None:
+    """Whether the camera path that was asked for was followed, see `aether.geometry.path_check`; None where
+    none was."""
+    asked = inputs.asked
+    return None if asked is None else check_path(asked, obtained).to_dict()
 
 
 def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int) -> dict[str, Any]:

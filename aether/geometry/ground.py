@@ -1,0 +1,98 @@
+"""The ground in a clip: the lowest large plane below the camera."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays import finite_array
+from ..errors import InputError
+from .cameras import Cameras
+from .depth import depth_edges, pixel_rays
+from .surfaces import FAR
+
+_FRAMES, _POINTS, _TRIES = 9, 4000, 300
+_STEEPEST = np.cos(np.radians(50))
+"""The ground's normal is at most this far from the camera's lower side."""
+_CLOSE = 0.05
+"""Points within this share of the camera's height from the plane belong to it."""
+_BELOW = 3.0
+"""A point below the plane counts against it as much as this many on it: a table top is no ground."""
+_LEAST = 0.05
+"""Share of a frame's pixels that the ground must have."""
+
+
+def camera_height(depth: Any, cameras: Cameras, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """The height of a frame's camera above the ground.
+
+    Args:
+        depth: (F, H, W) along z.
+        cameras: F cameras of H x W pictures.
+        frame: whose camera it is.
+
+    Returns:
+        (N,) heights in the depth's unit, one by each of the frames, nine at most, in which the ground is
+        found; and (N,) the median distance of its points from the plane, as a share of the height.
+
+    Raises:
+        InputError: no frame shows ground.
+    """
+    frames = np.unique([frame, *np.linspace(0, len(cameras) - 1, _FRAMES).round().astype(int)])
+    found = []
+    for number in frames:
+        plane = _ground(depth[number], cameras, int(number))
+        if plane is None:
+            continue
+        normal, error = plane
+        # normal @ (x - center) = 1 on the plane.
+        way = cameras.poses[frame, :3, 3] - cameras.poses[number, :3, 3]
+        found.append(((1 - normal @ way) / np.linalg.norm(normal), error))
+    heights = np.array([one for one in found if one[0] > 0])
+    if not len(heights):
+        raise InputError(
+            "height",
+            "no ground was found: no large plane lies below the camera; give a distance or a baseline instead",
+        )
+    return heights[:, 0], heights[:, 1]
+
+
+def _ground(depth: Any, cameras: Cameras, frame: int) -> tuple[np.ndarray, float] | None:
+    """The plane of a frame in world axes, as the vector whose product with points from the camera is 1, and
+    its points' median relative distance; None where there is none."""
+    depth = finite_array(depth, "depth", (cameras.height, cameras.width))
+    counts = (depth > 0) & (depth < FAR) & ~depth_edges(np.maximum(depth, 1e-9)[None])[0]
+    points = (pixel_rays(cameras, frame) * depth[..., None])[counts]
+    points = points[:: max(1, len(points) // _POINTS)].astype(np.float64)
+    if len(points) < 10:
+        return None
+    down = cameras.poses[frame, :3, 1]
+    normal = _best_plane(points, down)
+    if normal is None:
+        return None
+    for _ in range(5):
+        on_plane = np.abs(points @ normal - 1) < _CLOSE
+        if on_plane.sum() < 3:
+            return None
+        normal = np.linalg.lstsq(points[on_plane], np.ones(int(on_plane.sum())), rcond=None)[0]
+    errors = np.abs(points @ normal - 1)
+    on_plane = errors < _CLOSE
+    if counts.mean() * on_plane.mean() < _LEAST or normal @ down < _STEEPEST * np.linalg.norm(normal):
+        return None
+    return normal, float(np.median(errors[on_plane]))
+
+
+def _best_plane(points: np.ndarray, down: np.ndarray) -> np.ndarray | None:
+    """Of planes through three points each, the one with most points on it and few below."""
+    triples = np.random.default_rng(0).integers(len(points), size=(_TRIES, 3))
+    corners = points[triples]
+    solvable = np.abs(np.linalg.det(corners)) > 1e-9 * np.linalg.norm(corners, axis=2).prod(axis=1)
+    if not solvable.any():
+        return None
+    normals = np.linalg.solve(corners[solvable], np.ones((int(solvable.sum()), 3, 1)))[..., 0]
+    normals = normals[normals @ down > _STEEPEST * np.linalg.norm(normals, axis=1)]
+    if not len(normals):
+        return None
+    heights = points @ normals.T
+    votes = (np.abs(heights - 1) < _CLOSE).sum(axis=0) - _BELOW * (heights > 1 + 3 * _CLOSE).sum(axis=0)
+    return normals[votes.argmax()] if votes.max() > 0 else None
