@@ -12,6 +12,7 @@ from comfy_api.latest import io
 from ..aether.defaults import BASE_FPS
 from ..aether.errors import InputError
 from ..aether.formats.depth_files import FORMATS, QUANTITIES, write_depth
+from ..aether.geometry.cameras import METERS, NEAREST
 from .camera_path import OUTPUT_FOLDER, output_stem
 from .inputs import DEPTH, prefix_input
 from .outputs import written_output
@@ -76,6 +77,14 @@ class AetherSaveDepth(io.ComfyNode):
                     tooltip="For png16: the depth at which its range ends. Anything farther is clipped. 0 "
                     "is the farthest depth of the clip.",
                 ),
+                io.Combo.Input(
+                    "unit",
+                    options=[NEAREST, METERS],
+                    default=NEAREST,
+                    optional=True,
+                    tooltip="What depth.json says of the numbers. meters: for the depth of Aether Metric "
+                    "Scale.",
+                ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
@@ -95,6 +104,7 @@ class AetherSaveDepth(io.ComfyNode):
         fps: float,
         near: float,
         far: float,
+        unit: str = NEAREST,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from comfy.utils import ProgressBar
@@ -113,6 +123,7 @@ class AetherSaveDepth(io.ComfyNode):
             mask=None if mask is None else mask.cpu().numpy(),
             near=near or None if ranged else None,
             far=far or None if ranged else None,
+            unit=unit,
             callback=ProgressBar(len(depth)).update_absolute,
         )
         name = written.relative_to(root).as_posix()

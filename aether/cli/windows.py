@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -62,6 +63,9 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
         InputError: as `aether.long.reconstruct.reconstruct`; another command works on the same folder.
     """
     from ..formats.export import check_out_dir
+    from ..formats.known_lens import read_lens
+    from ..geometry.cameras import FOUND
+    from ..geometry.trajectory import with_lens
     from ..locks import locked
     from ..long.reader import open_clip
     from ..long.reconstruct import reconstruct
@@ -102,6 +106,9 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
             say=console.say,
             rehearsed=arguments.compile,
         )
-        work.write(result, result.merge.cameras, clip.fps, result, result.source)
+        cameras = replace(result.merge.cameras, lens=FOUND)
+        if arguments.lens:
+            cameras = with_lens(cameras, read_lens(arguments.lens, *clip.size))
+        work.write(result, cameras, clip.fps, result, result.source)
         result.store.remove()
     return True

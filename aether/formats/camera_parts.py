@@ -13,7 +13,7 @@ import numpy as np
 from ..arrays import finite_array
 from ..errors import InputError
 from ..files import number_order
-from ..geometry.cameras import ASSUMED, Cameras, cameras_from_fov
+from ..geometry.cameras import ASSUMED, GIVEN, Cameras, cameras_from_fov
 from .units import LENS_NOTES, SCALE_NOTES, check_rate, known_label
 
 PICTURE_NAME = "frame_{:05d}.png"
@@ -53,6 +53,10 @@ class Lens:
         half_width = np.tan(np.radians(self.fov) / 2)
         fov_y = 2 * np.arctan(half_width * self.height / self.width)
         return cameras_from_fov(poses, np.radians(self.fov), fov_y, self.height, self.width, ASSUMED)
+
+    def known(self) -> Cameras:
+        """A camera with this angle as a known one."""
+        return replace(self.cameras(np.eye(4)[None]), lens=GIVEN)
 
     @property
     def note(self) -> str:

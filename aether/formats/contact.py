@@ -134,9 +134,7 @@ def _picture(pixels: np.ndarray, width: int, height: int) -> Any:
     return picture.resize((width, height), filter)
 
 
-def draw_path(
-    cameras: Cameras, frame: int, width: int, height: int, asked: Cameras | None = None
-) -> Any:
+def draw_path(cameras: Cameras, frame: int, width: int, height: int, asked: Cameras | None = None) -> Any:
     """The cameras' positions from above (the first one's x to the right, its z up), one camera as a wedge; in
     blue the path that was asked for."""
     from PIL import Image, ImageDraw
@@ -158,7 +156,8 @@ def draw_path(
     wedge = (corners @ path.poses[frame, :3, :3].T)[:, [0, 2]] + ground[frame]
     picture = Image.new("RGB", (width, height), (39, 39, 42))
     draw = ImageDraw.Draw(picture)
-    draw.line(place(wanted), fill=ASKED, width=2)
+    if len(wanted):
+        draw.line(place(wanted), fill=ASKED, width=2)
     draw.line(place(ground), fill=_FAINT, width=2)
     for x, y in place(ground):
         draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=_INK)

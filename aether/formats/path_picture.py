@@ -32,13 +32,14 @@ def draw_frustums(
     from PIL import Image, ImageDraw
 
     path = cameras.relative_to_first()
-    other = path.select(slice(0)) if asked is None else asked.relative_to_first()
-    places, others = path.poses[:, :3, 3], other.poses[:, :3, 3]
+    other = None if asked is None else asked.relative_to_first()
+    places = path.poses[:, :3, 3]
+    others = places[:0] if other is None else other.poses[:, :3, 3]
     extent = float(np.ptp(np.concatenate([places, others]), axis=0).max())
     reach = 0.18 * extent if extent > 1e-3 else 0.3
     chosen = _spaced(len(path), pyramids)
     shapes = [_pyramid(path, frame, reach) for frame in chosen]
-    asked_shapes = [_pyramid(other, frame, reach) for frame in _spaced(len(other), pyramids)]
+    asked_shapes = [_pyramid(other, frame, reach) for frame in _spaced(len(others), pyramids)]
     everything = np.concatenate([places, others, *shapes, *asked_shapes])
     floor, square = _floor(everything)
 
@@ -51,7 +52,8 @@ def draw_frustums(
     for frame in chosen:
         foot = places[frame] * [1, 0, 1] + [0, floor[0, 0, 1], 0]
         draw.line(place(np.stack([places[frame], foot])), fill=_FLOOR, width=_SHARPER)
-    draw.line(place(others), fill=ASKED, width=2 * _SHARPER, joint="curve")
+    if len(others):
+        draw.line(place(others), fill=ASKED, width=2 * _SHARPER, joint="curve")
     for shape in asked_shapes:
         _draw_pyramid(draw, place, shape, ASKED, _SHARPER)
     draw.line(place(places), fill=_INK, width=2 * _SHARPER, joint="curve")

@@ -1,4 +1,4 @@
-"""What files say of their units and lenses: seconds, lengths with and without a scale, where a lens is from."""
+"""What files say of their units and lenses: seconds, lengths with and without a scale, a lens's origin."""
 
 from __future__ import annotations
 

@@ -9,14 +9,15 @@ import numpy as np
 from ..arrays import finite_array
 from ..errors import InputError
 from .cameras import Cameras
-from .depth import depth_edges, pixel_rays
+from .depth import pixel_rays
 from .surfaces import FAR
 
-_FRAMES, _POINTS, _TRIES = 9, 4000, 300
+_FRAMES, _ROWS, _TRIES = 9, 24, 500
 _STEEPEST = np.cos(np.radians(50))
 """The ground's normal is at most this far from the camera's lower side."""
 _CLOSE = 0.05
 """Points within this share of the camera's height from the plane belong to it."""
+_ROUNDS = 8
 _BELOW = 3.0
 """A point below the plane counts against it as much as this many on it: a table top is no ground."""
 _LEAST = 0.05
@@ -52,25 +53,28 @@ def camera_height(depth: Any, cameras: Cameras, frame: int) -> tuple[np.ndarray,
     if not len(heights):
         raise InputError(
             "height",
-            "no ground was found: no large plane lies below the camera; give a distance or a baseline instead",
+            "no ground was found: no large plane lies below the camera; take a distance or a baseline",
         )
     return heights[:, 0], heights[:, 1]
 
 
 def _ground(depth: Any, cameras: Cameras, frame: int) -> tuple[np.ndarray, float] | None:
-    """The plane of a frame in world axes, as the vector whose product with points from the camera is 1, and
-    its points' median relative distance; None where there is none."""
+    """The plane of a frame in world axes, as the vector whose product with the way from the camera to its
+    points is 1, and their median relative distance from it; None where there is none."""
     depth = finite_array(depth, "depth", (cameras.height, cameras.width))
-    counts = (depth > 0) & (depth < FAR) & ~depth_edges(np.maximum(depth, 1e-9)[None])[0]
-    points = (pixel_rays(cameras, frame) * depth[..., None])[counts]
-    points = points[:: max(1, len(points) // _POINTS)].astype(np.float64)
+    side = max(1, min(cameras.height // _ROWS, cameras.width // _ROWS))
+    # Of each block of pixels the median, which leaves noise and edges out; 1 / depth is even on a plane.
+    middle = 1 / np.median(_blocks(1 / np.maximum(depth, 1e-9), side), axis=(1, 3))
+    rays = _blocks(pixel_rays(cameras, frame), side).mean(axis=(1, 3))
+    counts = (middle > 1e-6) & (middle < FAR)
+    points = (rays * middle[..., None])[counts].astype(np.float64)
     if len(points) < 10:
         return None
     down = cameras.poses[frame, :3, 1]
     normal = _best_plane(points, down)
     if normal is None:
         return None
-    for _ in range(5):
+    for _ in range(_ROUNDS):
         on_plane = np.abs(points @ normal - 1) < _CLOSE
         if on_plane.sum() < 3:
             return None
@@ -80,6 +84,13 @@ def _ground(depth: Any, cameras: Cameras, frame: int) -> tuple[np.ndarray, float
     if counts.mean() * on_plane.mean() < _LEAST or normal @ down < _STEEPEST * np.linalg.norm(normal):
         return None
     return normal, float(np.median(errors[on_plane]))
+
+
+def _blocks(picture: np.ndarray, side: int) -> np.ndarray:
+    """(H, W, ...) to (rows, side, columns, side, ...); what is over at the ends is left out."""
+    rows, columns = (size // side for size in picture.shape[:2])
+    whole = picture[: rows * side, : columns * side]
+    return whole.reshape(rows, side, columns, side, *picture.shape[2:])
 
 
 def _best_plane(points: np.ndarray, down: np.ndarray) -> np.ndarray | None:

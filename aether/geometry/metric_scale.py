@@ -5,7 +5,8 @@ Aether's unit is the nearest depth of the clip. One factor brings depth, cameras
     depth * scale.factor
     cameras.scaled(scale.factor, METERS)
 
-Every way gives several estimates of the factor: their middle is taken, and how far they lie apart is reported.
+Every way gives several estimates of the factor: their middle is taken, and how far they lie apart is
+reported.
 """
 
 from __future__ import annotations
@@ -151,7 +152,8 @@ def scale_by_baseline(cameras: Cameras, meters: float, first: int = 0, second: i
     distance = float(np.linalg.norm(places[ends[1]] - places[ends[0]]))
     if distance < _STILL:
         raise InputError(
-            "baseline", f"the cameras of frames {ends[0]} and {ends[1]} stand in one place; give two that moved"
+            "baseline",
+            f"the cameras of frames {ends[0]} and {ends[1]} stand in one place; give two that moved",
         )
     bends = np.linalg.norm(np.diff(places, 2, axis=0), axis=1)
     # Noise of size s on every position bends the path by sqrt(6) s, and moves two of them by sqrt(2) s.
@@ -195,7 +197,8 @@ def scale_by_depth(
     unit, meter = np.concatenate(units), np.concatenate(meters)
     if len(unit) < 10:
         raise InputError(
-            "metric_depth", "has no depth where the clip has one: all is sky, masked, an edge, or not a number"
+            "metric_depth",
+            "has no depth where the clip has one: all is sky, masked, an edge, or not a number",
         )
     _check_agreement(unit, meter)
     factors = meter / unit
@@ -232,7 +235,8 @@ def _frames_of(clip: int, metric: int, frames: Sequence[int] | None) -> Sequence
         return range(metric)
     if frames is None or len(frames) != metric:
         raise InputError(
-            "metric_depth", f"is of {metric} frames, the clip has {clip}; give all of them, or the first alone"
+            "metric_depth",
+            f"is of {metric} frames, the clip has {clip}; give all of them, or the first alone",
         )
     if not all(0 <= frame < clip for frame in frames):
         raise InputError("frame", f"must be within 0 to {clip - 1}")
@@ -260,8 +264,8 @@ def _pairs(
     if abs(aspect - 1) > _ASPECT:
         raise InputError(
             "metric_depth",
-            f"is {metric.shape[1]} x {metric.shape[0]}, the clip {width} x {height}: one of them was cropped; "
-            "make it from the clip's own frames",
+            f"is {metric.shape[1]} x {metric.shape[0]}, the clip {width} x {height}: one of them was "
+            "cropped; make it from the clip's own frames",
         )
     rows = (np.arange(height) + 0.5) * metric.shape[0] // height
     columns = (np.arange(width) + 0.5) * metric.shape[1] // width
@@ -283,8 +287,8 @@ def _check_agreement(depth: np.ndarray, meters: np.ndarray) -> None:
     if agreement < _MIN_AGREEMENT:
         raise InputError(
             "metric_depth",
-            f"does not agree with the clip's depth (correlation {agreement:.2f}): it is a picture of depth, a "
-            "disparity, or of another clip",
+            f"does not agree with the clip's depth (correlation {agreement:.2f}): it is a picture of depth, "
+            "a disparity, or of another clip",
         )
 
 

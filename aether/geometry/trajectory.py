@@ -207,7 +207,7 @@ def with_lens(path: Cameras, lens: Cameras) -> Cameras:
         lenses = lenses[:1]
     if len(lenses) not in (1, len(path)):
         raise InputError(
-            "lens", f"differs over {len(lenses)} frames, but there are {len(path)}; give one lens, or one each"
+            "lens", f"differs over {len(lenses)} frames, but there are {len(path)}; give one, or one each"
         )
     return replace(path, intrinsics=np.broadcast_to(lenses, path.intrinsics.shape), lens=lens.lens)
 
