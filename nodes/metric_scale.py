@@ -21,7 +21,8 @@ from ..aether.geometry.metric_scale import (
 from .bridge.messages import show_text
 from .geometry import DA3Geometry, MoGeGeometry
 from .inputs import DEPTH, MOST_PIXELS
-from .types import CameraPath, CamerasValue, gray_image, has_colors
+from .point_cloud import clip_cameras
+from .types import CameraPath, CamerasValue, gray_image, has_colors, refuse_colors
 
 _DA3_SIDE, _DA3_FOCAL = 504, 300
 """Depth Anything 3: the longer side, in pixels, of what it works on by default, and the focal length that its
@@ -43,7 +44,7 @@ class AetherMetricScale(io.ComfyNode):
             search_aliases=["metric depth", "meters", "real scale", "scene scale", "units", "world scale"],
             inputs=[
                 DEPTH,
-                CameraPath.Input("cameras", tooltip="From Aether Cameras, for the same run."),
+                clip_cameras(),
                 io.Combo.Input(
                     "known",
                     options=[DISTANCE, HEIGHT, BASELINE, MODEL],
@@ -137,8 +138,7 @@ class AetherMetricScale(io.ComfyNode):
         metric_depth: Any = None,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        if has_colors(depth):
-            raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
+        refuse_colors(depth)
         values, path = depth[..., 0].float().cpu().numpy(), cameras["cameras"]
         if known == DISTANCE:
             scale = scale_by_distance(values, path, meters, (x1, y1), (x2, y2), frame)

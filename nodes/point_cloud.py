@@ -31,8 +31,14 @@ def clip_inputs() -> list[Any]:
     return [
         DEPTH,
         io.Image.Input("image", tooltip="The video of the same run, for the colors."),
-        CameraPath.Input("cameras", tooltip="From Aether Cameras, for the same run. Smoothed ones work too."),
+        clip_cameras(),
     ]
+
+
+def clip_cameras() -> io.Input:
+    return CameraPath.Input(
+        "cameras", tooltip="From Aether Cameras, for the same run. Smoothed ones work too."
+    )
 
 
 def choice_inputs() -> list[Any]:

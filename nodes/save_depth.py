@@ -10,13 +10,12 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.defaults import BASE_FPS
-from ..aether.errors import InputError
 from ..aether.formats.depth_files import FORMATS, QUANTITIES, write_depth
 from ..aether.geometry.cameras import METERS, NEAREST
 from .camera_path import OUTPUT_FOLDER, output_stem
 from .inputs import DEPTH, prefix_input
 from .outputs import written_output
-from .types import has_colors
+from .types import refuse_colors
 
 
 class AetherSaveDepth(io.ComfyNode):
@@ -77,6 +76,11 @@ class AetherSaveDepth(io.ComfyNode):
                     tooltip="For png16: the depth at which its range ends. Anything farther is clipped. 0 "
                     "is the farthest depth of the clip.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Pixels to save as 0, which means no depth: edges of Aether Depth, for example.",
+                ),
                 io.Combo.Input(
                     "unit",
                     options=[NEAREST, METERS],
@@ -84,11 +88,6 @@ class AetherSaveDepth(io.ComfyNode):
                     optional=True,
                     tooltip="What depth.json says of the numbers. meters: for the depth of Aether Metric "
                     "Scale.",
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Pixels to save as 0, which means no depth: edges of Aether Depth, for example.",
                 ),
             ],
             outputs=[written_output("folder")],
@@ -109,8 +108,7 @@ class AetherSaveDepth(io.ComfyNode):
     ) -> io.NodeOutput:
         from comfy.utils import ProgressBar
 
-        if has_colors(depth):
-            raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
+        refuse_colors(depth)
         root = Path(folder_paths.get_output_directory())
         stem = output_stem(filename_prefix, root, depth.shape[2], depth.shape[1])
         ranged = format == "png16"

@@ -61,8 +61,9 @@ def _height(meters: str, frame: str = "0") -> Measure:
     return partial(scale_by_height, meters=float(meters), frame=int(frame))
 
 
-def _baseline(meters: str, first: str = "0", second: str = "-1") -> Measure:
-    return partial(_by_baseline, meters=float(meters), first=int(first), second=int(second))
+def _baseline(meters: str, *frames: str) -> Measure:
+    first, second = map(int, frames or ("0", "-1"))
+    return partial(_by_baseline, meters=float(meters), first=first, second=second)
 
 
 def _by_distance(depth: Any, cameras: Cameras, meters: float, ends: Any, frame: int) -> MetricScale:
