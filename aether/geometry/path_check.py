@@ -190,12 +190,9 @@ def _pose_causes(
             poses[:, :3, 3] *= factor
             text = f"{name and name + ', and '}positions {factor:.2g} times the asked ones: {_UNIT}"
             (double if name else single)[text] = _cost(poses, found, limits)
-    if speed > FAST:
-        fast = f"too fast: near things move {100 * speed:.0f} % of the picture's width a frame; ask for less"
-        # A fast path that comes out short has no other scale.
-        return [fast, *(text for text in _best(single) if _UNIT not in text)]
+    fast = f"too fast: near things move {100 * speed:.0f} % of the picture's width a frame; ask for less"
     # Two mistakes at once only where none alone explains it.
-    return _best(single) or _best(double)
+    return [fast] * (speed > FAST) + (_best(single) or _best(double))
 
 
 def _best(costs: dict[str, float]) -> list[str]:
