@@ -20,7 +20,7 @@ from ..clips.clip import read_clip
 from ..clips.pictures import read_image
 from ..defaults import BASE_FPS
 from ..errors import InputError
-from ..formats.camera_files import SUFFIXES, CameraFile, read_cameras
+from ..formats.camera_files import METERS_NOTE, SUFFIXES, CameraFile, read_cameras
 from ..formats.known_lens import read_lens
 from ..generation.latents import Decoded, decode
 from ..generation.sampling import Callback, is_guided, sample, skipped_steps
@@ -246,7 +246,7 @@ def read_path(camera: str, frames: int, fps: float, lens: Cameras | None = None)
         found = CameraFile(replace(path, lens=ASSUMED), notes=[note])
     notes = found.notes
     if found.cameras.unit == METERS:
-        notes = [*notes, "its meters were taken as units, and a unit is the nearest depth of the clip"]
+        notes = [*notes, METERS_NOTE]
     if lens is None or found.cameras.lens != ASSUMED:
         return replace(found, notes=notes)
     return replace(found, cameras=trajectory.with_lens(found.cameras, lens), notes=["with the given lens"])

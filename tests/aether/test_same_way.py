@@ -1,6 +1,6 @@
-"""One move in files of four programs, written by hand in each one's own axes, goes the same way in Aether.
+"""One move in files of four programs, written by hand in the axes of each, goes the same way in Aether.
 
-The move: half a unit to the right, a quarter up and one ahead, while the camera turns 30 degrees to the right.
+The move: half a unit to the right, a quarter up, one ahead, while the camera turns right by 30 degrees.
 """
 
 import json
@@ -26,8 +26,7 @@ def colmap(folder: Path) -> Path:
     t = -np.array([COS * x - SIN * z, y, SIN * x + COS * z])
     (folder / "cameras.txt").write_text("1 PINHOLE 720 480 600 600 360 240\n")
     (folder / "images.txt").write_text(
-        "1 1 0 0 0 0 0 0 1 a_1.png\n\n"
-        f"2 {HALF_COS} 0 {-HALF_SIN} 0 {t[0]} {t[1]} {t[2]} 1 a_2.png\n\n"
+        f"1 1 0 0 0 0 0 0 1 a_1.png\n\n2 {HALF_COS} 0 {-HALF_SIN} 0 {t[0]} {t[1]} {t[2]} 1 a_2.png\n\n"
     )
     return folder / "images.txt"
 
@@ -56,9 +55,7 @@ def blender(folder: Path) -> Path:
     ]
     document = {
         "asset": {"version": "2.0"},
-        "cameras": [
-            {"type": "perspective", "perspective": {"yfov": yfov, "aspectRatio": 1.5, "znear": 0.1}}
-        ],
+        "cameras": [{"type": "perspective", "perspective": {"yfov": yfov, "aspectRatio": 1.5, "znear": 0.1}}],
         "nodes": [{"camera": 0}],
         "animations": [{"samplers": samplers, "channels": channels}],
     }
