@@ -101,10 +101,12 @@ class Work:
     ) -> None:
         """Write a result folder and say what is in it; see `aether.formats.export.write_run`."""
         from ..formats.export import write_run
+        from ..run.job import lens_report
 
         self.console.stage("writing")
         scale = self._scale(streams, cameras)
-        report = {**result.report, "scale": scale and scale.to_dict()}
+        found = {"lens": lens_report(cameras), "scale": scale and scale.to_dict()}
+        report = {**result.report, **found}
         files = write_run(
             self.arguments.out,
             streams,

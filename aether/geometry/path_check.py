@@ -190,7 +190,8 @@ def _pose_causes(
             poses[:, :3, 3] *= factor
             text = f"{name and name + ', and '}positions {factor:.2g} times the asked ones: {_UNIT}"
             (double if name else single)[text] = _cost(poses, found, limits)
-    fast = f"too fast: near things move {100 * speed:.0f} % of the picture's width a frame; ask for less"
+    percent = f"near things move {100 * speed:.0f} % of the picture's width a frame"
+    fast = f"too fast for {len(found)} frames: {percent}"
     # Two mistakes at once only where none alone explains it.
     return [fast] * (speed > FAST) + (_best(single) or _best(double))
 

@@ -13,9 +13,11 @@ from aether.cli.commands import main
 from aether.errors import InputError
 from aether.formats.camera_files import read_cameras, write_cameras
 from aether.formats.depth_files import read_depth, write_depth
+from aether.formats.export import write_video
 from aether.formats.known_lens import read_lens
 from aether.geometry import trajectory
 from aether.geometry.cameras import METERS
+from aether.miniature import random_scene, render
 from aether.run import job
 from aether.run.scale import parse_scale
 
@@ -186,3 +188,23 @@ def test_a_plain_run_says_what_it_found(tmp_path):
 def test_options_that_cannot_be(tmp_path, option, words):
     code, _, error = run("reconstruct", "synthetic:501", *option, "--out", str(tmp_path / "out"))
     assert code == 2 and error.startswith(words) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_windows_too(tmp_path):
+    """A clip of two windows, with a known lens and in meters."""
+    clip = render(random_scene(501), 23, 64, 96, samples=1).rgb
+    write_video(tmp_path / "film.mp4", clip, 12)
+    out = tmp_path / "out"
+    code, said, error = run(
+        "reconstruct", str(tmp_path / "film.mp4"), "--windows", "--steps", "1", "--hero", "off",
+        "--lens", "66", "--meters", "baseline:4", "--out", str(out),
+    )  # fmt: skip
+    assert code == 0, error
+    report, document = (json.loads((out / name).read_text()) for name in ("report.json", "cameras.json"))
+    assert (document["unit"], document["lens"]) == (METERS, "given") and len(document["frames"]) == 23
+    assert report["lens"]["fov_x_degrees"] == pytest.approx(66)
+    assert np.load(out / "depth.npz")["meters_per_unit"] == pytest.approx(
+        [report["scale"]["meters_per_unit"]]
+    )
+    assert "scale: 1 unit is" in said
