@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..defaults import TASKS
+from ..errors import InputError
 from .console import Console
 from .hero import Hero
 from .parser import renamed
@@ -105,8 +106,7 @@ class Work:
 
         self.console.stage("writing")
         scale = self._scale(streams, cameras)
-        found = {"lens": lens_report(cameras), "scale": scale and scale.to_dict()}
-        report = {**result.report, **found}
+        report = {**result.report, "lens": lens_report(cameras), "scale": scale and scale.to_dict()}
         files = write_run(
             self.arguments.out,
             streams,
@@ -132,7 +132,11 @@ class Work:
 
         disparity = streams.disparity
         depth = Frames(disparity.shape, lambda frame: disparity_to_depth(disparity[frame]))
-        return self.measure(depth, cameras)
+        try:
+            return self.measure(depth, cameras)
+        except InputError as error:  # of a result that is there: it is not thrown away
+            self.console.note(f"warning: meters: {error}. The result is in units of the nearest depth")
+            return None
 
 
 def prepare(arguments: argparse.Namespace, console: Console, task: str, hero: Hero | None) -> Work:

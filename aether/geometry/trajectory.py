@@ -202,14 +202,23 @@ def with_lens(path: Cameras, lens: Cameras) -> Cameras:
     Raises:
         InputError: lenses that differ from frame to frame, for another number of frames.
     """
-    lenses = fitted(lens, path.height, path.width).intrinsics
-    if (lenses == lenses[0]).all():
-        lenses = lenses[:1]
-    if len(lenses) not in (1, len(path)):
-        raise InputError(
-            "lens", f"differs over {len(lenses)} frames, but there are {len(path)}; give one, or one each"
-        )
+    lenses = one_lens_or_each(fitted(lens, path.height, path.width), len(path)).intrinsics
     return replace(path, intrinsics=np.broadcast_to(lenses, path.intrinsics.shape), lens=lens.lens)
+
+
+def one_lens_or_each(lens: Cameras, frames: int) -> Cameras:
+    """The first camera of those that all have its lens; otherwise there must be as many as frames.
+
+    Raises:
+        InputError: lenses that differ, for another number of frames.
+    """
+    if (lens.intrinsics == lens.intrinsics[0]).all():
+        return lens.select([0])
+    if len(lens) != frames:
+        raise InputError(
+            "lens", f"differs over {len(lens)} frames, but there are {frames}; give one, or one each"
+        )
+    return lens
 
 
 def action(path: Cameras, frames: int, height: int, width: int) -> np.ndarray:

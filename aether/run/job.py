@@ -89,8 +89,11 @@ class Inputs:
 
     @property
     def asked(self) -> Cameras | None:
-        """The camera path that was asked for; None where the model chooses."""
-        return None if self.raymap is None else to_cameras(self.raymap, self.height, self.width)
+        """The camera path that was asked for; None where the model chooses, or the raymap is no camera's."""
+        try:
+            return None if self.raymap is None else to_cameras(self.raymap, self.height, self.width)
+        except InputError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ def gather(
     action = None if raymap is None else read_raymap(raymap)
     inputs = _read(task, sources, (height, width), frames, fps, spec.default_frames)
     known = None if lens is None else read_lens(lens, height, width)
+    if known is not None:
+        trajectory.one_lens_or_each(known, inputs.frames)
     if camera is not None:
         try:
             path = read_path(camera, inputs.frames, inputs.fps, known)

@@ -208,3 +208,25 @@ def test_windows_too(tmp_path):
         [report["scale"]["meters_per_unit"]]
     )
     assert "scale: 1 unit is" in said
+
+
+def test_a_scale_that_is_not_found_costs_no_result(tmp_path):
+    out = tmp_path / "out"
+    code, _, error = run(
+        "reconstruct", "synthetic:501", "--steps", "1", "--hero", "off", "--meters", "baseline:2:3:3", "--out",
+        str(out),
+    )  # fmt: skip
+    assert (
+        code == 0 and "warning: meters: baseline: the cameras of frames 3 and 3 stand in one place" in error
+    )
+    assert json.loads((out / "report.json").read_text())["scale"] is None
+    assert json.loads((out / "cameras.json").read_text())["unit"] == "nearest depth"
+
+
+def test_lenses_that_do_not_fit_are_refused_before_the_run(tmp_path):
+    zoom = trajectory.preset("static", frames=9, fov=30, start_fov=60)
+    file = write_cameras(tmp_path / "zoom", zoom, 12, "json")
+    out = tmp_path / "out"
+    code, said, error = run("reconstruct", "synthetic:501", "--lens", str(file), "--out", str(out))
+    assert code == 2 and error.startswith("error: --lens: differs over 9 frames, but there are 17")
+    assert "denoising" not in said and not out.exists()
