@@ -213,8 +213,8 @@ def test_windows_too(tmp_path):
 def test_a_scale_that_is_not_found_costs_no_result(tmp_path):
     out = tmp_path / "out"
     code, _, error = run(
-        "reconstruct", "synthetic:501", "--steps", "1", "--hero", "off", "--meters", "baseline:2:3:3", "--out",
-        str(out),
+        "reconstruct", "synthetic:501", "--steps", "1", "--hero", "off", "--meters", "baseline:2:3:3",
+        "--out", str(out),
     )  # fmt: skip
     assert (
         code == 0 and "warning: meters: baseline: the cameras of frames 3 and 3 stand in one place" in error
