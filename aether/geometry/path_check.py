@@ -106,6 +106,8 @@ class PathCheck:
             "path_length": self.length,
             "ate_share": self.ate_share,
             "rotation_degrees": self.rotation,
+            "turn_degrees": self.turn,
+            "frames": self.frames,
             "scale": self.scale,
             "fov_degrees": {"asked": self.fov_asked, "obtained": self.fov_obtained},
             "speed": self.speed,
