@@ -5,6 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
+# Compiled once for all processes that tests start, ComfyUI too; nothing is written beside the sources.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX="$PWD/.venv-test/pycache"
+rm -rf "$PYTHONPYCACHEPREFIX${TMPDIR:-/tmp}"/pytest-of-*  # of files that earlier runs made
 comfyui="$(with_comfyui .venv-test)"
 environment .venv-test library,test,evaluation "$comfyui"
 .venv-test/bin/python -m ruff check .

@@ -36,12 +36,18 @@ FLAGS = (
     "--no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ).split()
 READY = "() => !!(window.app?.extensionManager && window.LiteGraph?.registered_node_types?.HeroPatch)"
-LOADED = """() => {
-    const values = graph => JSON.stringify(graph.nodes.map(node => [node.id, node.widgets_values ?? null]));
+NOTED = """() => {
+    const pairs = graph => graph.nodes.map(node => [node.id, node.widgets_values ?? null]);
+    const values = graph => JSON.stringify(Object.fromEntries(pairs(graph)));
     const open = app.extensionManager.workflow.activeWorkflow?.activeState;
-    const fresh = app.graph.nodes.length && !app.graph.nodes.some(node => node.loadedBefore);
-    return fresh && open && values(open) === values(app.graph.serialize());
+    return !!open && values(open) === values(app.graph.serialize());
 }"""
+"""The open workflow, which undo goes by, has what is on the canvas. Order aside: a node that is
+touched comes to the front."""
+LOADED = f"""() => {{
+    const fresh = app.graph.nodes.length && !app.graph.nodes.some(node => node.loadedBefore);
+    return fresh && ({NOTED})();
+}}"""
 RUN_MS = 900_000
 STILL = """() => {
     const style = document.createElement("style");
@@ -51,6 +57,11 @@ STILL = """() => {
 }"""
 """Nothing on the page moves by itself and no video plays: without a GPU, this takes more time than all else
 in the browser."""
+FEW_FRAMES = """
+    window.requestAnimationFrame = draw => setTimeout(() => draw(performance.now()), 100);
+    window.cancelAnimationFrame = id => clearTimeout(id);
+"""
+"""The canvas is looked over ten times a second, not sixty: that, too, takes time where nothing changes."""
 
 
 def values_of(workflow: dict[str, Any]) -> dict[int, Any]:
@@ -136,6 +147,10 @@ class Page:
         """Until the live text says `text`."""
         script = "text => document.querySelector('.aether-hero')?.innerText.includes(text)"
         self.tab.wait_for_function(script, arg=text, timeout=60_000)
+
+    def wait_until_noted(self) -> None:
+        """Until undo knows of all that was changed."""
+        self.tab.wait_for_function(NOTED)
 
     def widget(self, kind: str, name: str) -> Any:
         return self.js(
@@ -247,7 +262,7 @@ def comfyui_page(server: Any, artefacts: Path, scale: float = 1.0) -> Iterator[P
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         tab = browser.new_page(viewport={"width": 1800, "height": 1000}, device_scale_factor=scale)
         tab.set_default_timeout(120_000)
-        tab.add_init_script(f"addEventListener('DOMContentLoaded', {STILL})")
+        tab.add_init_script(f"{FEW_FRAMES} addEventListener('DOMContentLoaded', {STILL})")
         page = Page(tab, artefacts, server)
         tab.goto(server.url, wait_until="domcontentloaded")
         tab.wait_for_function(READY, timeout=300_000)

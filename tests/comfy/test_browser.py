@@ -450,12 +450,15 @@ def test_undo_leaves_the_text_alive(page: Page, renderer: Any, vue: bool):
     with dragged(page, "tau", vue):
         pass
     page.tab.mouse.click(1500, 930)
-    page.tab.wait_for_timeout(700)
-    assert page.widget("HeroPatch", "tau") > 0.3 and not page.panel().startswith("up to 1.74×")
+    page.wait_until_noted()
+    changed = "() => !document.querySelector('.aether-hero').innerText.startsWith('up to 1.74×')"
+    page.tab.wait_for_function(changed)
+    assert page.widget("HeroPatch", "tau") > 0.3
     for name, preset in (("Comfy.Undo", "balanced"), ("Comfy.Redo", "custom"), ("Comfy.Undo", "balanced")):
         command(page, name)
-        found = "preset => app.graph.nodes.find(n => n.type === 'HeroPatch').widgets[0].value === preset"
+        found = "preset => app.graph.nodes.find(n => n.type === 'HeroPatch')?.widgets[0].value === preset"
         page.tab.wait_for_function(found, arg=preset)
+        page.wait_until_noted()
     page.wait_for_panel("up to 1.74× faster")
     page.set_widget("AetherSampler", "steps", 10)
     page.wait_for_panel("of 10 steps")
