@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..storage import STORES, Store
 
-
 Factor = float | Tensor
 """One number, or (batch, 1, 1) numbers."""
 
