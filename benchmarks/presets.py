@@ -110,9 +110,7 @@ class Bench:
             return self._sampled(replace(case, steps=fewer_of(setting, case.steps)))
         return self._sampled(case, config_of(setting))
 
-    def _sampled(
-        self, case: Case, config: HeroConfig | None = None, seed: int | None = None
-    ) -> torch.Tensor:
+    def _sampled(self, case: Case, config: HeroConfig | None = None, seed: int | None = None) -> torch.Tensor:
         noise = case.clip.scene if seed is None else seed
         sampling = self._miniature.sampling(case.clip, case.sampler, case.steps, noise)
         print(case, config.to_text() if config else seed or "", flush=True)
@@ -284,9 +282,7 @@ def write(found: Sequence[Row], path: Path) -> None:
         table.writerow([*Row.HEAD[:5], "errors", "shares"])
         for one in found:
             lists = (" ".join(f"{value:.5f}" for value in values) for values in (one.errors, one.shares))
-            table.writerow(
-                [one.sampler, one.steps, one.task, one.setting, f"{one.speedup:.3f}", *lists]
-            )
+            table.writerow([one.sampler, one.steps, one.task, one.setting, f"{one.speedup:.3f}", *lists])
 
 
 def main(arguments: list[str] | None = None) -> int:
