@@ -15,11 +15,19 @@ from comfy_api.latest import io, ui
 
 from ..aether.defaults import BASE_FPS, FPS
 from ..aether.errors import InputError
-from ..aether.formats.camera_files import FORMATS, Lens, files_beside, is_offered, read_cameras, write_cameras
+from ..aether.formats.camera_files import (
+    FORMATS,
+    METERS_NOTE,
+    Lens,
+    files_beside,
+    is_offered,
+    read_cameras,
+    write_cameras,
+)
 from ..aether.formats.depth_files import ABOUT
 from ..aether.formats.path_picture import draw_frustums
 from ..aether.geometry import trajectory
-from ..aether.geometry.cameras import Cameras, to_gltf, to_quaternions
+from ..aether.geometry.cameras import METERS, NEAREST, Cameras, to_gltf, to_quaternions
 from ..aether.geometry.raymap import SPATIAL_SCALE
 from .bridge.messages import show_text
 from .inputs import AETHER_SIZE, prefix_input, seed_input
@@ -304,9 +312,12 @@ class AetherLoadCameras(io.ComfyNode):
         if not (np.isfinite(scale) and scale > 0):
             raise InputError("scale", f"{scale} must be a positive number")
         found = read_cameras(folder_paths.get_annotated_filepath(file), Lens(fov))
-        path = found.cameras.relative_to_first().scaled(scale)
+        # Scaled lengths are meant to be Aether's, whatever the file's were.
+        unit = NEAREST if scale != 1 else None
+        path = found.cameras.relative_to_first().scaled(scale, unit)
         rate = min(FPS, key=lambda known: abs(known - (found.fps or BASE_FPS)))
-        show_text(cls.hidden.unique_id, "\n".join([f"{len(path)} cameras, {rate} fps", *found.notes]))
+        notes = [*found.notes, *([METERS_NOTE] if path.unit == METERS else [])]
+        show_text(cls.hidden.unique_id, "\n".join([f"{len(path)} cameras, {rate} fps", *notes]))
         picture = _drawn(path)
         return io.NodeOutput({"cameras": path, "fps": rate}, picture, ui=ui.PreviewImage(picture, cls=cls))
 

@@ -17,8 +17,9 @@ from .bridge.messages import show_notes
 from .bridge.wiring import refuse_other_streams, waiting
 from .inputs import AUTO, rate_input
 from .latents import RAYMAP, rate, stream
+from .lenses import lens_inputs, with_known_lens
 from .streams import unpacked
-from .types import FPS_KEY, CameraPath, Raymap, RaymapValue, color_image
+from .types import FPS_KEY, CameraPath, CamerasValue, Raymap, RaymapValue, color_image
 
 _FULL_SIZE_FRAMES = 100
 """Up to so many pictures are 640 x 480, 0.4 GB; more are smaller and take as much in all, to 160 x 120."""
@@ -44,6 +45,7 @@ class AetherCameras(io.ComfyNode):
                     tooltip="The raymap of Aether Split, or the latent of the sampler.",
                 ),
                 rate_input(),
+                *lens_inputs(),
             ],
             outputs=[
                 CameraPath.Output(
@@ -73,10 +75,16 @@ class AetherCameras(io.ComfyNode):
         return waiting({RAYMAP: raymap})
 
     @classmethod
-    async def execute(cls, raymap: RaymapValue | dict[str, Any], fps: str = AUTO) -> io.NodeOutput:
+    async def execute(
+        cls,
+        raymap: RaymapValue | dict[str, Any],
+        fps: str = AUTO,
+        fov: float = 0.0,
+        lens: CamerasValue | None = None,
+    ) -> io.NodeOutput:
         values, notes = _raymap_of(raymap)
         speed, more = rate(raymap, fps, "fps" if "raymap" in raymap else FPS_KEY)
-        cameras = to_cameras(values, square_pixels=True)
+        cameras = with_known_lens(to_cameras(values, square_pixels=True), fov, lens)
         path = color_image(_drawn(cameras), len(cameras))
         show_notes(cls.hidden.unique_id, notes + more)
         return io.NodeOutput({"cameras": cameras, "fps": speed}, path, cameras_json(cameras, speed))

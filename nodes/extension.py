@@ -28,6 +28,7 @@ def make_extension() -> ComfyExtension:
     class AetherHero(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
             from . import (
+                camera_check,
                 camera_path,
                 cameras,
                 depth,
@@ -42,6 +43,7 @@ def make_extension() -> ComfyExtension:
                 loaders,
                 long_clip,
                 lora,
+                metric_scale,
                 point_cloud,
                 post_reconstruction,
                 sampler,
@@ -54,7 +56,7 @@ def make_extension() -> ComfyExtension:
             modules = (
                 loaders, tasks, hero, hero_report, hero_methods, hero_analyzer, hero_tuner, sampler, streams,
                 depth, cameras, example, camera_path, save_depth, video, long_clip, post_reconstruction,
-                point_cloud, geometry, lora, doctor,
+                point_cloud, geometry, lora, doctor, camera_check, metric_scale,
             )  # fmt: skip
             return [with_plain_errors(node) for module in modules for node in module.NODES]
 

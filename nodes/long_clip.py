@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from ..aether.defaults import TASKS
 from ..aether.errors import InputError
 from ..aether.generation.latents import Decoded
 from ..aether.generation.sampling import Callback
+from ..aether.geometry.cameras import FOUND, Cameras
 from ..aether.geometry.depth import disparity_to_depth
 from ..aether.long.executor import Outcome, Progress, Serial
 from ..aether.long.reader import LongClip, array_clip, open_clip
@@ -33,9 +35,10 @@ from .conditioning import check_size, encode, made, read_video, renamed, size_of
 from .depth import decode_disparity
 from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs, video_input, video_rate_input
 from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
+from .lenses import lens_inputs, with_known_lens
 from .sampler import sample_latent
 from .streams import unpacked
-from .types import CameraPath, Raymap, gray_image
+from .types import CameraPath, CamerasValue, Raymap, gray_image
 
 _FOLDER = "aether_windows"
 _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
@@ -86,6 +89,7 @@ class AetherLongClip(io.ComfyNode):
                     tooltip="Keeps all of a wide or tall picture: it is cut into overlapping tiles of width "
                     "x height, and each is a run of its own. Off: what does not fit is cropped.",
                 ),
+                *lens_inputs(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The clip as Aether reproduces it."),
@@ -138,6 +142,8 @@ class AetherLongClip(io.ComfyNode):
         steps: int,
         scheduler: str,
         tiles: bool,
+        fov: float = 0.0,
+        lens: CamerasValue | None = None,
     ) -> io.NodeOutput:
         clip = _open(
             video,
@@ -161,7 +167,8 @@ class AetherLongClip(io.ComfyNode):
                 callback=_Show(cls.hidden.unique_id, model),
             )
         show_text(cls.hidden.unique_id, _summary(result))
-        outputs = _outputs(result)
+        cameras = replace(result.merge.cameras, lens=FOUND)
+        outputs = _outputs(result, with_known_lens(cameras, fov, lens))
         store.remove()
         return io.NodeOutput(*outputs)
 
@@ -239,12 +246,12 @@ def _summary(result: LongResult) -> str:
     return "\n".join([f"{made(len(clip), clip.size, clip.fps)}: {parts}", *result.report["notes"]])
 
 
-def _outputs(result: LongResult) -> tuple[Any, ...]:
+def _outputs(result: LongResult, cameras: Cameras) -> tuple[Any, ...]:
     images = torch.empty(result.rgb.shape, dtype=torch.float32)
     for target, frame in zip(images, result.rgb, strict=True):
         target[:] = torch.from_numpy(frame)
     disparity = np.stack(list(result.disparity))
-    cameras, fps = result.merge.cameras, result.clip.fps
+    fps = result.clip.fps
     return (
         images.div_(255),
         gray_image(disparity_to_depth(disparity)),

@@ -12,6 +12,7 @@ from comfy_api.latest import Types, io
 
 from ..aether.errors import InputError
 from ..aether.formats.scene_glb import cloud_glb, mesh_glb
+from ..aether.geometry.cameras import NEAREST
 from ..aether.geometry.mesh import frame_mesh
 from ..aether.geometry.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.geometry.surfaces import EDGES, NOTHING_LEFT, Surfaces
@@ -30,8 +31,14 @@ def clip_inputs() -> list[Any]:
     return [
         DEPTH,
         io.Image.Input("image", tooltip="The video of the same run, for the colors."),
-        CameraPath.Input("cameras", tooltip="From Aether Cameras, for the same run. Smoothed ones work too."),
+        clip_cameras(),
     ]
+
+
+def clip_cameras() -> io.Input:
+    return CameraPath.Input(
+        "cameras", tooltip="From Aether Cameras, for the same run. Smoothed ones work too."
+    )
 
 
 def choice_inputs() -> list[Any]:
@@ -44,7 +51,7 @@ def choice_inputs() -> list[Any]:
             max=1000.0,
             step=1.0,
             tooltip="Everything at this depth or beyond is left out, such as the sky. 1 is the nearest "
-            "depth of the clip.",
+            "depth of the clip, or 1 meter after Aether Metric Scale.",
         ),
         io.Float.Input(
             "edges",
@@ -79,13 +86,14 @@ def surfaces_of(
     Raises:
         InputError: a picture in place of depth; what `Surfaces` refuses.
     """
-    if has_colors(depth) or depth[..., 0].amax() <= 1:
+    path = cameras["cameras"]
+    if has_colors(depth) or (path.unit == NEAREST and depth[..., 0].amax() <= 1):
         raise InputError(
             "depth",
             "is a picture of depth, not depth: it has colors, or nothing beyond 1; connect the depth of "
             "Aether Depth",
         )
-    return Surfaces(depth[..., 0], image[..., :3], cameras["cameras"], mask, far, edges)
+    return Surfaces(depth[..., 0], image[..., :3], path, mask, far, edges)
 
 
 class AetherPointCloud(io.ComfyNode):

@@ -10,12 +10,12 @@ import torch
 from comfy_api.latest import io
 
 from ..aether.defaults import BASE_FPS
-from ..aether.errors import InputError
 from ..aether.formats.depth_files import FORMATS, QUANTITIES, write_depth
+from ..aether.geometry.cameras import METERS, NEAREST
 from .camera_path import OUTPUT_FOLDER, output_stem
 from .inputs import DEPTH, prefix_input
 from .outputs import written_output
-from .types import has_colors
+from .types import refuse_colors
 
 
 class AetherSaveDepth(io.ComfyNode):
@@ -81,6 +81,14 @@ class AetherSaveDepth(io.ComfyNode):
                     optional=True,
                     tooltip="Pixels to save as 0, which means no depth: edges of Aether Depth, for example.",
                 ),
+                io.Combo.Input(
+                    "unit",
+                    options=[NEAREST, METERS],
+                    default=NEAREST,
+                    optional=True,
+                    tooltip="What depth.json says of the numbers. meters: for the depth of Aether Metric "
+                    "Scale.",
+                ),
             ],
             outputs=[written_output("folder")],
         )
@@ -95,12 +103,12 @@ class AetherSaveDepth(io.ComfyNode):
         fps: float,
         near: float,
         far: float,
+        unit: str = NEAREST,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         from comfy.utils import ProgressBar
 
-        if has_colors(depth):
-            raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
+        refuse_colors(depth)
         root = Path(folder_paths.get_output_directory())
         stem = output_stem(filename_prefix, root, depth.shape[2], depth.shape[1])
         ranged = format == "png16"
@@ -113,6 +121,7 @@ class AetherSaveDepth(io.ComfyNode):
             mask=None if mask is None else mask.cpu().numpy(),
             near=near or None if ranged else None,
             far=far or None if ranged else None,
+            unit=unit,
             callback=ProgressBar(len(depth)).update_absolute,
         )
         name = written.relative_to(root).as_posix()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
+from ..aether.errors import InputError
 from ..aether.geometry.cameras import Cameras
 
 Raymap = io.Custom("AETHER_RAYMAP")
@@ -53,6 +54,15 @@ def has_colors(image: torch.Tensor) -> bool:
     """Whether the channels of an IMAGE differ; alpha is none of them, and NaN differs from nothing."""
     channels = image[..., :3]
     return bool((channels.amax(dim=-1) > channels.amin(dim=-1)).any())
+
+
+def refuse_colors(depth: torch.Tensor) -> None:
+    """
+    Raises:
+        InputError: a picture in place of depth.
+    """
+    if has_colors(depth):
+        raise InputError("depth", "is a picture in color: connect the output depth of Aether Depth")
 
 
 def make_video(images: torch.Tensor, fps: int) -> Any:

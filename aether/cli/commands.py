@@ -87,7 +87,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     if post_steps is not None:
         watch = console.steps("reconstructing")
         result = post_reconstruct(model, inputs, result, settings, steps=post_steps, callback=watch)
-    work.write(result.decoded, result.cameras, inputs.fps, result, inputs.pictures.get("video"))
+    work.write(result.decoded, result.cameras, inputs.fps, result, inputs.pictures.get("video"), inputs.asked)
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:
@@ -128,6 +128,7 @@ def _write_comparison(
         "source": inputs.pictures.get("video"),
         "notes": inputs.notes,
         "depth_format": arguments.depth_format,
+        "asked": inputs.asked,
     }
     with new_folder(out) as folder:
         for name, result in (("plain", comparison.plain), ("hero", comparison.fast)):

@@ -44,10 +44,19 @@ class Console:
         print(text, file=sys.stderr, flush=True)
 
     def figures(self, report: Mapping[str, Any]) -> None:
-        """The times of a run or of all windows, what HERO did, and how near a rendered clip's depth came."""
+        """The times of a run or of all windows, what HERO did, whether the camera was followed, the scale,
+        and how near a rendered clip's depth came."""
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["seconds"].items())
         self.say(f"time: {times}")
         self.say(report["hero"]["summary"] if report["hero"] else "HERO: off")
+        if camera := report.get("camera"):
+            self.say(camera["summary"])
+            if camera["warning"]:
+                self.say(f"warning: {camera['warning']}")
+        if seen := report.get("camera_in_video"):
+            self.say(f"in the finished video: {seen['summary']}")
+        if scale := report.get("scale"):
+            self.say(scale["summary"])
         if truth := report["depth_against_truth"]:
             self.say(
                 f"depth against the rendered truth, median aligned, sky left out: Abs Rel "

@@ -7,20 +7,24 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..defaults import TASKS
+from ..errors import InputError
 from .console import Console
 from .hero import Hero
 from .parser import renamed
 
 if TYPE_CHECKING:
     from ..geometry.cameras import Cameras
+    from ..geometry.metric_scale import MetricScale
     from ..long.reconstruct import LongResult
     from ..model.parts import AetherModel
     from ..run.job import Inputs, Result, Settings
+    from ..run.scale import Measure
 
 
 @dataclass(frozen=True)
 class Work:
-    """A command's options and what was made of them. The number of steps in ``settings`` is given."""
+    """A command's options and what was made of them. The number of steps in ``settings`` is given;
+    ``measure`` finds the metric scale of a result where one is asked for."""
 
     arguments: argparse.Namespace
     console: Console
@@ -28,6 +32,7 @@ class Work:
     hero: Hero | None
     model: AetherModel
     settings: Settings
+    measure: Measure | None = None
 
     def say_job(self, frames: int, height: int, width: int, fps: float) -> None:
         """The model and the job."""
@@ -54,6 +59,7 @@ class Work:
             fps=arguments.fps,
             raymap=arguments.raymap,
             camera=arguments.camera,
+            lens=arguments.lens,
         )
         clip = inputs.frames, inputs.height, inputs.width
         self.say_job(*clip, inputs.fps)
@@ -86,26 +92,51 @@ class Work:
         )
 
     def write(
-        self, streams: Any, cameras: Cameras, fps: float, result: Result | LongResult, source: Any
+        self,
+        streams: Any,
+        cameras: Cameras,
+        fps: float,
+        result: Result | LongResult,
+        source: Any,
+        asked: Cameras | None = None,
     ) -> None:
         """Write a result folder and say what is in it; see `aether.formats.export.write_run`."""
         from ..formats.export import write_run
+        from ..run.job import lens_report
 
         self.console.stage("writing")
+        scale = self._scale(streams, cameras)
+        report = {**result.report, "lens": lens_report(cameras), "scale": scale and scale.to_dict()}
         files = write_run(
             self.arguments.out,
             streams,
             cameras,
             fps,
-            report=result.report,
+            report=report,
             report_png=result.picture,
             source=source,
+            asked=asked,
+            scale=scale,
             notes=result.report["notes"],
             overwrite=self.arguments.overwrite,
             depth_format=self.arguments.depth_format,
         )
-        self.console.figures(result.report)
+        self.console.figures(report)
         self.console.result(next(iter(files.values())).parent, files)
+
+    def _scale(self, streams: Any, cameras: Cameras) -> MetricScale | None:
+        if self.measure is None:
+            return None
+        from ..frames import Frames
+        from ..geometry.depth import disparity_to_depth
+
+        disparity = streams.disparity
+        depth = Frames(disparity.shape, lambda frame: disparity_to_depth(disparity[frame]))
+        try:
+            return self.measure(depth, cameras)
+        except InputError as error:  # of a result that is there: it is not thrown away
+            self.console.note(f"warning: meters: {error}. The result is in units of the nearest depth")
+            return None
 
 
 def prepare(arguments: argparse.Namespace, console: Console, task: str, hero: Hero | None) -> Work:
@@ -115,7 +146,10 @@ def prepare(arguments: argparse.Namespace, console: Console, task: str, hero: He
         InputError, ConfigError: a setting that cannot be used.
     """
     from ..run import job
+    from ..run.scale import parse_scale
 
+    how = getattr(arguments, "meters", None)
+    measure = None if how is None else parse_scale(how)
     steps = TASKS[task].accelerated_steps if arguments.steps is None else arguments.steps
     settings = job.Settings(steps, arguments.guidance, arguments.seed, arguments.guidance_skip)
     model = _load(arguments, console)
@@ -126,7 +160,7 @@ def prepare(arguments: argparse.Namespace, console: Console, task: str, hero: He
         import hero_engine
 
         hero_engine.optimize(model.transformer, arguments.attention, compile=arguments.compile)
-    return Work(arguments, console, task, hero, model, settings)
+    return Work(arguments, console, task, hero, model, settings, measure)
 
 
 def _load(arguments: argparse.Namespace, console: Console) -> AetherModel:

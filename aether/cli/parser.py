@@ -254,6 +254,13 @@ def _add_camera(camera: argparse._ArgumentGroup) -> None:
         "RealEstate10K, EuRoC), .glb, .gltf, .npz, .npy; COLMAP's .bin; or a folder that holds one of the "
         "first three",
     )
+    camera.add_argument(
+        "--lens",
+        metavar="DEGREES|FX,FY,CX,CY|FILE",
+        help="the clip's known lens, in place of the one that the model finds or a move assumes: horizontal "
+        "angle of view in degrees, or focal lengths and principal point in pixels, both of the result; or a "
+        "camera file that has a lens",
+    )
 
 
 def _add_hero(hero: argparse._ArgumentGroup) -> None:
@@ -272,6 +279,14 @@ def _add_output(output: argparse._ArgumentGroup) -> None:
         "--depth-format",
         choices=DEPTH_FORMATS,
         help="also write depth/, a picture a frame: exr holds depth as 32-bit floats, png16 disparity",
+    )
+    output.add_argument(
+        "--meters",
+        metavar="HOW",
+        help="write depth, cameras and points in meters, by something known: distance:METERS:X,Y:X,Y[:FRAME] "
+        "between two pixels, height:METERS[:FRAME] of the camera above the ground, "
+        "baseline:METERS[:FRAME:FRAME] between two frames' cameras, or depth:FILE in meters (a folder with "
+        "depth.json, a .npy)",
     )
     output.add_argument("--quiet", action="store_true", help="print the folder only")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -11,7 +12,10 @@ from .kept import reporting_kept
 from .model import Work, auto_device
 
 if TYPE_CHECKING:
+    from ..geometry.cameras import Cameras
     from ..long.executor import Executor
+    from ..long.reader import LongClip
+    from ..long.reconstruct import LongResult
 
 
 def wants_windows(arguments: argparse.Namespace) -> bool:
@@ -80,6 +84,7 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
     if len(clip.starts) == 1 and not clip.tiles and not executor:
         return False
     out = check_out_dir(arguments.out, overwrite=arguments.overwrite)
+    lens = _known_lens(arguments, clip)
     folder = out.with_name(f"{out.name}.windows")
     kept = reporting_kept(console, folder, lambda: count_windows(folder), "window")
     with locked(folder) as unlocked, kept:
@@ -102,6 +107,22 @@ def run_windows(work: Work, executor: Executor | None) -> bool:
             say=console.say,
             rehearsed=arguments.compile,
         )
-        work.write(result, result.merge.cameras, clip.fps, result, result.source)
+        work.write(result, _cameras(result, lens), clip.fps, result, result.source)
         result.store.remove()
     return True
+
+
+def _known_lens(arguments: argparse.Namespace, clip: LongClip) -> Cameras | None:
+    from ..formats.known_lens import read_lens
+    from ..geometry.trajectory import one_lens_or_each
+
+    return one_lens_or_each(read_lens(arguments.lens, *clip.size), len(clip)) if arguments.lens else None
+
+
+def _cameras(result: LongResult, lens: Cameras | None) -> Cameras:
+    """The clip's, with the known lens or, joined from the windows', with what was found."""
+    from ..geometry.cameras import FOUND
+    from ..geometry.trajectory import with_lens
+
+    cameras = replace(result.merge.cameras, lens=FOUND)
+    return cameras if lens is None else with_lens(cameras, lens)

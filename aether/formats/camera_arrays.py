@@ -21,6 +21,7 @@ from .camera_parts import (
     Lens,
     as_floats,
     inverted,
+    labelled,
     pinhole_matrices,
     relative_intrinsics,
     size_of,
@@ -85,7 +86,8 @@ def from_arrays(found: Mapping[str, Any], lens: Lens, what: str) -> CameraFile:
         cameras, more = relative_intrinsics(poses, lenses[:, [0, 1, 0, 1], [0, 1, 2, 2]], lens, size)
         return CameraFile(cameras, fps, [*notes, *more])
     height, width, more = size_of(sizes, lenses[0], ("height", "width"))
-    return CameraFile(Cameras(poses, lenses, height, width), fps, [*notes, *more])
+    cameras = labelled(Cameras(poses, lenses, height, width), found)
+    return CameraFile(cameras, fps, [*notes, *more])
 
 
 def shown_names(names: Iterable[str]) -> str:

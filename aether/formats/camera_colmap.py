@@ -31,6 +31,7 @@ from .camera_parts import (
     whole,
 )
 from .lens_models import BY_NUMBER, LENS_MODELS, distortion_notes, from_parameters
+from .units import LENS_NOTES, SCALE_NOTES
 
 MODEL_FILES = {
     f"{part}{ending}"
@@ -78,9 +79,12 @@ def encode(cameras: Cameras, fps: float) -> dict[str, str]:
         )
     ]
     return {
-        "cameras.txt": text_file("# CAMERA_ID, MODEL, WIDTH, HEIGHT, fx, fy, cx, cy", lens_lines),
+        "cameras.txt": text_file(
+            f"# CAMERA_ID, MODEL, WIDTH, HEIGHT, fx, fy, cx, cy ({LENS_NOTES[cameras.lens]})", lens_lines
+        ),
         "images.txt": text_file(
-            "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME (world to camera)\n# POINTS2D[] (none)",
+            "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME (world to camera)\n# POINTS2D[] (none)\n"
+            f"# {SCALE_NOTES[cameras.unit]}",
             picture_lines,
         ),
         "points3D.txt": text_file("# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] (none)", []),

@@ -35,6 +35,8 @@ from .camera_arrays import read_npy_cameras, read_npz_cameras
 from .camera_parts import CameraFile, Lens
 from .units import check_rate
 
+METERS_NOTE = "its meters were taken as units, and a unit is the nearest depth of the clip"
+"""What to report of a path in meters that is given to Aether as it is."""
 _JSON_NAMES = ("cameras.json", "transforms.json", "camera_path.json", "transforms_train.json")
 _ELSEWHERE = {
     ".out": "a Bundler file; convert it with COLMAP, or export transforms.json",

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..geometry.cameras import Cameras, cameras_from_fov, from_quaternions, to_gltf, to_quaternions
 from .camera_arrays import from_arrays
-from .camera_parts import CameraFile, Lens
+from .camera_parts import CameraFile, Lens, labelled
 from .camera_times import even_times, frame_rate
 from .glb import Binary, Gltf, open_gltf
 from .gltf_animation import Animations, Target, Track, merged_times
@@ -50,6 +50,8 @@ def encode(cameras: Cameras, fps: float) -> bytes:
         "height": cameras.height,
         "fps": float(fps),
         "intrinsics": cameras.intrinsics.tolist(),
+        "unit": cameras.unit,
+        "lens": cameras.lens,
     }
     document = {
         "nodes": [
@@ -100,6 +102,7 @@ def read(path: Path, lens: Lens) -> CameraFile:
     fov_y = camera.fov_at(times)
     fov_x = 2 * np.arctan(np.tan(fov_y / 2) * aspect)
     cameras = cameras_from_fov(poses, fov_x, fov_y, lens.height, max(1, round(lens.height * aspect)))
+    cameras = labelled(cameras, ours)
     return CameraFile(cameras, frame_rate(times), notes + time_notes)
 
 

@@ -20,6 +20,7 @@ from .camera_parts import (
     Lens,
     as_floats,
     inverted,
+    labelled,
     one_size,
     picture_order,
     pinhole_matrices,
@@ -68,6 +69,8 @@ def encode(cameras: Cameras, fps: float) -> bytes:
         "camera_model": "OPENCV",
         "applied_transform": Z_UP[:3].tolist(),
         "aether_fps": float(fps),
+        "aether_unit": cameras.unit,
+        "aether_lens": cameras.lens,
         "frames": frames,
     }
     return json.dumps(document, indent=1, allow_nan=False).encode()
@@ -100,6 +103,7 @@ def read_transforms(document: dict[str, Any], lens: Lens) -> CameraFile:
         fx, fy = _focal(one, "x", width), _focal(one, "y", height)
         numbers.append([fx or fy, fy or fx, one.get("cx", width / 2), one.get("cy", height / 2)])
     cameras = Cameras(poses, pinhole_matrices(as_floats(numbers, "frames")), height, width)
+    cameras = labelled(cameras, document, "aether_")
     return CameraFile(cameras, fps, [*notes, *_bent(settings, cameras)])
 
 

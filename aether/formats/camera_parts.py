@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,8 +13,8 @@ import numpy as np
 from ..arrays import finite_array
 from ..errors import InputError
 from ..files import number_order
-from ..geometry.cameras import Cameras, cameras_from_fov
-from .units import check_rate
+from ..geometry.cameras import ASSUMED, GIVEN, Cameras, cameras_from_fov
+from .units import LENS_NOTES, SCALE_NOTES, check_rate, known_label
 
 PICTURE_NAME = "frame_{:05d}.png"
 """Of a frame, in files that name pictures."""
@@ -52,7 +52,11 @@ class Lens:
             raise InputError("fov", f"{self.fov} is out of range; use 1 to 170 degrees")
         half_width = np.tan(np.radians(self.fov) / 2)
         fov_y = 2 * np.arctan(half_width * self.height / self.width)
-        return cameras_from_fov(poses, np.radians(self.fov), fov_y, self.height, self.width)
+        return cameras_from_fov(poses, np.radians(self.fov), fov_y, self.height, self.width, ASSUMED)
+
+    def known(self) -> Cameras:
+        """A camera with this angle as a known one."""
+        return replace(self.cameras(np.eye(4)[None]), lens=GIVEN)
 
     @property
     def note(self) -> str:
@@ -142,6 +146,17 @@ def size_of(
     height, width = (round(2 * middle[side]) if side in missing else whole(found[side]) for side in sides)
     taken = f"{width} x {height} was taken, with the principal point in the middle"
     return height, width, [f"the file has no {names}: {taken}"] if missing else []
+
+
+def labelled(cameras: Cameras, document: Mapping[str, Any], prefix: str = "") -> Cameras:
+    """Cameras with the unit and the origin of the lens that a file of ours states.
+
+    Args:
+        prefix: of the names of its fields.
+    """
+    unit = known_label(document.get(f"{prefix}unit"), tuple(SCALE_NOTES), cameras.unit)
+    lens = known_label(document.get(f"{prefix}lens"), tuple(LENS_NOTES), cameras.lens)
+    return replace(cameras, unit=unit, lens=lens)
 
 
 def whole(value: Any) -> int:

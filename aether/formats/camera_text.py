@@ -38,6 +38,7 @@ from .camera_parts import (
 )
 from .camera_times import even_times, frame_rate, turns_at, values_at
 from .lens_models import PinholeLens, distortion_notes
+from .units import SCALE_NOTES
 
 _EXPECTED = (
     "expected are 8 numbers a line (TUM: time tx ty tz qx qy qz qw), 12 (KITTI: 3 x 4 camera to world), 16 "
@@ -83,7 +84,8 @@ def encode_tum(cameras: Cameras, fps: float) -> bytes:
         f"{number_row([index / fps])} {number_row(position)} {number_row(turn)}"
         for index, (position, turn) in enumerate(zip(positions, quaternions, strict=True))
     ]
-    return text_file("# timestamp tx ty tz qx qy qz qw (camera to world, OpenCV axes)", rows).encode()
+    head = "# timestamp tx ty tz qx qy qz qw (camera to world, OpenCV axes)"
+    return text_file(f"{head}\n# {SCALE_NOTES[cameras.unit]}", rows).encode()
 
 
 def read(path: Path, lens: Lens) -> CameraFile:

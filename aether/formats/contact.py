@@ -21,6 +21,9 @@ COLUMNS = 6
 """Frames that a contact sheet shows, at most."""
 _PERCENTILES = (2.0, 98.0)
 _PAPER, _INK, _FAINT, _ACCENT = (24, 24, 27), (228, 228, 231), (113, 113, 122), (250, 140, 60)
+ASKED = (96, 165, 250)
+"""Color of a path that was asked for, beside the one that came out."""
+_PATH, _BOTH_PATHS = "path from above", "path from above (blue: asked for)"
 
 
 def color_depth(disparity: Frames) -> Frames:
@@ -83,13 +86,18 @@ def sheet_frames(count: int) -> np.ndarray:
 
 
 def contact_sheet(
-    rows: Mapping[str, np.ndarray | Frames], cameras: Cameras | None = None, *, cell_width: int = 240
+    rows: Mapping[str, np.ndarray | Frames],
+    cameras: Cameras | None = None,
+    *,
+    asked: Cameras | None = None,
+    cell_width: int = 240,
 ) -> bytes:
     """A PNG with one row per stream and evenly spaced frames across.
 
     Args:
         rows: label to pictures, (F, H, W, 3) uint8 or floats in [0, 1]; the same F in all, any sizes.
         cameras: F cameras; adds a row with their path from above, the frame's camera marked.
+        asked: the path that was asked for, drawn beside it in blue.
         cell_width: of a picture in pixels.
     """
     from PIL import Image, ImageDraw
@@ -97,7 +105,7 @@ def contact_sheet(
     first = next(iter(rows.values()))
     frames = sheet_frames(len(first))
     height = max(1, round(cell_width * first.shape[1] / first.shape[2]))
-    labels = [*rows, *(["path from above"] if cameras else [])]
+    labels = [*rows, *([_PATH if asked is None else _BOTH_PATHS] if cameras else [])]
     sheet_width = GUTTER + len(frames) * (cell_width + GUTTER)
     sheet = Image.new("RGB", (sheet_width, LABEL + len(labels) * (LABEL + height) + GUTTER), _PAPER)
     draw = ImageDraw.Draw(sheet)
@@ -108,7 +116,7 @@ def contact_sheet(
             cell = _picture(pictures[frame], cell_width, height)
             sheet.paste(cell, (left, LABEL + row * (LABEL + height) + LABEL))
         if cameras:
-            cell = draw_path(cameras, int(frame), cell_width, height)
+            cell = draw_path(cameras, int(frame), cell_width, height, asked)
             sheet.paste(cell, (left, LABEL + len(rows) * (LABEL + height) + LABEL))
     for row, label in enumerate(labels):
         draw.text((GUTTER, LABEL + row * (LABEL + height) + 3), label, fill=_INK)
@@ -126,14 +134,17 @@ def _picture(pixels: np.ndarray, width: int, height: int) -> Any:
     return picture.resize((width, height), filter)
 
 
-def draw_path(cameras: Cameras, frame: int, width: int, height: int) -> Any:
-    """The cameras' positions from above (the first one's x to the right, its z up), one camera as a wedge."""
+def draw_path(cameras: Cameras, frame: int, width: int, height: int, asked: Cameras | None = None) -> Any:
+    """The cameras' positions from above (the first one's x to the right, its z up), one camera as a wedge; in
+    blue the path that was asked for."""
     from PIL import Image, ImageDraw
 
     path = cameras.relative_to_first()
     ground = path.poses[:, [0, 2], 3]
-    center = (ground.min(axis=0) + ground.max(axis=0)) / 2
-    extent = max(float(np.ptp(ground, axis=0).max()), 1e-6)
+    wanted = ground[:0] if asked is None else asked.relative_to_first().poses[:, [0, 2], 3]
+    everything = np.concatenate([ground, wanted])
+    center = (everything.min(axis=0) + everything.max(axis=0)) / 2
+    extent = max(float(np.ptp(everything, axis=0).max()), 1e-6)
     scale = 0.55 * min(width, height) / extent
     to_pixels = np.array([scale, -scale])
 
@@ -145,6 +156,8 @@ def draw_path(cameras: Cameras, frame: int, width: int, height: int) -> Any:
     wedge = (corners @ path.poses[frame, :3, :3].T)[:, [0, 2]] + ground[frame]
     picture = Image.new("RGB", (width, height), (39, 39, 42))
     draw = ImageDraw.Draw(picture)
+    if len(wanted):
+        draw.line(place(wanted), fill=ASKED, width=2)
     draw.line(place(ground), fill=_FAINT, width=2)
     for x, y in place(ground):
         draw.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=_INK)

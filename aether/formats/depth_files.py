@@ -31,7 +31,8 @@ from ..arrays import finite_array
 from ..defaults import DEPTH_FORMATS
 from ..errors import InputError, reading
 from ..files import new_folder
-from .units import SCALE_NOTE, check_rate
+from ..geometry.cameras import NEAREST
+from .units import SCALE_NOTES, check_rate, known_label
 
 QUANTITIES = {
     "depth": "distance from the camera along its viewing axis (z), not along the pixel's ray",
@@ -52,12 +53,14 @@ class DepthFiles:
     Attributes:
         values: (F, H, W) float32, of ``quantity``; 0 where there is none.
         quantity: "depth" or "disparity".
+        unit: of the depth, "nearest depth" or "meters".
         fps: frames per second.
         about: depth.json, all of it.
     """
 
     values: np.ndarray
     quantity: str
+    unit: str
     fps: float
     about: dict[str, Any]
 
@@ -78,6 +81,7 @@ def write_depth(
     mask: np.ndarray | None = None,
     near: float | None = None,
     far: float | None = None,
+    unit: str = NEAREST,
     callback: Callable[[int, int], Any] | None = None,
 ) -> Path:
     """Write a sequence into a new folder; it appears whole, or not at all.
@@ -92,6 +96,7 @@ def write_depth(
         mask: (F, H, W), or (1, H, W) for all frames: pixels above 0.5 have no depth, whatever they hold.
         near, far: the depths that the range of png16 begins and ends with; what lies beyond is clipped. By
             default the nearest and farthest of the sequence.
+        unit: of the depth, see `aether.geometry.cameras.Cameras`.
         callback: called with the number of frames written, and of all. What it raises stops the writing.
 
     Returns:
@@ -106,8 +111,9 @@ def write_depth(
     writer = FORMATS.get(format)
     if writer is None:
         raise InputError("format", f"{format!r} is not one of {', '.join(FORMATS)}")
-    if quantity not in QUANTITIES:
-        raise InputError("quantity", f"{quantity!r} is not one of {', '.join(QUANTITIES)}")
+    for field, word, known in (("quantity", quantity, QUANTITIES), ("unit", unit, SCALE_NOTES)):
+        if word not in known:
+            raise InputError(field, f"{word!r} is not one of {', '.join(known)}")
     check_rate(fps)
     if folder.exists():
         raise InputError("folder", f"{folder.name} exists; give another name")
@@ -119,7 +125,8 @@ def write_depth(
         "format": format,
         "quantity": quantity,
         "meaning": QUANTITIES[quantity],
-        "scale": SCALE_NOTE,
+        "unit": unit,
+        "scale": SCALE_NOTES[unit],
         "no_depth": {"value": 0, "pixels": pictures.missing},
         "range": [low, high],
         "value": writer.value,
@@ -172,7 +179,8 @@ def read_depth(folder: str | Path) -> DepthFiles:
     # EXR decoders say nothing of what is damaged, they leave those pixels 0.
     if np.count_nonzero(values == 0) != missing:
         raise InputError("folder", f"{folder} is damaged: other pixels than {ABOUT} counts have no depth")
-    return DepthFiles(values, quantity, fps, about)
+    unit = known_label(about.get("unit"), tuple(SCALE_NOTES), NEAREST)
+    return DepthFiles(values, quantity, unit, fps, about)
 
 
 class _Pictures:

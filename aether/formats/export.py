@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -15,13 +16,15 @@ from ..arrays import finite_array, to_bytes, to_floats, write_npz
 from ..errors import InputError
 from ..files import new_folder
 from ..frames import Frames
-from ..geometry.cameras import Cameras
+from ..geometry.cameras import METERS, Cameras
 from ..geometry.depth import disparity_to_depth
+from ..geometry.metric_scale import MetricScale
 from ..geometry.point_cloud import fuse, write_ply
-from ..geometry.surfaces import Surfaces
+from ..geometry.surfaces import FAR, Surfaces
 from .contact import color_depth, color_rays, contact_sheet
 from .depth_files import write_depth
-from .units import SCALE_NOTE, check_rate
+from .path_picture import draw_frustums
+from .units import LENS_NOTES, SCALE_NOTES, check_rate
 
 CONVENTION = (
     "poses are 4x4 camera-to-world matrices, row by row, with OpenCV axes (x right, y down, z forward); "
@@ -53,6 +56,8 @@ def write_run(
     report: Mapping[str, Any] | None = None,
     report_png: bytes | None = None,
     source: np.ndarray | Frames | None = None,
+    asked: Cameras | None = None,
+    scale: MetricScale | None = None,
     notes: Sequence[str] = (),
     extras: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -61,8 +66,9 @@ def write_run(
 ) -> dict[str, Path]:
     """Write a run into a folder of its own; either all of it appears, or nothing.
 
-    rgb.mp4, depth.mp4 (Spectral, one scale for the sequence), depth.npz (float32 ``depth``, ``disparity`` and
-    ``raymap``), cameras.json, scene.ply, contact.png, and report.json and report.png where given.
+    rgb.mp4, depth.mp4 (Spectral, one scale for the sequence), depth.npz (float32 ``depth``, ``disparity``,
+    ``raymap`` and ``meters_per_unit``), cameras.json, scene.ply, contact.png, and report.json, report.png and
+    path.png where given.
 
     Args:
         out_dir: must not exist yet.
@@ -73,6 +79,8 @@ def write_run(
         report: becomes report.json.
         report_png: becomes report.png.
         source: the input clip, (F', H', W', 3) as ``rgb`` with F' = F: adds a row to the contact sheet.
+        asked: the camera path that was asked for: path.png draws both, and so does the contact sheet.
+        scale: brings depth, cameras and points to meters. Disparity and raymap stay the model's own numbers.
         notes: sentences kept in cameras.json (what was cropped, dropped or repeated).
         extras: further files by name: bytes as they are, anything else as JSON.
         overwrite: replace ``out_dir`` if it holds an earlier run, or is empty. The earlier run goes only
@@ -93,23 +101,35 @@ def write_run(
     check_rate(fps)
     if source is not None:
         source = _pictures(source, "source", (len(rgb), None, None, 3))
-    documents = _documents(report, report_png, extras)
-    depth, colored = disparity.map(disparity_to_depth), color_depth(disparity)
+    pictures = {"report.png": report_png, "path.png": None if asked is None else _drawn(cameras, asked)}
+    documents = _documents({"report.json": report, **pictures, **(extras or {})})
+    meters = 1.0 if scale is None else scale.factor
+    colored = color_depth(disparity)
+    depth = disparity.map(lambda picture: disparity_to_depth(picture) * np.float32(meters))
+    own = cameras
+    if scale is not None:
+        cameras = cameras.scaled(meters, METERS)
     with new_folder(out_dir) as folder:
         write_video(folder / "rgb.mp4", rgb, fps)
         write_video(folder / "depth.mp4", colored, fps)
-        write_npz(folder / "depth.npz", {"depth": depth, "disparity": disparity, "raymap": raymap})
+        arrays = {"depth": depth, "disparity": disparity, "raymap": raymap}
+        if scale is not None:
+            arrays["meters_per_unit"] = Frames((1,), lambda frame: np.float32(meters))
+        write_npz(folder / "depth.npz", arrays)
         (folder / "cameras.json").write_text(cameras_json(cameras, fps, notes), encoding="utf-8")
-        scene = fuse(Surfaces(depth, rgb.map(to_floats), cameras), max_points=max_points)
+        surfaces = Surfaces(depth, rgb.map(to_floats), cameras, far=FAR * meters)
+        scene = fuse(surfaces, max_points=max_points)
         write_ply(folder / "scene.ply", scene)
         rows = {} if source is None else {"input": source}
         rows |= {"rgb": rgb, "depth (near red, far blue)": colored}
         rows["ray directions"] = raymap.map(lambda rays: color_rays(rays[None])[0], (*raymap.shape[2:], 3))
-        (folder / "contact.png").write_bytes(contact_sheet(rows, cameras))
+        (folder / "contact.png").write_bytes(contact_sheet(rows, own, asked=asked))
         if depth_format is not None:
             # The even steps of PNGs suit disparity better.
             quantity = "disparity" if depth_format == "png16" else "depth"
-            write_depth(folder / "depth", depth, fps, format=depth_format, quantity=quantity)
+            write_depth(
+                folder / "depth", depth, fps, format=depth_format, quantity=quantity, unit=cameras.unit
+            )
         for name, content in documents.items():
             (folder / name).write_bytes(content)
     return {path.name: path for path in sorted(out_dir.iterdir())}
@@ -193,7 +213,10 @@ def cameras_json(cameras: Cameras, fps: float, notes: Sequence[str] = ()) -> str
     ]
     document = {
         "convention": CONVENTION,
-        "scale": SCALE_NOTE,
+        "unit": cameras.unit,
+        "scale": SCALE_NOTES[cameras.unit],
+        "lens": cameras.lens,
+        "lens_note": LENS_NOTES[cameras.lens],
         "width": cameras.width,
         "height": cameras.height,
         "fps": int(fps) if fps == int(fps) else float(fps),
@@ -227,11 +250,14 @@ def _pictures(value: Any, field: str, shape: tuple[int | None, ...]) -> Frames:
     return Frames(found, lambda frame: finite_array(value[frame], field, found[1:]))
 
 
-def _documents(
-    report: Mapping[str, Any] | None, report_png: bytes | None, extras: Mapping[str, Any] | None
-) -> dict[str, bytes]:
+def _drawn(cameras: Cameras, asked: Cameras) -> bytes:
+    png = io.BytesIO()
+    draw_frustums(cameras, asked=asked).save(png, "PNG")
+    return png.getvalue()
+
+
+def _documents(contents: Mapping[str, Any]) -> dict[str, bytes]:
     """File name to content of what is only copied; anything that cannot be JSON raises here, in time."""
-    contents = {"report.json": report, "report.png": report_png, **(extras or {})}
     for name in contents:
         if not name or Path(name).name != name or name in _RUN_FILES:
             raise InputError(

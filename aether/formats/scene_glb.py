@@ -16,6 +16,7 @@ from ..geometry.mesh import Mesh
 from ..geometry.point_cloud import PointCloud
 from ..geometry.surfaces import NOTHING_LEFT
 from .glb import Binary
+from .units import SCALE_NOTES
 
 _POINTS = 0
 _UNLIT = "KHR_materials_unlit"
@@ -41,7 +42,7 @@ def mesh_glb(mesh: Mesh) -> bytes:
     }
     image = {"bufferView": binary.add_bytes(jpeg.getvalue()), "mimeType": "image/jpeg"}
     texture = {"images": [image], "textures": [{"source": 0}]}
-    return binary.pack(_document(primitive, {"baseColorTexture": {"index": 0}}) | texture)
+    return binary.pack(_document(primitive, {"baseColorTexture": {"index": 0}}, mesh.unit) | texture)
 
 
 def cloud_glb(cloud: PointCloud) -> bytes:
@@ -59,10 +60,10 @@ def cloud_glb(cloud: PointCloud) -> bytes:
         "POSITION": binary.add(points_to_gltf(cloud.positions), "VEC3"),
         "COLOR_0": binary.add(colors, "VEC4", normalized=True),
     }
-    return binary.pack(_document({"attributes": attributes, "mode": _POINTS}, {}))
+    return binary.pack(_document({"attributes": attributes, "mode": _POINTS}, {}, cloud.unit))
 
 
-def _document(primitive: dict[str, Any], surface: dict[str, Any]) -> dict[str, Any]:
+def _document(primitive: dict[str, Any], surface: dict[str, Any], unit: str) -> dict[str, Any]:
     # Programs that do not know the extension get something matt.
     material = {
         "pbrMetallicRoughness": surface | {"metallicFactor": 0.0, "roughnessFactor": 1.0},
@@ -70,7 +71,7 @@ def _document(primitive: dict[str, Any], surface: dict[str, Any]) -> dict[str, A
         "doubleSided": True,
     }
     return {
-        "nodes": [{"name": "Aether", "mesh": 0}],
+        "nodes": [{"name": "Aether", "mesh": 0, "extras": {"unit": unit, "scale": SCALE_NOTES[unit]}}],
         "meshes": [{"name": "Aether", "primitives": [primitive | {"material": 0}]}],
         "materials": [material],
         "extensionsUsed": [_UNLIT],

@@ -17,6 +17,10 @@ from ..errors import InputError
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV axes to those of OpenGL and glTF (y up, looking along -z), and back: y and z change sign."""
+NEAREST, METERS = "nearest depth", "meters"
+"""Units of length: Aether's own, the nearest depth of the clip; or meters, once a scale is known."""
+FOUND, GIVEN, ASSUMED = "found", "given", "assumed"
+"""Where a lens is from: read off a model's raymap; known; or neither, so that an angle was taken."""
 _MOST_PIXELS = 2**20
 """Of a side of a picture; cameras in damaged files may say anything."""
 
@@ -29,16 +33,20 @@ class Cameras:
         poses: (F, 4, 4), camera to world.
         intrinsics: (F, 3, 3), in pixels of a height x width picture.
         height, width: the picture's size in pixels.
+        unit: of the positions, NEAREST or METERS.
+        lens: where the intrinsics are from: FOUND, GIVEN or ASSUMED.
 
     Raises:
         InputError: wrong shapes, values that are not finite, something other than a rotation, a focal length
-            that is not positive, a size that no picture has.
+            that is not positive, a size that no picture has, another unit or lens.
     """
 
     poses: np.ndarray
     intrinsics: np.ndarray
     height: int
     width: int
+    unit: str = NEAREST
+    lens: str = GIVEN
 
     def __post_init__(self) -> None:
         poses = finite_array(self.poses, "poses", (None, 4, 4)).astype(np.float64)
@@ -46,6 +54,12 @@ class Cameras:
         for field, pixels in (("height", self.height), ("width", self.width)):
             if not 1 <= pixels <= _MOST_PIXELS:
                 raise InputError(field, f"must be from 1 to {_MOST_PIXELS} pixels")
+        for field, word, known in (
+            ("unit", self.unit, (NEAREST, METERS)),
+            ("lens", self.lens, (FOUND, GIVEN, ASSUMED)),
+        ):
+            if word not in known:
+                raise InputError(field, f"{word!r} is not one of {', '.join(known)}")
         _check_rotations(poses)
         focals = intrinsics[:, [0, 1], [0, 1]]
         if (focals <= 0).any():
@@ -70,11 +84,11 @@ class Cameras:
         """The same cameras in the first camera's frame: its pose becomes the identity."""
         return replace(self, poses=np.linalg.inv(self.poses[0]) @ self.poses)
 
-    def scaled(self, factor: float) -> Cameras:
-        """All positions times ``factor``."""
+    def scaled(self, factor: float, unit: str | None = None) -> Cameras:
+        """All positions times ``factor``, which are then in ``unit``; by default in the one they were in."""
         poses = self.poses.copy()
         poses[:, :3, 3] *= factor
-        return replace(self, poses=poses)
+        return replace(self, poses=poses, unit=unit or self.unit)
 
     def resized(self, height: int, width: int) -> Cameras:
         """The same cameras for a picture resized (not cropped) to height x width."""
@@ -86,8 +100,13 @@ class Cameras:
         return replace(self, poses=self.poses[frames], intrinsics=self.intrinsics[frames])
 
 
-def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int) -> Cameras:
+def cameras_from_fov(
+    poses: Any, fov_x: Any, fov_y: Any, height: int, width: int, lens: str = GIVEN
+) -> Cameras:
     """Cameras from full angles of view in radians (numbers or (F,)), the principal point in the middle.
+
+    Args:
+        lens: where the angles are from, see `Cameras`.
 
     Raises:
         InputError: angles that are not between 0 and pi; poses as `Cameras` refuses them.
@@ -101,7 +120,7 @@ def cameras_from_fov(poses: Any, fov_x: Any, fov_y: Any, height: int, width: int
     intrinsics[:, 0, 2] = width / 2
     intrinsics[:, 1, 2] = height / 2
     intrinsics[:, 2, 2] = 1
-    return Cameras(poses, intrinsics, height, width)
+    return Cameras(poses, intrinsics, height, width, lens=lens)
 
 
 def to_gltf(poses: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from .cameras import NEAREST
 from .surfaces import NOTHING_LEFT, Surfaces
 
 
@@ -19,12 +20,14 @@ class Mesh:
         faces: (T, 3) uint32, counterclockwise as the camera sees them.
         uvs: (V, 2) float32, (0, 0) the picture's upper left corner.
         picture: (H, W, 3) uint8.
+        unit: of the vertices, see `aether.geometry.cameras.Cameras`.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     uvs: np.ndarray
     picture: np.ndarray
+    unit: str = NEAREST
 
 
 def frame_mesh(surfaces: Surfaces, frame: int, step: int = 1) -> Mesh:
@@ -57,6 +60,7 @@ def frame_mesh(surfaces: Surfaces, frame: int, step: int = 1) -> Mesh:
         faces.reshape(-1, 3).astype(np.uint32),
         np.stack([(columns + 0.5) / width, (rows + 0.5) / height], axis=1).astype(np.float32),
         surfaces.colors_of(frame),
+        surfaces.cameras.unit,
     )
 
 

@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import InputError
-from .cameras import points_to_gltf
+from .cameras import NEAREST, points_to_gltf
 from .surfaces import Surfaces
 
 VOXEL_SHARE = 0.005
@@ -35,11 +35,13 @@ class PointCloud:
         positions: (N, 3) float32.
         colors: (N, 3) uint8.
         confidence: (N,) float32 in (0, 1].
+        unit: of the positions, see `aether.geometry.cameras.Cameras`.
     """
 
     positions: np.ndarray
     colors: np.ndarray
     confidence: np.ndarray
+    unit: str = NEAREST
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -58,7 +60,8 @@ def frame_cloud(surfaces: Surfaces, frame: int) -> PointCloud:
     frame = surfaces.check_frame(frame)
     confidence = surfaces.confidence_of(frame)
     kept = confidence > 0
-    return PointCloud(surfaces.points_of(frame)[kept], surfaces.colors_of(frame)[kept], confidence[kept])
+    points, colors = surfaces.points_of(frame)[kept], surfaces.colors_of(frame)[kept]
+    return PointCloud(points, colors, confidence[kept], surfaces.cameras.unit)
 
 
 def fuse(
@@ -106,7 +109,7 @@ def fuse(
             grid.coarsen()
         if progress:
             progress(frame + 1)
-    return grid.cloud(min_views)
+    return replace(grid.cloud(min_views), unit=surfaces.cameras.unit)
 
 
 class VoxelGrid:
@@ -185,7 +188,7 @@ class VoxelGrid:
 
 
 def write_ply(target: str | Path | IO[bytes], cloud: PointCloud) -> None:
-    """A binary PLY file: x, y, z, red, green, blue and confidence of every point.
+    """A binary PLY file: x, y, z, red, green, blue and confidence of every point; a comment states the unit.
 
     Args:
         target: a path, or a stream to write into.
@@ -199,7 +202,8 @@ def write_ply(target: str | Path | IO[bytes], cloud: PointCloud) -> None:
     for name, column in zip(vertices.dtype.names, columns, strict=True):
         vertices[name] = column
     stream = str(target) if isinstance(target, Path) else target
-    PlyData([PlyElement.describe(vertices, "vertex")], byte_order="<").write(stream)
+    element = PlyElement.describe(vertices, "vertex")
+    PlyData([element], byte_order="<", comments=[f"unit of length: {cloud.unit}"]).write(stream)
 
 
 def _pack(cells: np.ndarray) -> np.ndarray:

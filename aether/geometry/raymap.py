@@ -16,7 +16,7 @@ import torch
 
 from ..arrays import finite_array
 from ..errors import InputError
-from .cameras import Cameras, cameras_from_fov
+from .cameras import FOUND, Cameras, cameras_from_fov
 from .depth import plane_rays
 
 SPATIAL_SCALE = 8
@@ -123,7 +123,8 @@ def to_cameras(
         raise InputError("raymap", "the origins (channels 3-5, a logarithm) are too large for numbers")
     poses[:, 3, 3] = 1
 
-    cameras = cameras_from_fov(poses, 2 * np.arctan(span_x / 2), 2 * np.arctan(span_y / 2), height, width)
+    fovs = (2 * np.arctan(span / 2) for span in (span_x, span_y))
+    cameras = cameras_from_fov(poses, *fovs, height, width, FOUND)
     if square_pixels:
         focals = cameras.intrinsics[:, [0, 1], [0, 1]]
         cameras.intrinsics[:, [0, 1], [0, 1]] = focals.mean(axis=1, keepdims=True)

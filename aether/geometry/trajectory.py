@@ -193,6 +193,34 @@ def fitted(path: Cameras, height: int, width: int) -> Cameras:
     return replace(path, intrinsics=intrinsics, height=height, width=width)
 
 
+def with_lens(path: Cameras, lens: Cameras) -> Cameras:
+    """A path with the lens of other cameras: one for all frames, or one for each.
+
+    Args:
+        lens: of pictures of the same view; of another size they are scaled and cropped, see :func:`fitted`.
+
+    Raises:
+        InputError: lenses that differ from frame to frame, for another number of frames.
+    """
+    lenses = one_lens_or_each(fitted(lens, path.height, path.width), len(path)).intrinsics
+    return replace(path, intrinsics=np.broadcast_to(lenses, path.intrinsics.shape), lens=lens.lens)
+
+
+def one_lens_or_each(lens: Cameras, frames: int) -> Cameras:
+    """The first camera of those that all have its lens; otherwise there must be as many as frames.
+
+    Raises:
+        InputError: lenses that differ, for another number of frames.
+    """
+    if (lens.intrinsics == lens.intrinsics[0]).all():
+        return lens.select([0])
+    if len(lens) != frames:
+        raise InputError(
+            "lens", f"differs over {len(lens)} frames, but there are {frames}; give one, or one each"
+        )
+    return lens
+
+
 def action(path: Cameras, frames: int, height: int, width: int) -> np.ndarray:
     """A path as a task's camera condition: (frames, 6, height / 8, width / 8) float32.
 

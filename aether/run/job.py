@@ -20,13 +20,15 @@ from ..clips.clip import read_clip
 from ..clips.pictures import read_image
 from ..defaults import BASE_FPS
 from ..errors import InputError
-from ..formats.camera_files import SUFFIXES, CameraFile, read_cameras
+from ..formats.camera_files import METERS_NOTE, SUFFIXES, CameraFile, read_cameras
+from ..formats.known_lens import read_lens
 from ..generation.latents import Decoded, decode
 from ..generation.sampling import Callback, is_guided, sample, skipped_steps
 from ..generation.tasks import Conditions, check_fps, check_frames, check_size, check_task, condition
 from ..geometry import metrics, trajectory
-from ..geometry.cameras import Cameras
+from ..geometry.cameras import ASSUMED, METERS, Cameras
 from ..geometry.depth import disparity_to_depth
+from ..geometry.path_check import check_path
 from ..geometry.raymap import to_cameras
 from ..model.parts import AetherModel
 from ..synthetic import SYNTHETIC
@@ -70,6 +72,7 @@ class Inputs:
         raymap: camera condition (F, 6, H/8, W/8), or None.
         notes: what was cropped, dropped, repeated or retimed.
         truth: a rendered clip's exact depth (F, H, W), NaN in the sky; None for other inputs.
+        lens: cameras with the clip's known lens, which replaces the one that the model finds; or None.
     """
 
     task: str
@@ -82,6 +85,15 @@ class Inputs:
     raymap: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
     truth: np.ndarray | None = None
+    lens: Cameras | None = None
+
+    @property
+    def asked(self) -> Cameras | None:
+        """The camera path that was asked for; None where the model chooses, or the raymap is no camera's."""
+        try:
+            return None if self.raymap is None else to_cameras(self.raymap, self.height, self.width)
+        except InputError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,7 @@ def gather(
     fps: int | None = None,
     raymap: str | None = None,
     camera: str | None = None,
+    lens: str | None = None,
 ) -> Inputs:
     """Read or render a task's inputs and bring them to what the model takes.
 
@@ -148,6 +161,8 @@ def gather(
         raymap: path of a .npy file with a camera condition.
         camera: a move such as "orbit left:0.5" (see `aether.geometry.trajectory.parse_move`), or a camera
             file.
+        lens: the clip's known lens, see `aether.formats.known_lens.read_lens`. A move, and a camera file
+            without a lens, have it too.
 
     Raises:
         InputError: an input cannot be read, or a value is not one that Aether takes; the field is an
@@ -163,16 +178,19 @@ def gather(
         raise InputError("camera", "cannot be given beside a raymap, which says how the camera moves already")
     action = None if raymap is None else read_raymap(raymap)
     inputs = _read(task, sources, (height, width), frames, fps, spec.default_frames)
+    known = None if lens is None else read_lens(lens, height, width)
+    if known is not None:
+        trajectory.one_lens_or_each(known, inputs.frames)
     if camera is not None:
         try:
-            path = read_path(camera, inputs.frames, inputs.fps)
+            path = read_path(camera, inputs.frames, inputs.fps, known)
         except InputError as error:
             # What a reader calls the part that is wrong comes after the argument; "file" is the whole of it.
             text = error.message if error.field in ("camera", "file") else str(error)
             raise InputError("camera", text) from error
         inputs.notes.extend(f"camera: {note}" for note in path.notes)
         action = trajectory.action(path.cameras, inputs.frames, height, width)
-    return replace(inputs, raymap=action)
+    return replace(inputs, raymap=action, lens=known)
 
 
 def _read(
@@ -214,16 +232,29 @@ def read_raymap(path: str) -> np.ndarray:
     return finite_array(array.astype(np.float32), "raymap", (None,) * 4)
 
 
-def read_path(camera: str, frames: int, fps: float) -> CameraFile:
+def read_path(camera: str, frames: int, fps: float, lens: Cameras | None = None) -> CameraFile:
     """A camera path from a file, or of one move written as "orbit left:0.5", which lasts ``frames``.
+
+    Args:
+        lens: cameras with the lens for what has none; by default an angle is assumed, which a note says.
 
     Raises:
         InputError: neither a file nor a move, or a file that cannot be used.
     """
     if Path(camera).suffix.lower() in SUFFIXES or Path(camera).exists():
-        return read_cameras(camera)
-    name, amount = trajectory.parse_move(camera)
-    return CameraFile(trajectory.preset(name, amount, frames=frames, fps=fps))
+        found = read_cameras(camera)
+    else:
+        name, amount = trajectory.parse_move(camera)
+        path = trajectory.preset(name, amount, frames=frames, fps=fps)
+        degrees = np.degrees(path.fov_x[0])
+        note = f"a field of view of {degrees:.0f} degrees was assumed; give the lens if it is known"
+        found = CameraFile(replace(path, lens=ASSUMED), notes=[note])
+    notes = found.notes
+    if found.cameras.unit == METERS:
+        notes = [*notes, METERS_NOTE]
+    if lens is None or found.cameras.lens != ASSUMED:
+        return replace(found, notes=notes)
+    return replace(found, cameras=trajectory.with_lens(found.cameras, lens), notes=["with the given lens"])
 
 
 def run(
@@ -260,8 +291,12 @@ def run(
         **_describe(model, inputs, settings, steps),
         "seconds": watch.laps,
         "depth_against_truth": depth_errors(disparity_to_depth(decoded.disparity), inputs.truth),
+        "camera": camera_report(inputs, cameras),
         "hero": did,
     }
+    if inputs.lens is not None:
+        cameras = trajectory.with_lens(cameras, inputs.lens)
+    report["lens"] = lens_report(cameras)
     picture = accelerator.picture(did) if accelerator else None
     return Result(latent, decoded, cameras, watch.laps, report, picture)
 
@@ -365,6 +400,18 @@ def depth_errors(depth: np.ndarray, truth: np.ndarray | None) -> dict[str, float
         return None
     errors = metrics.depth_errors(depth, truth, align="median")
     return {name: getattr(errors, name) for name in ("abs_rel", "delta1", "scale")}
+
+
+def camera_report(inputs: Inputs, obtained: Cameras) -> dict[str, Any] | None:
+    """Whether the camera path that was asked for was followed, see `aether.geometry.path_check`; None where
+    none was."""
+    asked = inputs.asked
+    return None if asked is None else check_path(asked, obtained).to_dict()
+
+
+def lens_report(cameras: Cameras) -> dict[str, Any]:
+    """Where the lens of a result is from, and its angle of view."""
+    return {"from": cameras.lens, "fov_x_degrees": float(np.degrees(np.median(cameras.fov_x)))}
 
 
 def _describe(model: AetherModel, inputs: Inputs, settings: Settings, steps: int) -> dict[str, Any]:

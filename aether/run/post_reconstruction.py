@@ -61,5 +61,10 @@ def post_reconstruct(
         decoded=Decoded(result.decoded.rgb, again.decoded.disparity, again.decoded.raymap),
         cameras=again.cameras,
         seconds=seconds,
-        report={**result.report, "seconds": seconds, "post_reconstruction": {"steps": steps}},
+        report={
+            **result.report,
+            "seconds": seconds,
+            "camera_in_video": job.camera_report(inputs, again.cameras),
+            "post_reconstruction": {"steps": steps},
+        },
     )

@@ -100,6 +100,7 @@ def test_the_setting_goes_to_the_other_commands(tuned, tmp_path, capsys):
     assert [forward["full"] for forward in hero["forwards"]] == document["choice"]["strip"]
 
 
+@pytest.mark.slow
 def test_an_error_in_percent(tmp_path):
     options = ["predict", "synthetic:3", *JOB, "--guidance", "1", "--camera", "dolly-in", "--error", "40"]
     assert tune(*options, "--budget", "4", out=tmp_path / "out") == 0
@@ -249,6 +250,7 @@ def test_exactly_one_target(target, tmp_path, capsys):
     assert "--speed" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_trial_that_gives_nan_fails_and_others_run(runs, tmp_path, capsys):
     runs.changes[1] = lambda latent: latent * torch.nan
     assert tune(*SPEED, out=tmp_path / "out") == 0
@@ -268,6 +270,7 @@ def test_a_model_that_gives_nan(at, words, runs, tmp_path, capsys):
     assert error.startswith("error: --model: ") and words in error
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_results_are_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("hero_engine.tuning_png", interrupt)
     assert tune(*SPEED, "--quiet", out=tmp_path / "out") == 130

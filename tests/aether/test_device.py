@@ -60,6 +60,7 @@ def test_the_host_waits_for_no_step(tiny, gpu, ddim, skip, mode):
     assert len(waits) == STEPS and len(set(waits)) == 1, gpu.waits
 
 
+@pytest.mark.slow
 def test_on_a_device_too_small_for_the_whole_the_vae_works_in_tiles_at_once(tiny, gpu, caplog):
     model = tiny.model(vae_config={"sample_height": 96, "sample_width": 160})
     there, tiled = on(gpu, model), tiny.model(vae_config={"sample_height": 96, "sample_width": 160})

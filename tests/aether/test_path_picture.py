@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from aether.formats.contact import draw_path
 from aether.formats.path_picture import draw_frustums
 from aether.geometry import trajectory
-from aether.geometry.cameras import Cameras
+from aether.geometry.cameras import METERS, Cameras
 
 GREEN, ORANGE = (90, 200, 140), (250, 140, 60)
 
@@ -49,3 +50,32 @@ def test_any_size_of_path_and_a_single_camera():
     for scale in (1e-4, 1, 1e4):
         draw_frustums(trajectory.preset("truck left").scaled(scale), 64, 64)
     draw_frustums(trajectory.preset("truck left").select([0]))
+
+
+def blue_of(picture: np.ndarray) -> np.ndarray:
+    return places(picture, (96, 165, 250))
+
+
+def test_the_asked_path_is_drawn_beside():
+    asked = trajectory.preset("truck right", 1)
+    picture = np.asarray(draw_frustums(asked.scaled(0.5), 480, 320, asked=asked))
+    blue, orange = blue_of(picture), places(picture, ORANGE)
+    assert len(blue) > 200 and blue[:, 1].max() > orange[:, 1].max() + 20
+    border = np.concatenate([picture[2], picture[-3], picture[40:-40, 2], picture[40:-40, -3]])
+    assert (border == border[0]).all()  # of the longer path nothing is cut either
+    alone = np.asarray(draw_frustums(asked, 480, 320))
+    assert not len(blue_of(alone))
+
+
+def test_from_above_too():
+    asked = trajectory.preset("truck right", 1)
+    both = np.asarray(draw_path(asked.scaled(0.5), 0, 240, 160, asked))
+    blue = blue_of(both)
+    # Twice as far: half of it is hidden under the obtained path.
+    assert np.ptp(blue[:, 1]) > 30 and not len(blue_of(np.asarray(draw_path(asked, 0, 240, 160))))
+
+
+def test_the_caption_states_the_unit():
+    path = trajectory.preset("truck right", 1)
+    units, meters = (np.asarray(draw_frustums(one)) for one in (path, path.scaled(1, METERS)))
+    assert (units[-30:, :300] != meters[-30:, :300]).any()

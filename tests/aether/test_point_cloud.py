@@ -188,7 +188,7 @@ def test_smaller_voxels_give_more_points_and_every_run_the_same():
     assert 2000 < len(coarse) < len(fine) < FRAMES * HEIGHT * WIDTH
     again = fuse(surfaces)
     for one, other in zip(vars(fine).values(), vars(again).values(), strict=True):
-        assert (one == other).all()
+        assert np.all(one == other)
 
 
 def test_points_are_bounded():

@@ -47,8 +47,10 @@ STILL = """() => {
     const style = document.createElement("style");
     style.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
     document.documentElement.append(style);
+    addEventListener("play", event => event.target.pause(), true);
 }"""
-"""Nothing on the page moves by itself, which without a GPU takes more time than all else in the browser."""
+"""Nothing on the page moves by itself and no video plays: without a GPU, this takes more time than all else
+in the browser."""
 
 
 def values_of(workflow: dict[str, Any]) -> dict[int, Any]:
@@ -71,6 +73,8 @@ class Page:
         return self.tab.evaluate(script, value)
 
     def setting(self, name: str, value: Any) -> None:
+        if self.js("name => app.extensionManager.setting.get(name)", name) == value:
+            return
         self.js("([name, value]) => app.extensionManager.setting.set(name, value)", [name, value])
         self.tab.wait_for_timeout(500)
 

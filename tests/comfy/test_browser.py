@@ -301,6 +301,17 @@ def test_a_mask_and_a_setting_in_a_wire(page: Page, renderer: Any, vue: bool):
     assert page.errors == []
 
 
+SMALLER = """() => {
+    const set = (type, values) => app.graph.nodes.filter(node => node.type === type).forEach(node => {
+        for (const widget of node.widgets) widget.value = values[widget.name] ?? widget.value;
+    });
+    set("AetherExample", { width: 96, height: 64 });
+    for (const task of ["AetherReconstruct", "AetherPredict", "AetherPlan", "AetherLongClip"])
+        set(task, { width: 48, height: 32 });
+}"""
+"""The open template at a quarter of the miniature's own size, and its example at that size."""
+
+
 @in_browser
 @both_renderers
 def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: bool):
@@ -319,6 +330,7 @@ def test_cache_method_says_what_it_will_cost(page: Page, renderer: Any, vue: boo
     page.wait_for_panel("The estimated error decides: at least 24 full steps")
     page.set_widget("HeroMethod", "method.interval", 1)
     page.wait_for_panel("Nothing to reuse: with interval 1")
+    page.js(SMALLER)
     page.set_widget("HeroMethod", "method", "duca")
     page.set_widget("AetherSampler", "seed", 5 + vue)  # a run of its own
     page.set_widget("AetherSampler", "steps", 10)
@@ -547,16 +559,15 @@ def neighbors(clip: np.ndarray) -> float:
     return float(np.corrcoef(clip[:, :, :-1].ravel(), clip[:, :, 1:].ravel())[0, 1])
 
 
-SMALLER = """() => {
-    const set = (type, values) => app.graph.nodes.filter(node => node.type === type).forEach(node => {
-        for (const widget of node.widgets) widget.value = values(widget) ?? widget.value;
-    });
-    set("AetherExample", widget => ({ width: 96, height: 64 })[widget.name]);
-    if (!app.graph.nodes.some(node => node.type === "AetherReconstruct"))
-        set("AetherSampler", widget => ({ steps: 16 })[widget.name]);
+OWN = {(64, 96), (480, 640)}
+QUARTER = {(32, 48), (32, 104), (64, 96), (480, 640)}
+"""(height, width) of what templates save, drawings too: at the miniature's own size, and at a quarter."""
+FEWER = """() => {
+    if (app.graph.nodes.some(node => node.type === "AetherReconstruct")) return;
+    for (const node of app.graph.nodes.filter(found => found.type === "AetherSampler"))
+        node.widgets.find(widget => widget.name === "steps").value = 16;
 }"""
-"""A template at the miniature's own size and with fewer steps, a third of the time. Of as few steps as a
-reconstruction has, HERO reuses nothing, and says so."""
+"""A template with fewer steps. Of as few as a reconstruction has, HERO reuses nothing, and says so."""
 
 
 @in_browser
@@ -567,6 +578,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
     page.open(name)
     if name != FIRST:
         page.js(SMALLER)
+        page.js(FEWER)
     kind, widget = SEEDS.get(name, ("AetherSampler", "seed"))
     page.set_widget(kind, widget, 100 + sorted(WORKFLOWS).index(name))  # nothing out of the server's cache
     entry = page.run()
@@ -579,12 +591,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
             (video,) = output["images"]
             clip = frames_of(server.base / "output" / video["subfolder"] / video["filename"])
             assert len(clip) == (41 if name == "5 Long video" else 17)
-            assert clip.shape[1:] in {
-                (64, 96, 3),
-                (64, 200, 3),
-                (480, 640, 3),
-                (128, 192, 3),
-            }
+            assert clip.shape[1:3] in (OWN if name == FIRST else QUARTER)
             assert clip.std() > 0.02 and neighbors(clip) > 0.3
     if name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):
         assert page.panel().startswith("HERO is off")
@@ -606,6 +613,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
 def test_what_the_node_says_after_a_run(page: Page, renderer: Any, vue: bool):
     renderer(vue)
     page.open(FIRST)
+    page.js(SMALLER)
     page.set_widget("AetherSampler", "steps", 10)
     page.set_widget("AetherSampler", "seed", 11 + vue)
     page.run()
@@ -639,6 +647,7 @@ def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bo
     """All of its lines are in view, and none of an earlier run's."""
     renderer(vue)
     page.open("2 Video to depth and camera")
+    page.js(SMALLER)
     page.set_widget("AetherExample", "frames", "33")
     page.set_widget("AetherExample", "scene", 20 + vue)
     page.js(
@@ -650,7 +659,7 @@ def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bo
     assert page.run()["status"]["status_str"] == "success"
     page.look_at("AetherReconstruct", 1.2)
     assert page.js(SHOWN, "AetherReconstruct") == (
-        "17 frames of 96 x 64, 12 a second\n"
+        "17 frames of 48 x 32, 12 a second\n"
         "• the first 1.4 s (17 frames) are used, 1.3 s after them are left out"
     )
     assert page.js(SHOWN, "AetherSplit") == ""
@@ -688,6 +697,7 @@ def test_your_own_footage_in_the_place_of_the_example(page: Page, renderer: Any,
     page.tab.wait_for_timeout(1500)
     page.open_template(name)
     page.js(SWAP, "own.mp4")
+    page.js(SMALLER)
     entry = page.run()
     assert entry["status"]["status_str"] == "success", entry["status"]["messages"][-1]
     nodes = {str(node["id"]): node for node in WORKFLOWS[name]["nodes"]}

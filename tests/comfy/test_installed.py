@@ -51,6 +51,7 @@ def test_it_holds_what_users_need_and_little_else(installed: Path):
     assert sum(path.stat().st_size for path in installed.rglob("*")) < MOST_MB * 1e6
 
 
+@pytest.mark.slow
 def test_all_nodes_are_there(installed: Path, comfyui: Path, tmp_path: Path):
     loaded = subprocess.run(
         [sys.executable, "-c", LOADED, comfyui, installed], capture_output=True, text=True, cwd=tmp_path

@@ -94,6 +94,7 @@ def test_windows_are_plain_runs_put_together(nodes, part, miniature, film, temp,
     assert not windows_in(temp)
 
 
+@pytest.mark.slow
 def test_outputs_fit_the_other_nodes(nodes, whole):
     result = whole
     cameras, path, text = nodes.AetherCameras(raymap=result.raymap).args
@@ -136,9 +137,8 @@ class Stop:
         self._hook.remove()
 
 
-@pytest.mark.parametrize(
-    "calls, kept", [*(pytest.param(calls, 0, marks=pytest.mark.slow) for calls in (1, 2)), (3, 1)]
-)
+@pytest.mark.parametrize("calls, kept", [(1, 0), (2, 0), (3, 1)])
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_from_finished_windows(
     nodes, miniature, film, whole, temp, sampled, calls, kept
 ):
@@ -241,6 +241,7 @@ def test_bad_inputs(nodes, part, miniature, film, temp):
     assert node.check_lazy_status(width=0, height=0, frames="auto", stride=17) == ["vae"]
 
 
+@pytest.mark.slow
 def test_post_reconstruction_keeps_colors_and_finds_the_rest_again(nodes, miniature, predicted):
     latent = nodes.AetherSampler(model=miniature.model, **vars(predicted), steps=2)[0]
     better = nodes.AetherPostReconstruct(

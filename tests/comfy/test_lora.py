@@ -325,6 +325,7 @@ def test_an_alpha_pattern_that_is_none_is_named(nodes, loras, miniature):
         nodes.AetherLoRA(model=miniature.model, lora="style.safetensors", strength=1.0)
 
 
+@pytest.mark.slow
 def test_damaged_loras_are_refused_or_whole(nodes, loras, miniature):
     """A clear error, or a MODEL whose every patch fits its matrix."""
     import comfy.lora

@@ -158,7 +158,7 @@ def task_outputs(nodes, miniature, clip, task: str) -> SimpleNamespace:
     "task, scheduler",
     [
         ("reconstruction", "dpm"),
-        ("prediction", "dpm"),
+        pytest.param("prediction", "dpm", marks=pytest.mark.slow),
         pytest.param("planning", "ddim", marks=pytest.mark.slow),
         pytest.param("reconstruction", "ddim", marks=pytest.mark.slow),
         pytest.param("prediction", "ddim", marks=pytest.mark.slow),

@@ -216,6 +216,7 @@ def test_inputs_and_outputs_are_never_written(model, config):
     assert torch.equal(call["encoder_hidden_states"], kept["encoder_hidden_states"])
 
 
+@pytest.mark.slow
 def test_nothing_is_left_alive_after_a_session(model):
     def tensors():
         gc.collect()

@@ -113,6 +113,7 @@ def test_a_method_that_decides_by_drift_waits_for_that_number_alone(config):
     assert all(step in ([], ["event"]) for step in waits[1:]) and ["event"] in waits
 
 
+@pytest.mark.slow
 def test_layers_are_analyzed_there():
     assert_same(run(LayersConfig(), PretendGPU())[0], run(LayersConfig())[0])
 

@@ -117,7 +117,7 @@ def test_everything_is_put_back(model, truth):
     assert torch.equal(denoise(model, steps=STEPS), truth)
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_compiled_blocks_run_compiled_in_a_session_and_only_once_for_each_length(model, batch):
     with hero_session(model, HERO, STEPS):
         expected = denoise(model, steps=STEPS, batch=batch)
@@ -178,6 +178,7 @@ def test_a_session_goes_through_the_chosen_backend(model, accelerated):
     assert 0 < relative(result, accelerated) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_model_compiled_whole_runs_right_and_is_not_compiled_anew(model, truth, accelerated):
     counting = Counting()
     compiled = torch.compile(model, backend=counting)

@@ -212,7 +212,7 @@ class Interrupted(WayToRun):
             handle.remove()
 
 
-@pytest.mark.parametrize("at", [1, 2, 3])
+@pytest.mark.parametrize("at", [1, *(pytest.param(at, marks=pytest.mark.slow) for at in (2, 3))])
 def test_after_an_interrupt_the_same_call_goes_on_and_nothing_runs_twice(model, found, at, tmp_path):
     before, folder = state(model), tmp_path / "tuning"
     options = {"streams": halves, "about": {"sampler": "ddim"}, "folder": folder}

@@ -33,7 +33,7 @@ ON_CORE = [
 BUNDLED = [name for name in WORKFLOWS if name not in ON_CORE]
 """Templates that run with nothing to download."""
 MUTED, BYPASSED = 2, 4
-OPTIONAL = {"camera", "before", "mask", "sampler", "sigmas", "tau_blocks", "setting", "reference"}
+OPTIONAL = {"camera", "before", "lens", "mask", "sampler", "sigmas", "tau_blocks", "setting", "reference"}
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
