@@ -5,8 +5,8 @@
 On the bundled miniature in a real ComfyUI (``$COMFYUI_PATH``): Aether Sampler with its two schedulers, and
 core's euler and dpmpp_2m. For each sampler and number of steps, on a scene of its own:
 
-    judge      one recorded run; settings drawn at random (step masks, rhythms, tau, ratio, shallow, feedback)
-               and run; Spearman's rank correlation of predicted and real errors
+    judge      one recorded run; settings drawn at random (step masks, rhythms, tau, ratio, shallow, feedback,
+               trend) and run; Spearman's rank correlation of predicted and real errors
     tune       tuned for 2x, 2.5x and 3x with 6 runs each; beside it even rhythms of that speed
     carry      the masks it chose, and the even rhythms, on more scenes
 
@@ -26,24 +26,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from aether.miniature import random_scene, render
 from hero_engine import PRESETS, HeroConfig
 from hero_engine.command_options import whole_number
 
-from .comfyui import find_comfyui, load_pack, part
+from .comfyui import part
+from .sampled import Clip, Miniature
 
 SAMPLERS = ("dpm", "ddim", "euler", "dpmpp_2m")
 """Aether Sampler's, and core's."""
-TASKS = {30: ("AetherPlan", True, 405), 20: ("AetherPredict", False, 406)}
-"""By steps: the task's node, whether it is given the scene's camera path, and the scene. Constants of
+TASKS = {30: ("planning", True, 405), 20: ("prediction", False, 406)}
+"""By steps: the task, whether it is given the scene's camera path, and the scene. Constants of
 `hero_engine.tune.response` were chosen on scenes 401 and 402."""
 MORE_SCENES = (403, 404)
 SPEEDS = (2.0, 2.5, 3.0)
 SETTINGS, BUDGET, EVEN = 40, 6, 6
 DRAWS = 20
-FRAMES, HEIGHT, WIDTH, FPS = 17, 64, 96, 12
 PARTS = ("judge", "tune", "carry")
 
 
@@ -68,12 +65,8 @@ class Bench:
     """
 
     def __init__(self, folder: Path):
-        comfyui = find_comfyui()
-        if comfyui is None:
-            raise SystemExit("ComfyUI is not here: set COMFYUI_PATH, or put it at ~/comfy/ComfyUI")
-        load_pack(comfyui)
+        self._miniature = Miniature()
         self._folder = folder
-        self._model, self._vae = run_node("nodes.loaders", "AetherMiniature")
 
     def judged(self, group: Group) -> Any:
         """What was measured of settings drawn at random: predicted and real errors."""
@@ -123,58 +116,10 @@ class Bench:
         return part("hero_engine.tune.store").Store(self._begun(group, "plain")).read().recording
 
     def _runner(self, group: Group) -> Any:
-        opened = part("nodes.bridge.hero_run").in_sessions_of
-        sampling = self._sampling(group)
-
-        def run(session: Any) -> torch.Tensor:
-            model = opened(self._model, lambda whole, steps, noise: session(whole, steps, noise()))
-            with torch.inference_mode():
-                samples: torch.Tensor = sampling.sample(model, lambda *step: None)
-            return samples
-
-        return run
-
-    def _sampling(self, group: Group) -> Any:
-        positive, negative, latent = self._conditioning(group)
-        core: dict[str, Any] = {}
-        if group.sampler in SAMPLERS[2:]:
-            import comfy.samplers
-
-            sampling = self._model.get_model_object("model_sampling")
-            core["sampler"] = comfy.samplers.sampler_object(group.sampler)
-            core["sigmas"] = comfy.samplers.calculate_sigmas(sampling, "sgm_uniform", group.steps)
-        return part("nodes.sampling_run").SamplingRun(
-            positive,
-            negative,
-            latent,
-            group.scene,
-            group.steps,
-            0.0,
-            "dpm" if core else group.sampler,
-            **core,
-        )
-
-    def _conditioning(self, group: Group) -> Any:
-        node, with_camera, _ = TASKS[group.steps]
-        world = render(random_scene(group.scene), FRAMES, HEIGHT, WIDTH, FPS)
-        clip = torch.from_numpy(world.rgb)
-        plans = node == "AetherPlan"
-        given: dict[str, Any] = {"start": clip[:1], "goal": clip[-1:]} if plans else {"image": clip[:1]}
-        if with_camera:
-            cameras = part("aether.geometry.cameras").Cameras(world.poses, world.intrinsics, HEIGHT, WIDTH)
-            given["camera"] = {"cameras": cameras, "fps": FPS}
-        size = {"frames": str(FRAMES), "width": WIDTH, "height": HEIGHT}
-        return run_node("nodes.tasks", node, vae=self._vae, **size, **given)
-
-
-def run_node(module: str, name: str, **given: Any) -> Any:
-    """The outputs of a node of the pack, run as ComfyUI would; what is not given has its default."""
-    node = next(one for one in part(module).NODES if one.define_schema().node_id == name)
-    inputs = node.define_schema().inputs
-    defaults = {one.id: one.default for one in inputs if getattr(one, "default", None) is not None}
-    ready = node.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
-    with torch.inference_mode():
-        return getattr(ready, ready.FUNCTION)(**(defaults | given)).args
+        task, with_camera, _ = TASKS[group.steps]
+        clip = Clip(group.scene, task, with_camera)
+        sampling = self._miniature.sampling(clip, group.sampler, group.steps, group.scene)
+        return self._miniature.runner(sampling)
 
 
 def drawn_settings(steps: int) -> list[HeroConfig]:
@@ -197,6 +142,8 @@ def _drawn_options(draw: random.Random) -> dict[str, Any]:
         options["tau"] = draw.choice(("10%", "50%", "75%"))
     if draw.random() < 0.2:
         options["ratio"] = draw.choice((1 / 3, 1 / 2, 1.0))
+    if draw.random() < 0.25:
+        options["trend"] = "linear"
     return options
 
 

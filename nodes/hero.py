@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..hero_engine import PRESETS, HeroConfig
 from ..hero_engine.amounts import share_of
-from ..hero_engine.hero.config import SHALLOWS, STORAGES, TEXTS
+from ..hero_engine.hero.config import SHALLOWS, STORAGES, TEXTS, TRENDS
 from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
@@ -153,6 +153,16 @@ class HeroPatch(io.ComfyNode):
                     tooltip="A whole setting as text, from HERO Tuner or from somebody else, such as "
                     'tau=25% text=omit mask="4 of 7: 1110100". What it leaves out has the engine\'s default. '
                     "If connected, it overrides the preset and everything but storage and seed.",
+                ),
+                io.Combo.Input(
+                    "trend",
+                    options=list(TRENDS),
+                    optional=True,
+                    default="damped",
+                    advanced=True,
+                    tooltip="How features go on between full steps. linear: as they changed last, as "
+                    "published. damped: by the share of that change that lasts, which each full step "
+                    "measures. Far more accurate in short runs and with samplers that add noise.",
                 ),
             ],
             outputs=[ACCELERATED],

@@ -14,7 +14,8 @@ export const PRESETS = Object.freeze({
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit",
-    "mask": ""
+    "mask": "",
+    "trend": "linear"
   },
   "paper-fast": {
     "tau": 0.5,
@@ -29,7 +30,8 @@ export const PRESETS = Object.freeze({
     "shallow": "reuse",
     "feedback": 0.0,
     "text": "omit",
-    "mask": ""
+    "mask": "",
+    "trend": "linear"
   },
   "quality": {
     "tau": 0.25,
@@ -44,7 +46,8 @@ export const PRESETS = Object.freeze({
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit",
-    "mask": ""
+    "mask": "",
+    "trend": "damped"
   },
   "balanced": {
     "tau": 0.25,
@@ -59,7 +62,8 @@ export const PRESETS = Object.freeze({
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit",
-    "mask": ""
+    "mask": "",
+    "trend": "damped"
   },
   "fast": {
     "tau": 0.25,
@@ -74,6 +78,7 @@ export const PRESETS = Object.freeze({
     "shallow": "forecast",
     "feedback": 1.0,
     "text": "omit",
-    "mask": ""
+    "mask": "",
+    "trend": "damped"
   }
 });

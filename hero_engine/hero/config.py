@@ -19,9 +19,11 @@ from ..step_mask import StepMask
 
 Text = Literal["refresh", "omit"]
 Shallow = Literal["reuse", "forecast"]
+Trend = Literal["linear", "damped"]
 Storage = Literal["model", "float8", "host"]
 TEXTS: tuple[Text, ...] = get_args(Text)
 SHALLOWS: tuple[Shallow, ...] = get_args(Shallow)
+TRENDS: tuple[Trend, ...] = get_args(Trend)
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 
@@ -85,6 +87,10 @@ class HeroConfig(MethodConfig):
         shallow: shallow-layer values for tokens that are not recomputed. ``"reuse"``: the last ones, as in
             the paper. ``"forecast"``: extrapolated, as the deep residual is; far more accurate with
             deterministic samplers, and holds one more hidden state.
+        trend: how residuals are extrapolated. ``"linear"``: by their latest slope, as in the paper.
+            ``"damped"``: by the share of it that goes on, which every full step measures: about none with
+            samplers that add noise, where a slope is mostly that noise, and less than all in short runs
+            (docs/hero.md). Costs nothing.
         feedback: how strongly the next full step corrects the error of the cached ones, 0 to 1. 0 as
             published. Costs next to nothing, and lowers the error of long intervals several times
             (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
@@ -114,6 +120,7 @@ class HeroConfig(MethodConfig):
     shallow: Shallow = "reuse"
     feedback: float = 0.0
     mask: str = ""
+    trend: Trend = "linear"
 
     def __post_init__(self) -> None:
         self._set(
@@ -128,6 +135,7 @@ class HeroConfig(MethodConfig):
             text=choice("text", self.text, TEXTS),
             storage=choice("storage", self.storage, STORAGES),
             shallow=choice("shallow", self.shallow, SHALLOWS),
+            trend=choice("trend", self.trend, TRENDS),
             feedback=real("feedback", self.feedback, 0.0, 1.0),
             mask=_mask(self.mask),
         )
@@ -271,7 +279,9 @@ class HeroConfig(MethodConfig):
         return f"the shallow {counts.tau} of {shape.blocks} blocks"
 
 
-_OWN = HeroConfig(tau="25%", warmup="5%", cooldown="10%", shallow="forecast", text="omit", feedback=1.0)
+_OWN = HeroConfig(
+    tau="25%", warmup="5%", cooldown="10%", shallow="forecast", trend="damped", text="omit", feedback=1.0
+)
 
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).

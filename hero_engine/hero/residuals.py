@@ -15,6 +15,17 @@ from torch import Tensor
 
 from ..storage import STORES, Store
 
+Factor = float | Tensor
+"""One number, or (batch, 1, 1) numbers."""
+
+
+def _add_scaled(total: Tensor, term: Tensor, factor: Factor) -> None:
+    """total += term * factor, without a copy of the term."""
+    if isinstance(factor, Tensor):
+        total.addcmul_(term, factor.to(term.dtype))
+    else:
+        total.add_(term, alpha=factor)
+
 
 def relative_change(new: Tensor, old: Tensor) -> Tensor:
     """|new - old| / |old| as a float32 scalar on the device (NaN where both are 0)."""
@@ -44,7 +55,7 @@ class Forecast(ABC):
         """All that is kept."""
         return [self._value]
 
-    def _terms(self, time: float) -> list[tuple[Store, float]]:
+    def _terms(self, time: float) -> list[tuple[Store, Factor]]:
         """What the forecast adds to the last value: tensors kept, and their factors at `time`."""
         return []
 
@@ -100,7 +111,7 @@ class Forecast(ABC):
         """stream + the forecast at `time`: a tensor of its own, or the stream itself."""
         total = stream.add_(self._value.read()) if in_place else stream + self._value.read()
         for store, factor in self._terms(time):
-            total.add_(store.read(), alpha=factor)
+            _add_scaled(total, store.read(), factor)
         self._release()
         return total
 
@@ -108,7 +119,7 @@ class Forecast(ABC):
         """The forecast from the last value, of all tokens or of the selected ones. Not to be written to."""
         for store, factor in self._terms(time):
             term = store.read() if index is None else store.read().index_select(1, index)
-            value = value + term * factor
+            value = value + term * (factor.to(term.dtype) if isinstance(factor, Tensor) else factor)
         return value
 
     def _release(self) -> None:
@@ -144,11 +155,57 @@ class LinearForecast(Forecast):
     def _stores(self) -> list[Store]:
         return [self._value, self._slope]
 
-    def _terms(self, time: float) -> list[tuple[Store, float]]:
+    def _terms(self, time: float) -> list[tuple[Store, Factor]]:
         return [(self._slope, time - self._time)] if self._slope.filled else []
 
     def _learn(self, new: Tensor, time: float) -> None:
         self._slope.put(self._slope_to(new, time))
+
+
+class DampedForecast(LinearForecast):
+    """A linear extrapolation whose slope is damped (damped trend: Gardner and McKenzie, Management Science
+    31, 1985).
+
+    How much of a slope goes on is measured at every full step: the share of it that minimizes the squared
+    error of the forecast made there, 0 to 1, for each sample. Until one was measured it is 1.
+
+    Args:
+        store: the kind of store that D and its slope wait in.
+    """
+
+    def __init__(self, store: type[Store] = Store) -> None:
+        super().__init__(store)
+        self._share: Tensor | None = None
+
+    def _terms(self, time: float) -> list[tuple[Store, Factor]]:
+        terms = super()._terms(time)
+        if self._share is None:
+            return terms
+        return [(slope, self._share * length) for slope, length in terms]
+
+    def _learn(self, new: Tensor, time: float) -> None:
+        if self._slope.filled:
+            self._share = share_of_change(new - self._value.read(), self._slope.read() * (time - self._time))
+        super()._learn(new, time)
+
+
+def share_of_change(change: Tensor, expected: Tensor) -> Tensor:
+    """The share of an expected change that comes closest to the one that came, 0 to 1.
+
+    Args:
+        change, expected: (batch, tokens, width).
+
+    Returns:
+        (batch, 1, 1), float32: <change, expected> / <expected, expected>; 0 where nothing was expected.
+    """
+
+    def squared(tensor: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True, dtype=torch.float32) ** 2
+
+    # By norms, as a sum of products would need a copy in float32.
+    size = squared(expected)
+    share = (squared(change) + size - squared(change - expected)) / (2 * size)
+    return share.nan_to_num(nan=0.0).clamp(0.0, 1.0)
 
 
 class BranchCache:
@@ -156,16 +213,18 @@ class BranchCache:
 
     Args:
         shallow: ``"reuse"`` or ``"forecast"``.
+        trend: ``"linear"`` or ``"damped"``.
         storage: ``"model"``, ``"float8"`` or ``"host"``.
 
     Attributes:
         error_per_step: relative error of the forecast at the last full step, per step of its gap.
     """
 
-    def __init__(self, shallow: str = "reuse", storage: str = "model"):
+    def __init__(self, shallow: str = "reuse", trend: str = "linear", storage: str = "model"):
         store = STORES[storage]
-        self.shallow = Reuse(store) if shallow == "reuse" else LinearForecast(store)
-        self.deep = LinearForecast(store)
+        forecast = LinearForecast if trend == "linear" else DampedForecast
+        self.shallow = Reuse(store) if shallow == "reuse" else forecast(store)
+        self.deep = forecast(store)
         self.error_per_step: Tensor | float = 0.0
 
     def prefetch(self) -> None:

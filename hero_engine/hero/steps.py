@@ -79,7 +79,7 @@ class HeroBranch:
         config = method.config
         check_storage(config.storage, call.device)
         self.method = method
-        self.cache = BranchCache(config.shallow, config.storage)
+        self.cache = BranchCache(config.shallow, config.trend, config.storage)
         self.feedback = method.feedback()
         self._draws = method.draws(call)
 

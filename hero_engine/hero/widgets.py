@@ -33,6 +33,7 @@ def widgets_of(config: HeroConfig, blocks: int | None = None) -> dict[str, Any]:
         "feedback": config.feedback,
         "text": config.text,
         "mask": config.mask,
+        "trend": config.trend,
     }
 
 

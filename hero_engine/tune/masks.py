@@ -11,7 +11,7 @@ import numpy as np
 from ..hero.config import HeroConfig
 from ..optional import require
 from ..step_mask import StepMask
-from .propagation import bend, extrapolated
+from .propagation import bend, extrapolated, lasting_share
 from .recording import Recording
 from .sampled_steps import Steps
 from .tables import SKETCH
@@ -30,7 +30,7 @@ def best_mask(recording: Recording, full: int, config: HeroConfig) -> StepMask:
         config: the other settings.
     """
     steps = recording.steps
-    chosen = set(_shortest_path(_gap_costs(recording, config.feedback), max(2, min(full, steps))))
+    chosen = set(_shortest_path(_gap_costs(recording, config), max(2, min(full, steps))))
     return _exchanged(chosen, steps, lambda mask: _error(recording, config, mask))
 
 
@@ -44,29 +44,31 @@ def _error(recording: Recording, config: HeroConfig, mask: StepMask) -> float:
     return math.inf if error is None else error
 
 
-def _gap_costs(recording: Recording, feedback: float) -> dict[tuple[int, int], float]:
+def _gap_costs(recording: Recording, config: HeroConfig) -> dict[tuple[int, int], float]:
     """For each pair of full steps with none between them, the square of the error that the cached ones leave
     in the result.
 
-    The gap before is taken to be as long. Errors of several gaps are taken to be independent.
+    The gaps before are taken to be as long. Errors of several gaps are taken to be independent.
     """
     sampling, steps = require(recording.sampling), recording.steps
     return {
-        (begin, end): _gap_cost(recording, sampling, feedback, begin, end)
+        (begin, end): _gap_cost(recording, sampling, config, begin, end)
         for begin in range(steps)
         for end in range(begin + 1, min(steps, begin + LONGEST_GAP + 1))
     }
 
 
-def _gap_cost(recording: Recording, sampling: Steps, feedback: float, begin: int, end: int) -> float:
+def _gap_cost(recording: Recording, sampling: Steps, config: HeroConfig, begin: int, end: int) -> float:
     tables, times = recording.tables, sampling.timesteps
-    corrected = feedback * sampling.trust
+    corrected = config.feedback * sampling.trust
     if end >= recording.steps - sampling.uncorrected:
         corrected = 0.0
-    before = max(0, 2 * begin - end)
+    before, earlier = (max(0, begin - back * (end - begin)) for back in (1, 2))
+    damped = config.trend == "damped" and earlier < before
+    share = lasting_share(tables.stale[begin], begin, before, earlier) if damped else 1.0
     left = np.zeros(SKETCH)
     for step in range(begin + 1, end):
-        miss = extrapolated(tables.stale[step], step, begin, before if before < begin else None)
+        miss = extrapolated(tables.stale[step], step, begin, before if before < begin else None, share)
         place = (times[step] - times[begin]) / (times[end] - times[begin])
         bent = bend(tables, step, (begin, end), place)
         left = left + sampling.weights[step] * ((1 - corrected) * miss + corrected * bent)

@@ -26,6 +26,7 @@ class _Gap:
 
     Attributes:
         begin, before: numbers of the full step and of the one before it.
+        share: of the slope between those two that goes on.
         raw: error of the full step, before any correction.
         blocks, blocks_before: what of it comes from the blocks, in both full steps.
         given: errors of the cached ones by number.
@@ -36,6 +37,7 @@ class _Gap:
     blocks: np.ndarray
     before: int | None
     blocks_before: np.ndarray
+    share: float
     given: dict[int, np.ndarray]
 
 
@@ -92,17 +94,18 @@ class _Run:
     def _begun(self, step: int, raw: np.ndarray, error: np.ndarray, gap: _Gap | None) -> _Gap:
         blocks = raw - self._response.direct(step, error)
         if gap is None:
-            return _Gap(step, raw, blocks, None, blocks, {})
-        return _Gap(step, raw, blocks, gap.begin, gap.blocks, {})
+            return _Gap(step, raw, blocks, None, blocks, 1.0, {})
+        share = self._misses.share(step, gap.begin, gap.before)
+        return _Gap(step, raw, blocks, gap.begin, gap.blocks, share, {})
 
     def _cached(self, step: int, error: np.ndarray, gap: _Gap) -> np.ndarray:
         """The error of a cached step's clean latent."""
         blocks = gap.blocks
         # With fresh noise at every step the answers of two full steps have little in common.
         if gap.before is not None and not self._sampling.stochastic:
-            slope = (step - gap.begin) / (gap.begin - gap.before)
+            slope = gap.share * (step - gap.begin) / (gap.begin - gap.before)
             blocks = blocks + slope * (gap.blocks - gap.blocks_before)
-        own = np.stack(self._misses.at(step, gap.begin, gap.before))
+        own = np.stack(self._misses.at(step, gap.begin, gap.before, gap.share))
         off: np.ndarray = own + blocks + self._response.direct(step, error)
         gap.given[step] = off
         return off
@@ -136,6 +139,7 @@ class _Misses:
     def __init__(self, tables: Tables, config: HeroConfig, share: float, ratio: float):
         self._tables, self._share = tables, share
         self._reuses = config.shallow == "reuse"
+        self._damped = config.trend == "damped"
         self._ratio = config.ratio
         # The fewer tokens are left out, the less do those refreshed miss them.
         left_out = (1 - config.ratio) / max(1e-6, 1 - ratio)
@@ -143,15 +147,23 @@ class _Misses:
         self._random = np.random.default_rng(config.seed)
         self._held = np.zeros(SKETCH)
 
-    def at(self, step: int, last: int, before: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Of a step, by the last full one and the one before that: (along, across)."""
+    def share(self, step: int, last: int, before: int | None) -> float:
+        """Of the slope at a full step, by the two full ones before it."""
+        if not self._damped or before is None:
+            return 1.0
+        table = self._tables.stale[step]
+        return lasting_share(table - self._stale_shallow(step) if self._reuses else table, step, last, before)
+
+    def at(self, step: int, last: int, before: int | None, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """Of a step, by the last full one, the one before that and the share of the slope between them that
+        goes on: (along, across)."""
         age = step - last
-        miss = extrapolated(self._tables.stale[step], step, last, before)
+        miss = extrapolated(self._tables.stale[step], step, last, before, share)
         if self._reuses:
             shallow = self._stale_shallow(step)
             # Of tokens that are refreshed meanwhile, only the deep part is forecast.
             left = math.sqrt(max(0.0, 1 - self._ratio * age))
-            miss = miss - extrapolated(shallow, step, last, before) + at_lag(shallow, age) * left
+            miss = miss - extrapolated(shallow, step, last, before, share) + at_lag(shallow, age) * left
         return miss, self._scattered(step, age)
 
     def _scattered(self, step: int, age: int) -> np.ndarray:
@@ -175,18 +187,33 @@ class _Misses:
         return between
 
 
-def extrapolated(table: np.ndarray, step: int, last: int, before: int | None) -> np.ndarray:
+def lasting_share(table: np.ndarray, step: int, last: int, before: int) -> float:
+    """The share of a slope that goes on, as a full step finds it (:func:`hero_engine.hero.residuals.
+    share_of_change`), by the answers that residuals lead to in place of the residuals.
+
+    Args: as for :func:`extrapolated`; `step` is full.
+    """
+    change = -at_lag(table, step - last)
+    expected = (at_lag(table, step - last) - at_lag(table, step - before)) * ((step - last) / (last - before))
+    size = float(expected @ expected)
+    return min(max(float(change @ expected) / size, 0.0), 1.0) if size > 0 else 0.0
+
+
+def extrapolated(
+    table: np.ndarray, step: int, last: int, before: int | None, share: float = 1.0
+) -> np.ndarray:
     """What an extrapolation from two full steps, or the reuse of one, is off by.
 
     Args:
         table: (lags, ``SKETCH``) of what reuse would be off by at the step.
         step: where it is used.
         last, before: the full steps; None where there is one only.
+        share: of the slope between them.
     """
     stale = at_lag(table, step - last)
     if before is None:
         return stale
-    slope = (step - last) / (last - before)
+    slope = share * (step - last) / (last - before)
     error: np.ndarray = (1 + slope) * stale - slope * at_lag(table, step - before)
     return error
 

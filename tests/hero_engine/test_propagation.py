@@ -7,6 +7,7 @@ import pytest
 
 from hero_engine import ConfigError, HeroConfig
 from hero_engine.tune import Recording
+from hero_engine.tune.propagation import extrapolated, lasting_share
 from hero_engine.tune.response import Response
 from hero_engine.tune.sampled_steps import Steps
 from hero_engine.tune.tables import LAGS, SHARES, SKETCH, Tables
@@ -80,6 +81,37 @@ def test_with_one_full_step_before_it_is_reused_as_it_is(toy):
         sampling=Steps(TIMES[:2], (1e-6, 3.0), (0.2,), (0.0,), (0.0, 0.0), False, 1.0, 1),
     )
     assert error_of(two, "10") == pytest.approx(np.linalg.norm(two.tables.stale[1, 0]), rel=1e-6)
+
+
+def stale_by(*values: float) -> np.ndarray:
+    """By lag, where residuals of one direction had these values in the steps before, the latest first."""
+    direction = np.full(SKETCH, SKETCH**-0.5)
+    return np.stack([(value - values[0]) * direction for value in values[1:]])
+
+
+@pytest.mark.parametrize(
+    ("values", "share"),
+    [((7.5, 8, 10), 0.25), ((6, 8, 10), 1), ((4, 8, 10), 1), ((9, 8, 10), 0), ((8, 8, 8), 0)],
+)
+def test_the_share_of_a_slope_is_that_of_a_real_forecast(values, share):
+    """10, 8 and 7.5: 2 were expected to go, and 0.5 went."""
+    assert lasting_share(stale_by(*values), 2, 1, 0) == pytest.approx(share)
+
+
+def test_a_damped_slope_is_used_by_its_share(toy):
+    """The gap of two steps from 10 to 8 and a quarter of its slope: 7.75 for a step that has 7.5."""
+    table = stale_by(7.5, 8, 9, 10)
+    assert np.linalg.norm(extrapolated(table, 3, 2, 0, 0.25)) == pytest.approx(0.25)
+    # Three full steps: the last one measures the share, which the linear forecast does not use.
+    linear, damped = (error_of(toy, "1110", trend=trend) for trend in ("linear", "damped"))
+    share = lasting_share(toy.tables.stale[2], 2, 1, 0)
+    stale = toy.tables.stale[3]
+    assert damped == pytest.approx(np.linalg.norm((1 + share) * stale[0] - share * stale[1]), rel=1e-6)
+    assert damped != linear
+
+
+def test_without_a_third_full_step_the_slope_is_whole(toy):
+    assert error_of(toy, "1100", trend="damped") == error_of(toy, "1100") != 0
 
 
 def test_it_grows_with_the_weight_of_its_step(toy):

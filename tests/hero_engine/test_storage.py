@@ -124,7 +124,7 @@ def test_unknown_storage_and_missing_float8_are_named(monkeypatch):
 
 @pytest.mark.parametrize("storage", STORES)
 def test_every_part_of_a_branch_uses_the_store_asked_for(storage):
-    cache = BranchCache("forecast", storage)
+    cache = BranchCache("forecast", storage=storage)
     held = [value for part in (cache.shallow, cache.deep) for value in vars(part).values()]
     assert [type(store) for store in held if isinstance(store, Store)] == 4 * [STORES[storage]]
 
