@@ -30,7 +30,17 @@ class HeroPatch(io.ComfyNode):
             description="Makes sampling faster. Some steps are computed in full; the steps between them "
             "reuse most of the work of the last full step. Put it between the loader and the sampler. "
             + BYPASS,
-            search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
+            search_aliases=[
+                "hero",
+                "speed up",
+                "speed up video",
+                "accelerate",
+                "cache",
+                "teacache",
+                "faster",
+                "fora",
+                "toca",
+            ],
             inputs=[
                 HERO_MODEL,
                 io.Combo.Input(

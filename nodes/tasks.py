@@ -86,7 +86,17 @@ class AetherReconstruct(io.ComfyNode):
             category="Aether",
             description="Video in, geometry out: finds the depth and the camera motion of a clip that you "
             "already have.",
-            search_aliases=["video depth", "4d reconstruction", "camera pose", "aether reconstruction"],
+            search_aliases=[
+                "video depth",
+                "video to depth",
+                "depth from video",
+                "camera from video",
+                "video to camera",
+                "4d reconstruction",
+                "camera pose",
+                "camera tracking",
+                "aether reconstruction",
+            ],
             inputs=[
                 VAE,
                 video_input("Frames are picked to fit frames and fps."),

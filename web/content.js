@@ -85,16 +85,13 @@ export function describeRun(text, run, answer, report, extra) {
     assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
   ].filter(Boolean);
   const warning = empty || report?.cached === 0;
+  const made = { ...answer, model: text.models[answer.model] ?? answer.model };
   return {
     mood: run.bypassed ? "off" : warning ? "warning" : "",
     bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: answer.speedupBound.toFixed(2) }),
     error: accuracy.error ?? "",
-    steps: text.steps(answer),
-    memory: text.memory({
-      ...answer,
-      size: sizeText(answer.cachedBytes),
-      model: text.models[answer.model] ?? answer.model,
-    }),
+    steps: run.bypassed ? text.stepsIfOn(answer) : text.steps(answer),
+    memory: empty ? text.clip(made) : text.memory({ ...made, size: sizeText(answer.cachedBytes) }),
     last: report ? reportText(text, report) : "",
     note: notes.join(" "),
     strip: answer.strip,
