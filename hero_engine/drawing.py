@@ -62,11 +62,11 @@ def _headline(shown: Mapping[str, Any]) -> str:
     """What matters of a report: "1.60x faster: 6 steps computed, 4 reused, 2.9 MB"."""
     if shown["nothing_reused"]:
         return f"No speed-up: all {shown['full_steps']} steps computed, none reused"
-    speed = shown["measured_speedup"] or shown["predicted_speedup"]
-    megabytes = shown["bytes_cached"] / 1e6
+    measured, bound = shown["measured_speedup"], shown["predicted_speedup"]
+    speed = f"up to {bound:.2f}x" if measured is None else f"{measured:.2f}x"
     return (
-        f"{speed:.2f}x faster: {shown['full_steps']} steps computed, {shown['cached_steps']} reused, "
-        f"{megabytes:.1f} MB"
+        f"{speed} faster: {shown['full_steps']} steps computed, {shown['cached_steps']} reused, "
+        f"{shown['bytes_cached'] / 1e6:.1f} MB"
     )
 
 
@@ -200,6 +200,7 @@ def _draw_drift(axes: Axes, forwards: Sequence[Mapping[str, Any]], threshold: fl
         axes.axhline(threshold, linestyle="--", linewidth=1, color="gray", label="threshold")
     axes.set_title("how much the features changed", fontsize=_MIDDLE)
     axes.set_xlabel("pass", fontsize=_MIDDLE)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(y=0.4)
     axes.set_ylim(bottom=0)
     if axes.has_data():

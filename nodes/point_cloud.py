@@ -12,6 +12,7 @@ from comfy_api.latest import Types, io
 
 from ..aether.errors import InputError
 from ..aether.formats.scene_glb import cloud_glb, mesh_glb
+from ..aether.geometry.cameras import FLIP
 from ..aether.geometry.mesh import frame_mesh
 from ..aether.geometry.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.geometry.surfaces import EDGES, NOTHING_LEFT, Surfaces
@@ -153,6 +154,12 @@ class AetherPointCloud(io.ComfyNode):
                     display_name="glb",
                     tooltip="The same points as a GLB file for Preview 3D and Save 3D; y up.",
                 ),
+                io.Load3DCamera.Output(
+                    "camera_info",
+                    display_name="camera info",
+                    tooltip="A view from behind the clip's first camera. For camera_info of Preview Point "
+                    "Cloud, which otherwise looks from far above.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -175,12 +182,12 @@ class AetherPointCloud(io.ComfyNode):
         if not (np.isfinite(voxel_size) and voxel_size > 0):
             raise InputError("voxel_size", f"{voxel_size} must be a positive number of percent")
         surfaces = surfaces_of(depth, image, cameras, far, edges, mask)
+        middle = surfaces.middle_depth()
+        if middle is None:
+            raise InputError("points", NOTHING_LEFT)
         if points == ONE_FRAME:
             cloud = frame_cloud(surfaces, frame)
         else:
-            middle = surfaces.middle_depth()
-            if middle is None:
-                raise InputError("points", NOTHING_LEFT)
             bar = comfy.utils.ProgressBar(len(surfaces))
             size = voxel_size / 100 * middle
             cloud = fuse(surfaces, size, min_views=min_views, progress=bar.update_absolute)
@@ -188,7 +195,30 @@ class AetherPointCloud(io.ComfyNode):
         ply = BytesIO()
         write_ply(ply, cloud.to_gltf() if axes == Y_UP else cloud)
         show_text(cls.hidden.unique_id, f"{len(cloud):,} points, {len(ply.getvalue()) / 1e6:.1f} MB")
-        return io.NodeOutput(Types.File3D(ply, "ply"), Types.File3D(BytesIO(glb), "glb"))
+        view = view_from_behind(cameras["cameras"].poses[0], middle, y_up=axes == Y_UP)
+        return io.NodeOutput(Types.File3D(ply, "ply"), Types.File3D(BytesIO(glb), "glb"), view)
+
+
+_BEHIND, _ABOVE = 0.6, 0.25
+"""Where a view begins, as shares of the scene's middle depth from the camera."""
+
+
+def view_from_behind(pose: np.ndarray, middle: float, *, y_up: bool) -> dict[str, Any]:
+    """A LOAD3D_CAMERA that looks where a camera does, from behind and above it.
+
+    Args:
+        pose: (4, 4), camera to world, OpenCV axes.
+        middle: the depth that it turns around.
+        y_up: whether the file's axes are glTF's, not OpenCV's.
+    """
+    right_down_forward, centre = pose[:3, :3], pose[:3, 3]
+    points = {
+        "position": centre + right_down_forward @ (middle * np.array([0, -_ABOVE, -_BEHIND])),
+        "target": centre + right_down_forward @ np.array([0, 0, middle]),
+    }
+    signs = FLIP.diagonal()[:3] if y_up else np.ones(3)
+    view = {name: dict(zip("xyz", map(float, signs * point), strict=True)) for name, point in points.items()}
+    return {**view, "zoom": 1, "cameraType": "perspective"}
 
 
 class AetherMesh(io.ComfyNode):

@@ -285,10 +285,13 @@ function batchOf(consumers, own) {
   return own.guidance === 1 ? 1 : 2;
 }
 
-/** Frames of the example clip that is linked into a task. */
+/** Frames of the example clip that is linked into a task, those that it picks. */
 function exampleFrames(task) {
   const example = [...upstream(task, ["IMAGE", "VIDEO"])].find((node) => typeOf(node) === "AetherExample");
-  return example && number(valueOf(example, "frames"));
+  const frames = example && number(valueOf(example, "frames"));
+  if (!frames) return undefined;
+  const [start, every] = [number(valueOf(task, "start_frame")) ?? 0, number(valueOf(task, "every_nth")) || 1];
+  return Math.max(1, Math.ceil((frames - start) / every));
 }
 
 /**
