@@ -15,7 +15,7 @@ from ..aether.model.downloads import T5_FILE, TRANSFORMER, VAE
 from ..aether.model.parts import AetherModel
 from ..aether.model.weights import read_json
 from .bridge import attention as attentions
-from .bridge.messages import MINIATURE_NOTE, show_text
+from .bridge.messages import show_text
 
 FROM_FOLDER = "from the folder"
 DTYPES = {
@@ -135,14 +135,12 @@ class AetherMiniature(io.ComfyNode):
             search_aliases=["aether", "world model", "demo model", "test model", "tiny", "try aether"],
             inputs=[],
             outputs=_MODEL_OUTPUTS,
-            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
         from ..aether.miniature import build
 
-        show_text(cls.hidden.unique_id, MINIATURE_NOTE)
         return _to_sockets(build(), None)
 
 

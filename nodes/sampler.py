@@ -107,10 +107,7 @@ class AetherSampler(io.ComfyNode):
     def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
         latent = sample_latent(model, **inputs)
         if model.model.name == MINIATURE:
-            show_text(
-                cls.hidden.unique_id,
-                "Rough, because the Miniature made it. Aether Loader has the real model.",
-            )
+            show_text(cls.hidden.unique_id, "Rough: made by the Miniature")
         return io.NodeOutput(latent)
 
 

@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 const ENGLISH = {
   models: { aether: "Aether", miniature: "Aether Miniature" },
   settings: (open) => (open ? "Fewer settings" : "More settings"),
+  automatic: ({ value }) => (value == null ? "(auto)" : `(auto: ${value})`),
   bound: ({ x }) => `up to ${x}× faster`,
   none: () => "no speed-up",
   bypassed: () => "HERO is off",
@@ -78,6 +79,7 @@ const ENGLISH = {
 const CHINESE = {
   models: { aether: "Aether", miniature: "Aether 微型模型" },
   settings: (open) => (open ? "收起设置" : "更多设置"),
+  automatic: ({ value }) => (value == null ? "（自动）" : `（自动：${value}）`),
   bound: ({ x }) => `最多加速 ${x}×`,
   none: () => "没有加速",
   bypassed: () => "HERO 已关闭",

@@ -7,7 +7,6 @@ from typing import Any
 
 MINIATURE = "miniature"
 """Name of the bundled model."""
-MINIATURE_NOTE = "A tiny stand-in: its pictures are rough. Aether Loader has the real model."
 
 
 def show_text(node_id: str | None, text: str) -> None:
