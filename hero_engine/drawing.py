@@ -47,7 +47,7 @@ def report_png(
     figure = _new_figure(width, height, dpi)
     layout = [["time", "time", "time", "share"], ["drift", "drift", "drift", "share"]]
     axes = figure.subplot_mosaic(layout)
-    figure.suptitle(_headline(shown) + (f"\n{note}" if note else ""), fontsize=_LARGE, wrap=True)
+    figure.suptitle(headline(shown) + (f"\n{note}" if note else ""), fontsize=_LARGE, wrap=True)
     _draw_time(axes["time"], shown["forwards"])
     # Methods that never adapt have no such setting.
     _draw_drift(axes["drift"], shown["forwards"], shown["config"].get("threshold", 0.0))
@@ -58,7 +58,7 @@ def report_png(
     return _png(figure)
 
 
-def _headline(shown: Mapping[str, Any]) -> str:
+def headline(shown: Mapping[str, Any]) -> str:
     """What matters of a report: "1.60x faster: 6 steps computed, 4 reused, 2.9 MB"."""
     if shown["nothing_reused"]:
         return f"No speed-up: all {shown['full_steps']} steps computed, none reused"
