@@ -60,7 +60,7 @@ def report_png(
 
 def headline(shown: Mapping[str, Any]) -> str:
     """What matters of a report: "1.60x faster: 6 steps computed, 4 reused, 2.9 MB"."""
-    if shown["nothing_reused"]:
+    if not shown["cached_steps"]:
         return f"No speed-up: all {shown['full_steps']} steps computed, none reused"
     measured, bound = shown["measured_speedup"], shown["predicted_speedup"]
     speed = f"up to {bound:.2f}x" if measured is None else f"{measured:.2f}x"

@@ -116,5 +116,5 @@ def test_the_pictures_headline(model):
     assert headline(shown) == "1.60x faster: 6 steps computed, 4 reused, 2.9 MB"
     unmeasured = shown | {"measured_speedup": None, "predicted_speedup": 1.7}
     assert headline(unmeasured).startswith("up to 1.70x faster: ")
-    nothing = shown | {"nothing_reused": True, "full_steps": 10}
+    nothing = shown | {"cached_steps": 0, "full_steps": 10}
     assert headline(nothing) == "No speed-up: all 10 steps computed, none reused"
