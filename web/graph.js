@@ -251,7 +251,7 @@ export function ownValues(node) {
     const loader = [...upstream(node, ["VAE"])].map(typeOf).find((name) => SIZES[name]);
     Object.assign(found, SIZES[loader] ?? { width: null, height: null });
   }
-  if (type === "AetherLongClip") found.steps = TASKS[type].steps;
+  if (type === "AetherLongClip") Object.assign(found, { steps: TASKS[type].steps, stride: null });
   if (["AetherSampler", "HeroTuner", "HeroAnalyzer"].includes(type)) {
     const own = taskOf([node]);
     const isAether = own && TASKS[typeOf(own.node)];
