@@ -45,8 +45,7 @@ def report_png(
     """
     shown = report if isinstance(report, Mapping) else report.to_dict()
     figure = _new_figure(width, height, dpi)
-    layout = [["time", "time", "time", "share"], ["drift", "drift", "drift", "share"]]
-    axes = figure.subplot_mosaic(layout)
+    axes = figure.subplot_mosaic([["time", "time", "time", "share"], ["drift", "drift", "drift", "share"]])
     figure.suptitle(headline(shown) + (f"\n{note}" if note else ""), fontsize=_LARGE, wrap=True)
     _draw_time(axes["time"], shown["forwards"])
     # Methods that never adapt have no such setting.
@@ -200,7 +199,7 @@ def _draw_drift(axes: Axes, forwards: Sequence[Mapping[str, Any]], threshold: fl
         axes.axhline(threshold, linestyle="--", linewidth=1, color="gray", label="threshold")
     axes.set_title("how much the features changed", fontsize=_MIDDLE)
     axes.set_xlabel("pass", fontsize=_MIDDLE)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.margins(y=0.4)
     axes.set_ylim(bottom=0)
     if axes.has_data():
