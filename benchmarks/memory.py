@@ -263,7 +263,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--measure: there is no GPU here that torch can use")
     frames, height, width = size.clip
     text = [
-        f"{frames} frames of {height} x {width}; {size}",
+        f"{frames} frames of {width} x {height}; {size}",
         "",
         "| besides the weights | counted |",
         "|---|---|",

@@ -33,7 +33,15 @@ class AetherDepth(io.ComfyNode):
             category="Aether/geometry",
             description="Decodes depth: as a picture to look at, as numbers to work with, and a mask of its "
             "edges.",
-            search_aliases=["depth map", "video depth", "disparity", "depth video", "z depth", "depth edges"],
+            search_aliases=[
+                "depth map",
+                "video depth",
+                "depth from video",
+                "disparity",
+                "depth video",
+                "z depth",
+                "depth edges",
+            ],
             inputs=[
                 VAE,
                 io.Latent.Input(

@@ -14,7 +14,7 @@ from .bridge.wiring import waiting
 from .inputs import BYPASS, HERO_MODEL, cooldown_input, interval_input, seed_input, warmup_input
 from .outputs import ACCELERATED
 
-CUSTOM = "custom"
+CUSTOM, OFF = "custom", "off"
 _SLIDER = io.NumberDisplay.slider
 
 
@@ -30,17 +30,27 @@ class HeroPatch(io.ComfyNode):
             description="Makes sampling faster. Some steps are computed in full; the steps between them "
             "reuse most of the work of the last full step. Put it between the loader and the sampler. "
             + BYPASS,
-            search_aliases=["hero", "speed up", "accelerate", "cache", "teacache", "faster", "fora", "toca"],
+            search_aliases=[
+                "hero",
+                "speed up",
+                "speed up video",
+                "accelerate",
+                "cache",
+                "teacache",
+                "faster",
+                "fora",
+                "toca",
+            ],
             inputs=[
                 HERO_MODEL,
                 io.Combo.Input(
                     "preset",
-                    options=[CUSTOM, *PRESETS],
+                    options=[CUSTOM, *PRESETS, OFF],
                     default="balanced",
                     tooltip="Tested settings. balanced, quality (slower, closer to the unaccelerated "
                     "result) and fast are this pack's own. paper and paper-fast are the published ones: a "
                     "third less memory, rougher. A preset sets everything below but storage and seed; "
-                    "moving a slider switches to custom.",
+                    "moving a slider switches to custom. off runs every step in full.",
                 ),
                 io.Float.Input(
                     "tau",
@@ -180,7 +190,10 @@ class HeroPatch(io.ComfyNode):
     def execute(cls, model: Any, **settings: Any) -> io.NodeOutput:
         from .bridge.hero_run import patched
 
-        return io.NodeOutput(patched(model, make_config(**settings), cls.hidden.unique_id))
+        config = make_config(**settings)
+        if settings["preset"] == OFF and settings.get("setting") is None:
+            return io.NodeOutput(model)
+        return io.NodeOutput(patched(model, config, cls.hidden.unique_id))
 
 
 def make_config(
@@ -198,7 +211,7 @@ def make_config(
     """HERO Patch's widgets as a configuration.
 
     A `setting` goes over the preset, and the preset over the widgets, of which `seed` and `storage` always
-    count; `tau_blocks` goes over the tau of all three.
+    count; `tau_blocks` goes over the tau of all three. The preset "off" has every step full.
 
     Raises:
         ConfigError: a value out of range; names the field.
@@ -206,6 +219,8 @@ def make_config(
     always = {"seed": seed, "storage": storage} | ({} if tau_blocks is None else {"tau": tau_blocks})
     if setting is not None:
         return replace(HeroConfig.from_text(setting), **always)
+    if preset == OFF:
+        return HeroConfig(interval=1, **always)
     if preset != CUSTOM:
         return HeroConfig.preset(preset, **always)
     patch = (patch_frames, patch_rows, patch_columns)

@@ -11,6 +11,8 @@ from ..aether.defaults import BASE_FPS, FPS, SCHEDULERS
 AUTO = "auto"
 RATES = [AUTO, *map(str, FPS)]
 MOST_PIXELS = 16384
+MOST_FRAMES = 10_000_000
+"""Of a video that a clip is taken out of."""
 
 AETHER_SIZE = {"width": 720, "height": 480}
 """What Aether makes where no size is set, in pixels."""

@@ -56,7 +56,15 @@ class AetherLongClip(io.ComfyNode):
             description="Finds depth and cameras of a video of any length. The video is reconstructed in "
             "overlapping windows, which are joined into one world. A run that was stopped continues from "
             "its finished windows.",
-            search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
+            search_aliases=[
+                "long video",
+                "sliding window",
+                "video depth",
+                "video to depth",
+                "depth from video",
+                "4d reconstruction",
+                "tiles",
+            ],
             inputs=[
                 io.Model.Input(
                     "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."

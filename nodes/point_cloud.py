@@ -12,7 +12,7 @@ from comfy_api.latest import Types, io
 
 from ..aether.errors import InputError
 from ..aether.formats.scene_glb import cloud_glb, mesh_glb
-from ..aether.geometry.cameras import NEAREST
+from ..aether.geometry.cameras import FLIP, NEAREST, Cameras
 from ..aether.geometry.mesh import frame_mesh
 from ..aether.geometry.point_cloud import frame_cloud, fuse, write_ply
 from ..aether.geometry.surfaces import EDGES, NOTHING_LEFT, Surfaces
@@ -161,6 +161,12 @@ class AetherPointCloud(io.ComfyNode):
                     display_name="glb",
                     tooltip="The same points as a GLB file for Preview 3D and Save 3D; y up.",
                 ),
+                io.Load3DCamera.Output(
+                    "camera_info",
+                    display_name="camera info",
+                    tooltip="A view like the clip's first frame. For camera_info of Preview Point Cloud, "
+                    "which otherwise looks from far above.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -183,20 +189,50 @@ class AetherPointCloud(io.ComfyNode):
         if not (np.isfinite(voxel_size) and voxel_size > 0):
             raise InputError("voxel_size", f"{voxel_size} must be a positive number of percent")
         surfaces = surfaces_of(depth, image, cameras, far, edges, mask)
+        middle = surfaces.middle_depth()
+        if middle is None:
+            raise InputError("points", NOTHING_LEFT)
         if points == ONE_FRAME:
             cloud = frame_cloud(surfaces, frame)
         else:
-            middle = surfaces.middle_depth()
-            if middle is None:
-                raise InputError("points", NOTHING_LEFT)
             bar = comfy.utils.ProgressBar(len(surfaces))
             size = voxel_size / 100 * middle
             cloud = fuse(surfaces, size, min_views=min_views, progress=bar.update_absolute)
         glb = cloud_glb(cloud)
         ply = BytesIO()
-        write_ply(ply, cloud.to_gltf() if axes == Y_UP else cloud)
+        written = cloud.to_gltf() if axes == Y_UP else cloud
+        write_ply(ply, written)
         show_text(cls.hidden.unique_id, f"{len(cloud):,} points, {len(ply.getvalue()) / 1e6:.1f} MB")
-        return io.NodeOutput(Types.File3D(ply, "ply"), Types.File3D(BytesIO(glb), "glb"))
+        view = viewer_camera(written.positions, cameras["cameras"], middle, y_up=axes == Y_UP)
+        return io.NodeOutput(Types.File3D(ply, "ply"), Types.File3D(BytesIO(glb), "glb"), view)
+
+
+_VIEWER_FOV = np.radians(35)
+"""Of core's viewers, vertical; they are about square."""
+_ABOVE = 0.2
+"""How far above its target a view begins, as a share of its distance."""
+
+
+def viewer_camera(points: np.ndarray, cameras: Cameras, middle: float, *, y_up: bool) -> dict[str, Any]:
+    """A LOAD3D_CAMERA for Preview Point Cloud: what the clip's first frame shows, from slightly above.
+
+    Args:
+        points: (N, 3) of the file; the viewer moves the middle of their box to the origin, and divides them
+            by the distance of the farthest from it.
+        middle: depth of the first camera that the view is to turn around.
+        y_up: whether the points' axes are glTF's, not OpenCV's.
+    """
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = max(float(np.linalg.norm(points - center, axis=1).max()), 1e-9)
+    distance = middle * np.tan(cameras.fov_x[0] / 2) / np.tan(_VIEWER_FOV / 2)
+    places = {"position": [0, -_ABOVE * distance, middle - distance], "target": [0, 0, middle]}
+    signs = FLIP.diagonal()[:3] if y_up else np.ones(3)
+
+    def shown(place: list[float]) -> dict[str, float]:
+        world = signs * (cameras.poses[0] @ [*place, 1])[:3]
+        return dict(zip("xyz", ((world - center) / radius).tolist(), strict=True))
+
+    return {name: shown(place) for name, place in places.items()} | {"zoom": 1, "cameraType": "perspective"}
 
 
 class AetherMesh(io.ComfyNode):

@@ -13,6 +13,7 @@ from ..aether.errors import InputError
 from ..aether.generation.sampling import Callback, StepInfo, sample
 from ..aether.generation.tasks import Conditions
 from ..aether.model.schedulers import scheduler_like
+from .bridge.messages import MINIATURE, show_text
 from .inputs import NOISE_SEED, SCHEDULER, seed_input
 from .latents import whole
 from .types import FPS_KEY
@@ -94,6 +95,7 @@ class AetherSampler(io.ComfyNode):
                     tooltip="Color, depth and camera in one latent. Goes to Aether Split.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -102,8 +104,11 @@ class AetherSampler(io.ComfyNode):
         return True if guidance is None else guidance_problem(guidance) or True
 
     @classmethod
-    def execute(cls, **inputs: Any) -> io.NodeOutput:
-        return io.NodeOutput(sample_latent(**inputs))
+    def execute(cls, model: Any, **inputs: Any) -> io.NodeOutput:
+        latent = sample_latent(model, **inputs)
+        if model.model.name == MINIATURE:
+            show_text(cls.hidden.unique_id, "Rough: made by the Miniature")
+        return io.NodeOutput(latent)
 
 
 def sample_latent(

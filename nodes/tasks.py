@@ -9,7 +9,8 @@ import torch
 from comfy_api.latest import InputImpl, io
 
 from ..aether.clips.clip import Clip, read_clip
-from ..aether.clips.frame_plan import RATE_TOLERANCE, plan_frames
+from ..aether.clips.frame_plan import RATE_TOLERANCE
+from ..aether.clips.picked import Picked, plan_picked
 from ..aether.clips.pictures import fit_frames
 from ..aether.defaults import BASE_FPS, FPS
 from ..aether.errors import InputError
@@ -28,7 +29,7 @@ from .conditioning import (
     spec_of,
     whole_file,
 )
-from .inputs import AUTO, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
+from .inputs import AUTO, MOST_FRAMES, RATES, VAE, seed_input, size_inputs, video_input, video_rate_input
 from .types import CameraPath, Raymap
 
 _FRAMES = [str(number) for number in FRAMES]
@@ -86,7 +87,17 @@ class AetherReconstruct(io.ComfyNode):
             category="Aether",
             description="Video in, geometry out: finds the depth and the camera motion of a clip that you "
             "already have.",
-            search_aliases=["video depth", "4d reconstruction", "camera pose", "aether reconstruction"],
+            search_aliases=[
+                "video depth",
+                "video to depth",
+                "depth from video",
+                "camera from video",
+                "video to camera",
+                "4d reconstruction",
+                "camera pose",
+                "camera tracking",
+                "aether reconstruction",
+            ],
             inputs=[
                 VAE,
                 video_input("Frames are picked to fit frames and fps."),
@@ -101,6 +112,25 @@ class AetherReconstruct(io.ComfyNode):
                 ),
                 video_rate_input(),
                 _VAE_SEED,
+                io.Int.Input(
+                    "start_frame",
+                    optional=True,
+                    default=0,
+                    min=0,
+                    max=MOST_FRAMES,
+                    advanced=True,
+                    tooltip="Frame of the video that the clip begins with, counted from 0.",
+                ),
+                io.Int.Input(
+                    "every_nth",
+                    optional=True,
+                    default=1,
+                    min=1,
+                    max=1000,
+                    advanced=True,
+                    tooltip="Takes only every nth frame of the video, for slow shots: 2 covers twice the "
+                    "time. fps is then the rate that these frames count as.",
+                ),
             ],
             outputs=_OUTPUTS,
             hidden=[io.Hidden.unique_id],
@@ -122,13 +152,16 @@ class AetherReconstruct(io.ComfyNode):
         fps: str,
         seed: int,
         camera: Camera | None = None,
+        start_frame: int = 0,
+        every_nth: int = 1,
     ) -> io.NodeOutput:
         size = size_of(vae, width, height)
+        picked = Picked(start_frame, every_nth)
         wanted = None if frames == AUTO else int(frames)
         if wanted is None and camera is not None and "raymap" in camera:
             wanted = len(camera["raymap"])
         asked = None if fps == AUTO else int(fps)
-        clip = _read(video, asked, wanted, spec_of(vae).default_frames, size)
+        clip = _read(video, asked, wanted, spec_of(vae).default_frames, size, picked)
         length = len(clip.frames)
         show_text(cls.hidden.unique_id, "\n".join([made(length, size, clip.fps), *clip.notes]))
         return encode(vae, "reconstruction", {"video": clip.frames}, camera, length, size, clip.fps, seed)
@@ -241,7 +274,9 @@ def _rate(fps: str, camera: Camera | None) -> int:
     return BASE_FPS if camera is None else camera["fps"]
 
 
-def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tuple[int, int]) -> Clip:
+def _read(
+    video: Any, fps: int | None, frames: int | None, most: int, size: tuple[int, int], picked: Picked
+) -> Clip:
     """The clip's frames in its size, its rate, and what was dropped, repeated, retimed or cropped.
 
     Args:
@@ -250,8 +285,8 @@ def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tupl
     """
     path = whole_file(video)
     if path is not None:
-        return read_clip(path, fps, frames=frames, max_frames=most, size=size)
-    pixels, source_fps, duration = _beginning(video, frames or most)
+        return read_clip(path, fps, frames=frames, max_frames=most, size=size, picked=picked)
+    pixels, source_fps, duration = _beginning(video, picked.start + picked.every * (frames or most))
     if not len(pixels):
         raise InputError("video", "has no frames; give a clip, and let a trim window begin before its end")
     if len(pixels) == 1:
@@ -260,7 +295,7 @@ def _read(video: Any, fps: int | None, frames: int | None, most: int, size: tupl
         # IMAGEs have no rate of their own: they are taken one by one.
         source_fps = fps = fps or BASE_FPS
     times = np.arange(len(pixels)) / source_fps
-    plan = plan_frames(times, fps, frames=frames, max_frames=most, duration=duration)
+    plan = plan_picked(times, picked, fps, frames=frames, max_frames=most, duration=duration)
     return Clip(fit_frames(pixels[plan.indices], *size), plan.fps, plan.notes)
 
 

@@ -67,35 +67,33 @@ function assumptions(text, run, answer) {
  * @param {object} text see `currentWords` @param {object} run see `findRun`
  * @param {object} answer see `answer` in nodes/prediction.py
  * @param {object} report of the last run, null where there was none
- * @param {object} extra bypassed: the sentence where the node is off; notes: sentences, or falsy ones; decides: the
- *   sentence on what may make more steps full; assumed: what else was assumed
+ * @param {object} extra bypassed: the sentence where the node is off; off: whether its preset says so; notes: sentences,
+ *   or falsy ones; decides: the sentence on what may make more steps full; assumed: what else was assumed
  */
 export function describeRun(text, run, answer, report, extra) {
-  const empty = emptyReason(text, answer);
+  const empty = extra.off ? undefined : emptyReason(text, answer);
+  const none = empty || extra.off;
   const accuracy = accuracyText(text, run.bypassed ? null : answer.accuracy);
   const assumed = [...extra.assumed, ...assumptions(text, run, answer)];
   const notes = [
-    empty || (report?.cached === 0 && text.reusedNothingAdvice(answer)),
+    empty || (!extra.off && report?.cached === 0 && text.reusedNothingAdvice(answer)),
     accuracy.why,
     accuracy.spread,
     ...extra.notes,
-    !empty && isShort(answer) && text.shortRun(answer),
+    !none && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),
     answer.unmeasured && !answer.accuracy && text.unmeasured(),
     assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
   ].filter(Boolean);
   const warning = empty || report?.cached === 0;
+  const made = { ...answer, model: text.models[answer.model] ?? answer.model };
   return {
     mood: run.bypassed ? "off" : warning ? "warning" : "",
     bound: run.bypassed ? extra.bypassed : empty ? text.none() : text.bound({ x: answer.speedupBound.toFixed(2) }),
     error: accuracy.error ?? "",
-    steps: text.steps(answer),
-    memory: text.memory({
-      ...answer,
-      size: sizeText(answer.cachedBytes),
-      model: text.models[answer.model] ?? answer.model,
-    }),
-    last: report ? reportText(text, report) : "",
+    steps: run.bypassed && !extra.off ? text.stepsIfOn(answer) : text.steps(answer),
+    memory: none ? text.clip(made) : text.memory({ ...made, size: sizeText(answer.cachedBytes) }),
+    last: report && !extra.off ? reportText(text, report) : "",
     note: notes.join(" "),
     strip: answer.strip,
   };

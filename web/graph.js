@@ -8,6 +8,8 @@ const SUBGRAPH_OUTPUT = -20;
 
 /** Nodes that are known to the server, which may hold a file's or folder's name. */
 const OWN_LOADERS = ["AetherLoader", "AetherMiniature"];
+/** Pictures of a model, where no size is set; `AETHER_SIZE` in nodes/inputs.py and the miniature's card. */
+const SIZES = { AetherLoader: { width: 720, height: 480 }, AetherMiniature: { width: 96, height: 64 } };
 /** Nodes that change a model's weights. */
 const PATCHES = /lora|merge/i;
 /** Widget of a loader that holds its file's name -> the kind of file. */
@@ -238,6 +240,26 @@ function taskOf(consumers) {
   return null;
 }
 
+/**
+ * What a 0 of a node's widgets stands for, by their names: numbers, or null where the graph does not say it yet.
+ * @param {object} node of this pack
+ */
+export function ownValues(node) {
+  const type = typeOf(node);
+  const found = {};
+  if (TASKS[type] && hasWidget(node, "width")) {
+    const loader = [...upstream(node, ["VAE"])].map(typeOf).find((name) => SIZES[name]);
+    Object.assign(found, SIZES[loader] ?? { width: null, height: null });
+  }
+  if (type === "AetherLongClip") Object.assign(found, { steps: TASKS[type].steps, stride: null });
+  if (["AetherSampler", "HeroTuner", "HeroAnalyzer"].includes(type)) {
+    const own = taskOf([node]);
+    const isAether = own && TASKS[typeOf(own.node)];
+    Object.assign(found, { steps: isAether ? own.steps : null, guidance: isAether ? own.guidance : null });
+  }
+  return found;
+}
+
 /** Steps of the run; null where they come by a wire that does not tell them, undefined where nothing has steps. */
 function stepsOf(consumers, own) {
   for (const consumer of consumers) {
@@ -285,10 +307,13 @@ function batchOf(consumers, own) {
   return own.guidance === 1 ? 1 : 2;
 }
 
-/** Frames of the example clip that is linked into a task. */
+/** Frames of the example clip that is linked into a task, those that it picks. */
 function exampleFrames(task) {
   const example = [...upstream(task, ["IMAGE", "VIDEO"])].find((node) => typeOf(node) === "AetherExample");
-  return example && number(valueOf(example, "frames"));
+  const frames = example && number(valueOf(example, "frames"));
+  if (!frames) return undefined;
+  const [start, every] = [number(valueOf(task, "start_frame")) ?? 0, number(valueOf(task, "every_nth")) || 1];
+  return Math.max(1, Math.ceil((frames - start) / every));
 }
 
 /**

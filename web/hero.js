@@ -11,6 +11,7 @@ import { LastValues } from "./runs.js";
 import { SETTINGS, settingsOf } from "./settings.js";
 
 const NODE = "HeroPatch";
+const [CUSTOM, OFF] = ["custom", "off"]; // presets without values
 
 /** What nodes gave when they last ran, by the name of their output: HERO Analyzer a tau, HERO Tuner a setting. */
 const given = {
@@ -52,11 +53,13 @@ function ask(node) {
 function describe(text, { node, settings, run, wired }, answer, report) {
   const { preset, widgets, assumed, unused } = settings;
   const values = { ...answer.settings, ...known(widgets), ...PRESETS[preset] };
-  return describeRun(text, run, answer, report, {
+  const off = preset === OFF && wired.setting === undefined;
+  return describeRun(text, off ? { ...run, bypassed: true } : run, answer, report, {
     bypassed: text.bypassed(),
+    off,
     notes: [
       ...heroNotes(text, wired, answer),
-      preset !== null && preset !== "custom" && !PRESETS[preset] && text.unknownPreset({ preset }),
+      preset !== null && ![CUSTOM, OFF].includes(preset) && !PRESETS[preset] && text.unknownPreset({ preset }),
       unused.length > 0 && text.presetWins({ preset, list: labels(node, unused) }),
     ],
     decides: text.adaptive,
@@ -81,7 +84,8 @@ function showPreset(node) {
 function leavePreset(node, name) {
   const preset = widgetOf(node, "preset");
   const values = PRESETS[preset?.value];
-  if (values && widgetOf(node, name).value !== values[name]) preset.value = "custom";
+  const left = values ? widgetOf(node, name).value !== values[name] : preset?.value === OFF;
+  if (left) preset.value = CUSTOM;
 }
 
 function chain(widget, after) {

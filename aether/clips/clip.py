@@ -18,7 +18,8 @@ from ..errors import InputError
 from ..spec import FRAMES
 from .animations import animation_frames, is_animation
 from .decoding import VideoIndex, decode_video, frame_picture, index_video, lost_notes
-from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate, plan_frames
+from .frame_plan import RATE_TOLERANCE, FramePlan, frame_rate
+from .picked import EVERYTHING, Picked, plan_picked
 from .pictures import Pictures, check_pixels, existing_path
 from .sources import Animation, PictureFolder, check_count
 
@@ -51,6 +52,7 @@ def read_clip(
     frames: int | None = None,
     max_frames: int = FRAMES[-1],
     size: tuple[int, int] | None = None,
+    picked: Picked = EVERYTHING,
     name: str = "video",
 ) -> Clip:
     """Read the beginning of a video, an animated picture, or a folder of pictures in numeric order.
@@ -64,6 +66,7 @@ def read_clip(
         max_frames: bound of that default.
         size: (height, width) to crop and resize to, see `pictures.fit_frames`. Default: the source's; large
             videos then take 12 bytes a pixel and frame.
+        picked: the part of it to read.
         name: the field that errors name.
 
     Raises:
@@ -74,9 +77,10 @@ def read_clip(
     check_pixels(size)
     pictures = Pictures(size, name)
     if not path.is_dir() and not is_animation(path):
-        return _read_video(path, fps, frames, max_frames, pictures)
+        return _read_video(path, fps, frames, max_frames, pictures, picked)
     source = PictureFolder(path, fps, name) if path.is_dir() else Animation(path, name)
-    plan = plan_frames(source.times, fps or source.rate, frames=frames, max_frames=max_frames)
+    rate = fps or source.rate
+    plan = plan_picked(source.times, picked, rate, frames=frames, max_frames=max_frames)
     pixels = dict(source.read(sorted(set(plan.indices)), pictures))
     source_fps = 0.0 if source.rate else frame_rate(source.times)
     return _assemble(plan, pixels, pictures, source.notes, source_fps)
@@ -101,16 +105,19 @@ def read_every_frame(path: str | Path, name: str = "video") -> np.ndarray:
     return np.stack(frames)
 
 
-def _read_video(path: Path, fps: int | None, frames: int | None, max_frames: int, pictures: Pictures) -> Clip:
+def _read_video(
+    path: Path, fps: int | None, frames: int | None, max_frames: int, pictures: Pictures, picked: Picked
+) -> Clip:
     most = max(frames or 0, max_frames)
     beginning = most, most / min(FPS) * (1 + RATE_TOLERANCE) + 1
-    video = index_video(path, pictures.name, beginning)
+    # A part may begin or reach anywhere.
+    video = index_video(path, pictures.name, beginning if picked == EVERYTHING else None)
     times, duration = dict(enumerate(video.frames.times)), video.duration
     notes = [*video.notes, *lost_notes(video, 0)]
     while True:
         check_count(len(times), path, pictures.name)
         seconds = list(times.values())
-        plan = plan_frames(seconds, fps, frames=frames, max_frames=max_frames, duration=duration)
+        plan = plan_picked(seconds, picked, fps, frames=frames, max_frames=max_frames, duration=duration)
         places = list(times)
         pixels, seen = _decode(path, video, {places[i] for i in plan.indices}, pictures)
         if pixels.keys() >= {places[i] for i in plan.indices}:

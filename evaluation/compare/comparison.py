@@ -216,7 +216,7 @@ def _header(plan: Plan, model: AetherModel) -> dict[str, str]:
         "weights": setup["weights"],
         "machine": f"{setup['machine']}, {plan.workers} processes of one thread",
         "versions": ", ".join(f"{name} {version}" for name, version in setup["versions"].items()),
-        "clips": f"{model.spec.default_frames} frames of {height} x {width}, scenes {scenes}",
+        "clips": f"{model.spec.default_frames} frames of {width} x {height}, scenes {scenes}",
         "steps": ", ".join(f"{task} {steps}" for task, steps in plan.tasks.items()),
     }
 

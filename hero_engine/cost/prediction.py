@@ -144,7 +144,9 @@ def aether_shape(height: int, width: int, frames: int) -> ModelShape:
         ConfigError: a size that 16-pixel tokens, or a frame count that 4-frame latents, cannot hold.
     """
     if height < 16 or width < 16 or height % 16 or width % 16:
-        raise ConfigError("size", f"{height}x{width} is not made of 16-pixel tokens; use multiples of 16")
+        raise ConfigError(
+            "size", f"{width} x {height} (width x height) is not made of 16-pixel tokens; use multiples of 16"
+        )
     if frames < 1 or frames % 4 != 1:
         raise ConfigError("size", f"{frames} frames do not fit; use a multiple of 4 plus 1, such as 17 or 41")
     grid = ((frames - 1) // 4 + 1, height // 16, width // 16)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+MINIATURE = "miniature"
+"""Name of the bundled model."""
+
 
 def show_text(node_id: str | None, text: str) -> None:
     """Text on a node, in place of the one before. Does nothing where no server runs.

@@ -301,6 +301,41 @@ def test_a_mask_and_a_setting_in_a_wire(page: Page, renderer: Any, vue: bool):
     assert page.errors == []
 
 
+LABELS = """kind => Object.fromEntries(app.graph.nodes.find(node => node.type === kind).widgets
+    .map(widget => [widget.name, widget.label ?? widget.name]))"""
+
+
+@in_browser
+@both_renderers
+def test_a_zero_says_what_it_stands_for(page: Page, renderer: Any, vue: bool):
+    """Beside the number, as the graph has it; nothing of it is saved."""
+    renderer(vue)
+    page.open(FIRST)
+    page.tab.wait_for_timeout(1000)
+    labels = page.js(LABELS, "AetherSampler")
+    assert (labels["steps"], labels["guidance"]) == ("steps (auto: 50)", "guidance (auto: 3)")
+    labels = page.js(LABELS, "AetherPredict")
+    assert (labels["width"], labels["height"]) == ("width (auto: 96)", "height (auto: 64)")
+    page.set_widget("AetherSampler", "steps", 8)
+    page.tab.wait_for_timeout(1000)
+    assert page.js(LABELS, "AetherSampler")["steps"] == "steps"
+    saved = json.dumps(page.js("() => app.graph.serialize()"))
+    assert "auto: " not in saved and page.errors == []
+
+
+@in_browser
+@both_renderers
+def test_the_preset_off(page: Page, renderer: Any, vue: bool):
+    renderer(vue)
+    page.open(FIRST)
+    page.set_widget("HeroPatch", "preset", "off")
+    page.wait_for_panel("HERO is off")
+    assert "50 full + 0 cached of 50 steps" in page.panel() and "cache ·" not in page.panel()
+    page.set_widget("HeroPatch", "tau", 0.4)
+    assert page.widget("HeroPatch", "preset") == "custom"
+    page.wait_for_panel("up to ")
+
+
 SMALLER = """() => {
     const set = (type, values) => app.graph.nodes.filter(node => node.type === type).forEach(node => {
         for (const widget of node.widgets) widget.value = values[widget.name] ?? widget.value;
@@ -666,6 +701,7 @@ def test_the_text_that_a_run_leaves_on_a_node(page: Page, renderer: Any, vue: bo
         "• the first 1.4 s (17 frames) are used, 1.3 s after them are left out"
     )
     assert page.js(SHOWN, "AetherSplit") == ""
+    assert page.js(SHOWN, "AetherSampler") == "Rough: made by the Miniature"
     assert page.js(CUT) == []
     page.shot(f"text_on_a_node_{'nodes2' if vue else 'classic'}")
 

@@ -45,7 +45,7 @@ def vertices(file: Any) -> np.ndarray:
 
 
 def test_all_frames_or_one(nodes: Any, shot: Any):
-    ply, glb = nodes.AetherPointCloud(**shot.inputs, mask=shot.sky).args
+    ply, glb, _ = nodes.AetherPointCloud(**shot.inputs, mask=shot.sky).args
     assert (ply.format, glb.format) == ("ply", "glb") and glb.get_bytes()[:4] == b"glTF"
     fused = vertices(ply)
     every = nodes.AetherPointCloud(**shot.inputs, points="one frame", frame=-1, edges=0.0).args[0]
@@ -63,6 +63,25 @@ def test_all_frames_or_one(nodes: Any, shot: Any):
     assert 0 < len(often) < len(coarse) < 0.5 * len(fused)
     near = vertices(nodes.AetherPointCloud(**(shot.inputs | {"far": 3.0})).args[0])
     assert 0 < len(near) < len(fused)
+
+
+@pytest.mark.parametrize("axes", ["y up", "y down"])
+def test_the_viewer_looks_along_the_first_camera(nodes: Any, shot: Any, axes: str):
+    """In its own units: it moves the points' box to the origin, and the farthest of them to 1."""
+    ply, _, view = nodes.AetherPointCloud(**shot.inputs, mask=shot.sky, axes=axes).args
+    points = vertices(ply)
+    center = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = np.linalg.norm(points - center, axis=1).max()
+    position, target = ([view[name][axis] for axis in "xyz"] for name in ("position", "target"))
+    signs = [1, -1, -1] if axes == "y up" else [1, 1, 1]
+    seen = np.array([position, target]) * radius + center
+    seen = (np.column_stack([seen * signs, [1, 1]]) @ np.linalg.inv(shot.cameras.poses[0]).T)[:, :3]
+    (_, up, behind), (right, down, middle) = seen
+    np.testing.assert_allclose([right, down], 0, atol=1e-4)
+    assert up < 0 < middle and behind < middle
+    # As wide at the target as the clip's first frame, in a square window of 35 degrees.
+    wide = middle * np.tan(shot.cameras.fov_x[0] / 2)
+    assert (middle - behind) * np.tan(np.radians(35 / 2)) == pytest.approx(wide, rel=1e-4)
 
 
 def test_a_frame_as_a_mesh(nodes: Any, shot: Any, part: Any):

@@ -402,3 +402,9 @@ def test_the_unified_latent_cannot_be_decoded_as_a_video(miniature, predicted):
     for decode in (miniature.vae.decode, miniature.vae.decode_tiled):
         with pytest.raises(ValueError, match="^samples: have 56 channels.* put Aether Split"):
             decode(predicted.latent["samples"])
+
+
+def test_the_preset_off_leaves_the_model_alone(nodes, miniature):
+    """But not where a whole setting is wired in, which wins over every preset."""
+    assert nodes.HeroPatch(model=miniature.model, preset="off")[0] is miniature.model
+    assert nodes.HeroPatch(model=miniature.model, preset="off", setting="tau=25%")[0] is not miniature.model

@@ -183,6 +183,33 @@ def test_what_a_resize_overshoots_is_cut_off(nodes, miniature):
             nodes.AetherReconstruct(vae=miniature.vae, video=wrong)
 
 
+@pytest.mark.parametrize("kind", ["images", "file", "trimmed"])
+def test_a_start_frame_and_every_nth(nodes, miniature, tmp_path, kind):
+    """Like the frames picked by hand: of images, of a file, and of a part of one."""
+    from comfy_api.latest import InputImpl
+
+    frames, data = film(60)
+    path = tmp_path / "clip.mkv"
+    path.write_bytes(data)
+    if kind == "images":
+        video = frames
+    else:
+        video = InputImpl.VideoFromFile(str(path), start_time=0.25 if kind == "trimmed" else 0)
+        frames = frames[6:] if kind == "trimmed" else frames
+
+    def conditioned(video, **picked):
+        made = nodes.AetherReconstruct(
+            vae=miniature.vae, video=video, frames="17", fps="12", width=48, height=32, **picked
+        )
+        return made[0][0][1]["concat_latent_image"]
+
+    picked = conditioned(video, start_frame=10, every_nth=2)
+    assert torch.allclose(picked, conditioned(frames[10::2]), atol=0.05)
+    assert not torch.allclose(picked, conditioned(frames), atol=0.05)
+    with pytest.raises(ValueError, match="start_frame: 60 leaves 0"):
+        conditioned(video, start_frame=60)
+
+
 @pytest.mark.parametrize("shape", [(17, 80, 120, 3), (17, 200, 96, 3), (17, 64, 96, 4)])
 def test_pictures_are_fitted(nodes, miniature, shape):
     video = torch.rand(shape, generator=torch.Generator().manual_seed(0))

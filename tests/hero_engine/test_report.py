@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from hero_engine import HeroConfig, hero_session, report_png
+from hero_engine.drawing import headline
 
 from .models import denoise, inputs, tiny_transformer
 
@@ -105,5 +106,15 @@ def test_a_session_without_a_step_has_no_report(model):
 
 def test_the_picture(model):
     picture = Image.open(io.BytesIO(report_png(run(model, HeroConfig(threshold=0.9, interval=4)))))
-    assert picture.size == (990, 660)
+    assert picture.size == (975, 780)
     assert len(picture.convert("RGB").getcolors(1 << 20)) > 50
+
+
+def test_the_pictures_headline(model):
+    report = run(model, HeroConfig(interval=4)).to_dict()
+    shown = report | {"measured_speedup": 1.6, "full_steps": 6, "cached_steps": 4, "bytes_cached": 2_900_000}
+    assert headline(shown) == "1.60x faster: 6 steps computed, 4 reused, 2.9 MB"
+    unmeasured = shown | {"measured_speedup": None, "predicted_speedup": 1.7}
+    assert headline(unmeasured).startswith("up to 1.70x faster: ")
+    nothing = shown | {"cached_steps": 0, "full_steps": 10}
+    assert headline(nothing) == "No speed-up: all 10 steps computed, none reused"

@@ -87,10 +87,10 @@ const ANSWER = {
 const RUN = { bypassed: false, assumed: [], guided: true, numbers: { steps: 50 } };
 
 /** What a panel says in a language. */
-function said(locale, answer = {}, run = {}, report = null) {
+function said(locale, answer = {}, run = {}, report = null, more = {}) {
   globalThis.locale = locale;
   const text = currentWords();
-  const extra = { bypassed: text.bypassed(), notes: ["", false], decides: text.adaptive, assumed: [] };
+  const extra = { bypassed: text.bypassed(), notes: ["", false], decides: text.adaptive, assumed: [], ...more };
   return describeRun(text, { ...RUN, ...run }, { ...ANSWER, ...answer }, report, extra);
 }
 
@@ -113,6 +113,7 @@ const CASES = {
   noneWithMask: [{ mask: "1 of 2: 10" }, {}, { full: 6, cached: 0, speedup: 1, bytes: 0 }],
   unknownWires: [{}, { assumed: ["tau", "setting"] }],
   bypassed: [{}, { bypassed: true }],
+  off: [{ interval: 1, fullSteps: 50, cachedSteps: 0 }, { bypassed: true }, REPORT, { off: true }],
   assumed: [{}, { assumed: ["model", "steps", "wiredSteps", "guidance", "task", "frames"] }],
   reported: [{}, {}, REPORT],
   reusedNothing: [{}, {}, { ...REPORT, cached: 0 }],

@@ -92,6 +92,15 @@ def test_what_is_said_where_nothing_is_reused_or_nothing_can_run(found: dict[str
         assert (said[name]["mood"], said[name]["bound"]) == ("warning", "no speed-up")
         assert said[name]["note"].startswith(start)
     assert "take all 4 steps" in said["allWarmup"]["note"]
+    assert said["allWarmup"]["memory"] == "Aether Miniature 96×64×17"  # no cache is made
+    off = said["off"]
+    assert (off["mood"], off["bound"], off["steps"]) == (
+        "off",
+        "HERO is off",
+        "50 full + 0 cached of 50 steps",
+    )
+    assert (off["memory"], off["last"], off["note"]) == ("Aether Miniature 96×64×17", "", "")
+    assert said["bypassed"]["steps"] == "If on: 28 full + 22 cached of 50 steps"
     assert (said["bypassed"]["mood"], said["bypassed"]["bound"]) == ("off", "HERO is off")
     assert (said["wrong"]["mood"], said["wrong"]["note"]) == ("error", "Cannot run: patch: is too large")
     assert (said["silent"]["mood"], said["silent"]["bound"]) == ("warning", "no prediction")

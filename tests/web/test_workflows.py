@@ -37,8 +37,10 @@ OPTIONAL = {"camera", "before", "lens", "mask", "sampler", "sigmas", "tau_blocks
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
-PREVIEW = 40
-"""By how much its preview makes an Aether Sampler of the templates' size taller."""
+PREVIEW = 100
+"""By how much its preview and a line of text make an Aether Sampler of the templates' size taller."""
+COLLAPSED_TITLE = 20
+"""Characters of a collapsed node's title that the classic canvas shows."""
 
 every_workflow = pytest.mark.parametrize("name", WORKFLOWS)
 
@@ -201,6 +203,21 @@ def test_only_the_task_hangs_on_the_example_clip(name: str):
     example = next(node for node in of_type(workflow, "AetherExample") if not node["flags"])
     kinds = {node["id"]: node["type"] for node in workflow["nodes"]}
     assert [kinds[link[3]] for link in workflow["links"] if link[1] == example["id"]] == ["AetherReconstruct"]
+
+
+@every_workflow
+def test_no_label_overrides_a_language(name: str):
+    """A slot whose stored label is its name would show it in every language."""
+    for node in WORKFLOWS[name]["nodes"]:
+        for slot in node.get("inputs", []) + node.get("outputs", []):
+            assert slot.get("label") != slot["name"], (node["type"], slot["name"])
+
+
+@every_workflow
+def test_no_title_of_a_collapsed_node_is_cut(name: str):
+    for node in WORKFLOWS[name]["nodes"]:
+        if node.get("flags", {}).get("collapsed"):
+            assert len(node.get("title", "")) <= COLLAPSED_TITLE, node["title"]
 
 
 def rectangle(node: dict[str, Any]) -> tuple[float, float, float, float]:
