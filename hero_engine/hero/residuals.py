@@ -204,7 +204,7 @@ def share_of_change(change: Tensor, expected: Tensor) -> Tensor:
 
     # By norms, as a sum of products would need a copy in float32.
     size = squared(expected)
-    share = (squared(change) + size - squared(change - expected)) / (2 * size)
+    share: Tensor = (squared(change) + size - squared(change - expected)) / (2 * size)
     return share.nan_to_num(nan=0.0).clamp(0.0, 1.0)
 
 
