@@ -1,0 +1,241 @@
+"""Walks of the miniature through held-out scenes: is the path followed, does scale or color drift, is a place
+the same when the camera comes back?
+
+    OMP_NUM_THREADS=1 python -m benchmarks.explore [follow] [return] [continue] [memory]
+
+Scenes 501 to 504 of the synthetic world, whose moving objects are left out, 17 frames of 64 x 96 a window. The
+miniature has not seen them. Every scene's own camera path is followed over 8 windows, from its first picture
+alone; the truth is rendered along the same path. What is measured stands beside each figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aether.defaults import BASE_FPS
+from aether.explore.parts import Plan, longer, plan_windows
+from aether.explore.walk import Options, Walk, explore
+from aether.formats.export import write_run
+from aether.generation.latents import Decoded
+from aether.geometry.cameras import Cameras
+from aether.geometry.depth import disparity_to_depth, point_map
+from aether.geometry.metrics import psnr
+from aether.geometry.raymap import from_cameras, to_cameras
+from aether.long.joining import fit_similarity
+from aether.miniature import WorldClip, build, random_scene, render
+from aether.run.job import Settings
+from evaluation.world import path_correlation
+from hero_engine.command_options import number, whole_number
+
+SCENES = (501, 502, 503, 504)
+WINDOW, WINDOWS, HEIGHT, WIDTH = 17, 8, 64, 96
+LARGE = (161, 41, 480, 720)
+
+
+def still_world(seed: int, frames: int) -> WorldClip:
+    """A held-out scene without what moves, along its own camera path."""
+    scene = random_scene(seed)
+    still = tuple(solid for solid in scene.solids if solid.motion.is_static)
+    return render(replace(scene, solids=still), frames, HEIGHT, WIDTH, BASE_FPS)
+
+
+def true_path(world: WorldClip) -> Cameras:
+    """The world's cameras in the unit that a walk has: the nearest depth of its first window."""
+    nearest = float(world.depth[:WINDOW].min())
+    return Cameras(world.poses, world.intrinsics, HEIGHT, WIDTH).scaled(1 / nearest)
+
+
+def read_path(walk: Walk, own: bool = False) -> np.ndarray:
+    """Poses (F, 4, 4) as read off the windows' raymaps alone, one window put behind the other by the frame
+    that they share, in the world's unit. The path that was asked for has no part in it, but through the
+    model."""
+    poses = np.eye(4)[None]
+    for window, alignment in enumerate(walk.merge.alignments):
+        cameras = to_cameras(walk.chain.array(window, "raymap")[:], HEIGHT, WIDTH, square_pixels=True)
+        way = cameras.relative_to_first().scaled(1 / alignment.disparity)
+        poses = np.concatenate([poses, poses[-1] @ way.poses[1:]])
+    return poses[: len(walk)]
+
+
+def path_errors(poses: np.ndarray, asked: np.ndarray) -> dict[str, float]:
+    """Correlation of the positions, and the ATE after one similarity as percent of the way's length."""
+    fit, _ = fit_similarity(poses, asked, 1.0)
+    off = np.linalg.norm(fit.apply(poses)[:, :3, 3] - asked[:, :3, 3], axis=1)
+    length = np.linalg.norm(np.diff(asked[:, :3, 3], axis=0), axis=1).sum()
+    return {
+        "correlation": path_correlation(poses, asked),
+        "ate_percent": 100 * float(np.sqrt(np.mean(off**2)) / length),
+    }
+
+
+def scale_jumps(walk: Walk, reach: int = 8) -> list[float]:
+    """For every pair of windows: how many times farther one of the later's frames has the points that one of
+    the earlier's shows, less 1. The frames lie ``reach`` before and behind the one they share."""
+    disparity, cameras = walk.disparity, walk.cameras
+    found = []
+    for start in walk.plan.starts[1:]:
+        before, after = start - reach, min(start + reach, len(walk) - 1)
+        depth = disparity_to_depth(disparity[before])
+        points = point_map(depth[None], cameras.select([before])).reshape(-1, 3)
+        pose, lens = cameras.poses[after], cameras.intrinsics[after]
+        local = (points - pose[:3, 3]) @ pose[:3, :3]
+        ahead = local[local[:, 2] > 1e-3]
+        pixels = np.floor(ahead @ lens.T / ahead[:, 2:])[:, :2].astype(int)
+        seen = ((pixels >= 0) & (pixels < [WIDTH, HEIGHT])).all(axis=1)
+        there = disparity_to_depth(disparity[after])[pixels[seen, 1], pixels[seen, 0]]
+        # By disparity, as near surfaces count: the sky has no scale.
+        weights = 1 / ahead[seen, 2]
+        logs = np.log(there / ahead[seen, 2])
+        order = np.argsort(logs)
+        reached = np.cumsum(weights[order])
+        found.append(float(np.expm1(logs[order[np.searchsorted(reached, reached[-1] / 2)]])))
+    return found
+
+
+def follow(model: Any, seed: int, settings: Settings, options: Options, work: Path) -> dict[str, Any]:
+    """One scene's walk over all windows against its truth."""
+    frames = WINDOWS * (WINDOW - 1) + 1
+    world = still_world(seed, frames)
+    path = true_path(world)
+    walk = explore(model, world.rgb[0], plan_windows(path, WINDOW), settings, work, options)
+    last = range(frames - WINDOW + 1, frames)
+    drift = [walk.rgb[frame].mean((0, 1)) / 255 - world.rgb[frame].mean((0, 1)) for frame in last]
+    spread = [walk.rgb[frame].std() / 255 / world.rgb[frame].std() for frame in last]
+    windows = walk.report["windows"]
+    return {
+        "scene": seed,
+        "read": path_errors(read_path(walk), path.poses),
+        "result": path_errors(walk.cameras.poses, path.poses),
+        "followed": sum(window["following"]["followed"] for window in windows),
+        "window_correlation": [window["following"]["correlation"] for window in windows],
+        "window_scale": [window["following"]["scale"] for window in windows],
+        "units": [window["disparity_scale"] for window in windows],
+        "units_asked": [window["unit_asked"] for window in windows],
+        "spread": [window["disparity_spread"] for window in windows],
+        "scale_jumps_percent": [100 * jump for jump in scale_jumps(walk)],
+        "color_drift_percent": 100 * float(np.abs(np.mean(drift, axis=0)).mean()),
+        "contrast": float(np.mean(spread)),
+    }
+
+
+def come_back(model: Any, seed: int, settings: Settings, options: Options, work: Path) -> dict[str, Any]:
+    """Two windows along the scene's path and the same way back, with and without known views."""
+    out = true_path(still_world(seed, 2 * WINDOW - 1))
+    both = out.select([*range(len(out)), *reversed(range(len(out) - 1))])
+    world = still_world(seed, 1)
+    found: dict[str, Any] = {"scene": seed}
+    for name, returns in (("blind", False), ("known", True)):
+        walk = explore(
+            model,
+            world.rgb[0],
+            plan_windows(both, WINDOW),
+            settings,
+            work,
+            replace(options, returns=returns),
+        )
+        rgb, disparity = walk.rgb, walk.disparity
+        pairs = [(frame, len(walk) - 1 - frame) for frame in range(len(out) - 1)]
+        off = np.log(np.maximum(disparity[len(walk) - 1], 1e-3) / np.maximum(disparity[0], 1e-3))
+        found[name] = {
+            "last_psnr": psnr(rgb[len(walk) - 1] / 255, rgb[0] / 255),
+            "way_back_psnr": float(np.mean([psnr(rgb[a] / 255, rgb[b] / 255) for a, b in pairs])),
+            "depth_off_percent": 100 * float(np.expm1(np.median(np.abs(off)))),
+            "goals": [window["goal"] for window in walk.report["windows"]],
+        }
+    return found
+
+
+def go_on(model: Any, seed: int, settings: Settings, options: Options, work: Path) -> dict[str, Any]:
+    """Three windows in one go, and two that are continued by a third: how many bytes differ."""
+    world = still_world(seed, 3 * (WINDOW - 1) + 1)
+    path = true_path(world)
+    first, rest = path.select(slice(0, 25)), path.select(slice(24, None))
+    whole = explore(model, world.rgb[0], plan_windows(longer(first, rest), WINDOW), settings, work / "a", options)
+    explore(model, world.rgb[0], plan_windows(first, WINDOW), settings, work / "b", options)
+    plan = plan_windows(longer(plan_windows(first, WINDOW).path, rest), WINDOW)
+    later = explore(model, world.rgb[0], plan, settings, work / "b", options)
+    differ = 0
+    for name in ("rgb", "disparity", "raymap"):
+        for one, other in zip(getattr(whole, name), getattr(later, name), strict=True):
+            differ += np.count_nonzero(one != other)
+    differ += np.count_nonzero(whole.cameras.poses != later.cameras.poses)
+    return {"scene": seed, "reused": later.resumed, "numbers_that_differ": differ}
+
+
+def memory(work: Path) -> dict[str, Any]:
+    """Joining, fusing and writing 161 frames of 480 x 720, whose windows hold noise and a flat world."""
+    frames, window, height, width = LARGE
+    lens = np.array([[width, 0, width / 2], [0, width, height / 2], [0, 0, 1.0]])
+    poses = np.tile(np.eye(4), (frames, 1, 1))
+    poses[:, 0, 3] = np.linspace(0, 2, frames)
+    plan = Plan(Cameras(poses, np.tile(lens, (frames, 1, 1)), height, width), window)
+    walk = _walk_of_noise(plan, work)
+    before = peak_gb()
+    write_run(work / "out", walk, walk.cameras, BASE_FPS, report=walk.report)
+    return {"frames": frames, "size": f"{width} x {height}", "before_gb": before, "peak_gb": peak_gb()}
+
+
+def _walk_of_noise(plan: Plan, work: Path) -> Walk:
+    from aether.explore.chain import Chain
+    from aether.explore.walk import explore_windows
+
+    def compute(inputs: Any, callback: Any) -> tuple[Decoded, dict[str, Any]]:
+        rng = np.random.default_rng(0)
+        shape = (inputs.frames, inputs.height, inputs.width)
+        ramp = np.linspace(0.1, 1, inputs.height, dtype=np.float32)[:, None]
+        disparity = np.broadcast_to(ramp, shape) * np.float32(1)
+        rgb = rng.random((*shape, 3), dtype=np.float32)
+        return Decoded(rgb, disparity, inputs.raymap), {"settings": {}, "seconds": {"window": 0.0}, "hero": None}
+
+    picture = np.zeros((plan.path.height, plan.path.width, 3), np.uint8)
+    chain = Chain(work / "windows", {}, picture, plan)
+    return explore_windows(picture, chain, plan, compute, 1, Options(colors=False))
+
+
+def peak_gb() -> float:
+    """Of this process's memory."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+PARTS = {"follow": follow, "return": come_back, "continue": go_on}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, and print JSON, a line per scene."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.explore", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}, memory; default: all")
+    parser.add_argument("--steps", type=whole_number, default=10)
+    parser.add_argument("--guidance", type=number, default=None)
+    parser.add_argument("--seed", type=whole_number, default=42)
+    parser.add_argument("--scenes", type=whole_number, nargs="+", default=SCENES)
+    parser.add_argument("--post-steps", type=whole_number, default=None)
+    parser.add_argument("--no-colors", action="store_true", help="do not correct colors")
+    parser.add_argument("--work", type=Path, help="folder to keep windows in")
+    arguments = parser.parse_args(argv)
+    parts = arguments.parts or [*PARTS, "memory"]
+    settings = Settings(arguments.steps, arguments.guidance, arguments.seed)
+    options = Options(colors=not arguments.no_colors, post_steps=arguments.post_steps)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = arguments.work or Path(temporary)
+        if "memory" in parts:  # first: the peak is the process's
+            print(json.dumps({"part": "memory", **memory(work / "memory")}), flush=True)
+        model = build() if set(parts) - {"memory"} else None
+        for part in (part for part in PARTS if part in parts):
+            for seed in arguments.scenes:
+                figures = PARTS[part](model, seed, settings, options, work / str(seed))
+                print(json.dumps({"part": part, **figures}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
