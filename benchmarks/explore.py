@@ -3,9 +3,9 @@ the same when the camera comes back?
 
     OMP_NUM_THREADS=1 python -m benchmarks.explore [follow] [return] [continue] [memory]
 
-Scenes 501 to 504 of the synthetic world, whose moving objects are left out, 17 frames of 64 x 96 a window. The
-miniature has not seen them. Every scene's own camera path is followed over 8 windows, from its first picture
-alone; the truth is rendered along the same path. What is measured stands beside each figure.
+Scenes 501 to 504 of the synthetic world, whose moving objects are left out, 17 frames of 64 x 96 a window.
+The miniature has not seen them. Every scene's own camera path is followed over 8 windows, from its first
+picture alone; the truth is rendered along the same path. What is measured stands beside each figure.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from typing import Any
 import numpy as np
 
 from aether.defaults import BASE_FPS
+from aether.explore.chain import Chain
 from aether.explore.parts import Plan, longer, plan_windows
-from aether.explore.walk import Options, Walk, explore
+from aether.explore.steadying import scale_drift
+from aether.explore.walk import Options, Walk, explore, explore_windows
 from aether.formats.export import write_run
 from aether.generation.latents import Decoded
 from aether.geometry.cameras import Cameras
-from aether.geometry.depth import disparity_to_depth, point_map
-from aether.geometry.metrics import psnr
-from aether.geometry.raymap import from_cameras, to_cameras
+from aether.geometry.depth import disparity_to_depth
+from aether.geometry.metrics import depth_errors, psnr
+from aether.geometry.raymap import to_cameras
 from aether.long.joining import fit_similarity
 from aether.miniature import WorldClip, build, random_scene, render
 from aether.run.job import Settings
-from evaluation.world import path_correlation
+from evaluation.world import DEEPEST, path_correlation
 from hero_engine.command_options import number, whole_number
 
 SCENES = (501, 502, 503, 504)
@@ -55,7 +57,7 @@ def true_path(world: WorldClip) -> Cameras:
     return Cameras(world.poses, world.intrinsics, HEIGHT, WIDTH).scaled(1 / nearest)
 
 
-def read_path(walk: Walk, own: bool = False) -> np.ndarray:
+def read_path(walk: Walk) -> np.ndarray:
     """Poses (F, 4, 4) as read off the windows' raymaps alone, one window put behind the other by the frame
     that they share, in the world's unit. The path that was asked for has no part in it, but through the
     model."""
@@ -81,25 +83,27 @@ def path_errors(poses: np.ndarray, asked: np.ndarray) -> dict[str, float]:
 def scale_jumps(walk: Walk, reach: int = 8) -> list[float]:
     """For every pair of windows: how many times farther one of the later's frames has the points that one of
     the earlier's shows, less 1. The frames lie ``reach`` before and behind the one they share."""
-    disparity, cameras = walk.disparity, walk.cameras
     found = []
     for start in walk.plan.starts[1:]:
-        before, after = start - reach, min(start + reach, len(walk) - 1)
-        depth = disparity_to_depth(disparity[before])
-        points = point_map(depth[None], cameras.select([before])).reshape(-1, 3)
-        pose, lens = cameras.poses[after], cameras.intrinsics[after]
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        ahead = local[local[:, 2] > 1e-3]
-        pixels = np.floor(ahead @ lens.T / ahead[:, 2:])[:, :2].astype(int)
-        seen = ((pixels >= 0) & (pixels < [WIDTH, HEIGHT])).all(axis=1)
-        there = disparity_to_depth(disparity[after])[pixels[seen, 1], pixels[seen, 0]]
-        # By disparity, as near surfaces count: the sky has no scale.
-        weights = 1 / ahead[seen, 2]
-        logs = np.log(there / ahead[seen, 2])
-        order = np.argsort(logs)
-        reached = np.cumsum(weights[order])
-        found.append(float(np.expm1(logs[order[np.searchsorted(reached, reached[-1] / 2)]])))
+        pair = [start - reach, min(start + reach, len(walk) - 1)]
+        disparity = np.stack([walk.disparity[frame] for frame in pair])
+        found.append(float(np.expm1(scale_drift(disparity, walk.cameras.select(pair))[1])))
     return found
+
+
+def true_scales(walk: Walk, world: WorldClip) -> list[float]:
+    """For every window: the scale that fits its depth to the true one, median over its frames."""
+    nearest = float(world.depth[:WINDOW].min())
+    scales = []
+    for start in walk.plan.starts:
+        frames = range(start, start + WINDOW)
+        depth = [disparity_to_depth(walk.disparity[frame]) for frame in frames]
+        errors = [
+            depth_errors(one[None], world.depth[frame][None], max_depth=DEEPEST * nearest).scale
+            for one, frame in zip(depth, frames, strict=True)
+        ]
+        scales.append(float(np.median(errors) / nearest * walk.merge.unit))
+    return scales
 
 
 def follow(model: Any, seed: int, settings: Settings, options: Options, work: Path) -> dict[str, Any]:
@@ -123,6 +127,7 @@ def follow(model: Any, seed: int, settings: Settings, options: Options, work: Pa
         "units_asked": [window["unit_asked"] for window in windows],
         "spread": [window["disparity_spread"] for window in windows],
         "scale_jumps_percent": [100 * jump for jump in scale_jumps(walk)],
+        "true_scales": true_scales(walk, world),
         "color_drift_percent": 100 * float(np.abs(np.mean(drift, axis=0)).mean()),
         "contrast": float(np.mean(spread)),
     }
@@ -160,10 +165,12 @@ def go_on(model: Any, seed: int, settings: Settings, options: Options, work: Pat
     world = still_world(seed, 3 * (WINDOW - 1) + 1)
     path = true_path(world)
     first, rest = path.select(slice(0, 25)), path.select(slice(24, None))
-    whole = explore(model, world.rgb[0], plan_windows(longer(first, rest), WINDOW), settings, work / "a", options)
-    explore(model, world.rgb[0], plan_windows(first, WINDOW), settings, work / "b", options)
-    plan = plan_windows(longer(plan_windows(first, WINDOW).path, rest), WINDOW)
-    later = explore(model, world.rgb[0], plan, settings, work / "b", options)
+
+    def walk(way: Cameras, folder: str) -> Walk:
+        return explore(model, world.rgb[0], plan_windows(way, WINDOW), settings, work / folder, options)
+
+    whole, begun = walk(longer(first, rest), "whole"), walk(first, "parts")
+    later = walk(longer(begun.plan.path, rest), "parts")
     differ = 0
     for name in ("rgb", "disparity", "raymap"):
         for one, other in zip(getattr(whole, name), getattr(later, name), strict=True):
@@ -186,16 +193,14 @@ def memory(work: Path) -> dict[str, Any]:
 
 
 def _walk_of_noise(plan: Plan, work: Path) -> Walk:
-    from aether.explore.chain import Chain
-    from aether.explore.walk import explore_windows
-
     def compute(inputs: Any, callback: Any) -> tuple[Decoded, dict[str, Any]]:
         rng = np.random.default_rng(0)
         shape = (inputs.frames, inputs.height, inputs.width)
         ramp = np.linspace(0.1, 1, inputs.height, dtype=np.float32)[:, None]
         disparity = np.broadcast_to(ramp, shape) * np.float32(1)
         rgb = rng.random((*shape, 3), dtype=np.float32)
-        return Decoded(rgb, disparity, inputs.raymap), {"settings": {}, "seconds": {"window": 0.0}, "hero": None}
+        report = {"settings": {}, "seconds": {"window": 0.0}, "hero": None}
+        return Decoded(rgb, disparity, inputs.raymap), report
 
     picture = np.zeros((plan.path.height, plan.path.width, 3), np.uint8)
     chain = Chain(work / "windows", {}, picture, plan)
@@ -221,11 +226,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=whole_number, nargs="+", default=SCENES)
     parser.add_argument("--post-steps", type=whole_number, default=None)
     parser.add_argument("--no-colors", action="store_true", help="do not correct colors")
+    parser.add_argument("--no-steady", action="store_true", help="do not correct a drift of depth")
     parser.add_argument("--work", type=Path, help="folder to keep windows in")
     arguments = parser.parse_args(argv)
     parts = arguments.parts or [*PARTS, "memory"]
     settings = Settings(arguments.steps, arguments.guidance, arguments.seed)
-    options = Options(colors=not arguments.no_colors, post_steps=arguments.post_steps)
+    options = Options(
+        colors=not arguments.no_colors, steady=not arguments.no_steady, post_steps=arguments.post_steps
+    )
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         if "memory" in parts:  # first: the peak is the process's

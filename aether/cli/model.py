@@ -12,6 +12,7 @@ from .hero import Hero
 from .parser import renamed
 
 if TYPE_CHECKING:
+    from ..explore.walk import Walk
     from ..geometry.cameras import Cameras
     from ..long.reconstruct import LongResult
     from ..model.parts import AetherModel
@@ -86,7 +87,13 @@ class Work:
         )
 
     def write(
-        self, streams: Any, cameras: Cameras, fps: float, result: Result | LongResult, source: Any
+        self,
+        streams: Any,
+        cameras: Cameras,
+        fps: float,
+        result: Result | LongResult | Walk,
+        source: Any,
+        extras: dict[str, Any] | None = None,
     ) -> None:
         """Write a result folder and say what is in it; see `aether.formats.export.write_run`."""
         from ..formats.export import write_run
@@ -101,6 +108,7 @@ class Work:
             report_png=result.picture,
             source=source,
             notes=result.report["notes"],
+            extras=extras,
             overwrite=self.arguments.overwrite,
             depth_format=self.arguments.depth_format,
         )

@@ -1,4 +1,4 @@
-"""Where the windows of walks are kept: a window's file hangs on all that came before it, and on nothing after.
+"""Where the windows of walks are kept: a window's file hangs on all that came before it, on nothing after.
 
 So two walks that begin alike share their files, a longer walk finds those of a shorter one, and a walk that
 was stopped goes on where it was.
@@ -73,7 +73,7 @@ class Chain:
         return taken
 
     def keep_only(self) -> None:
-        """Delete every other walk's windows in the folder, such as the last of the earlier path, cut short."""
+        """Delete every other walk's windows in the folder, such as the earlier path's last, cut short."""
         own = {store.folder.name for store in self.stores}
         for folder in self.work.iterdir():
             if folder.is_dir() and folder.name not in own:

@@ -164,7 +164,7 @@ def _jumps(path: Cameras) -> Sequence[str]:
         if len(steps) > 10 and steps.max() > JUMP * usual:
             frame = int(steps.argmax()) + 1
             return [
-                f"the camera jumps between frames {frame} and {frame + 1} (it {what} {steps.max() / usual:.0f} "
-                "times as far as usual): a cut cannot be followed"
+                f"the camera jumps between frames {frame} and {frame + 1} (it {what} "
+                f"{steps.max() / usual:.0f} times as far as usual): a cut cannot be followed"
             ]
     return []

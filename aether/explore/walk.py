@@ -47,6 +47,7 @@ from .colors import corrected, match_colors
 from .parts import Plan
 from .world import Task, World
 
+_PER_WINDOW = ("seconds", "hero", "colors", "depth_drift", "task")
 TASK, RETURN_TASK = "prediction", "planning"
 
 
@@ -58,12 +59,14 @@ class Options:
         fps: frames per second, one of Aether's.
         returns: where the path comes back to a view seen before, end the window with the known frame.
         colors: take back what a window changes on the colors of the frames it shares.
+        steady: take a drift of the depth's scale out of every window.
         post_steps: steps of a reconstruction of every window's video, for depth and cameras; None for none.
     """
 
     fps: int = 12
     returns: bool = True
     colors: bool = True
+    steady: bool = True
     post_steps: int | None = None
 
 
@@ -272,13 +275,17 @@ class _Walker:
 
     def finish(self, number: int, decoded: Decoded, report: dict[str, Any]) -> None:
         """Keep a window's result and put it in place."""
-        colors = None
+        changed: dict[str, Any] = {"colors": None, "depth_drift": None}
         if self._options.colors:
             gain, offset = match_colors(*self._shared(number, decoded.rgb))
             decoded = replace(decoded, rgb=corrected(decoded.rgb, gain, offset))
-            colors = {"gain": gain.tolist(), "offset": offset.tolist()}
+            changed["colors"] = {"gain": gain.tolist(), "offset": offset.tolist()}
+        if self._options.steady:
+            factors = self.world.steadying(self._task, decoded)
+            decoded = replace(decoded, disparity=decoded.disparity * factors[:, None, None])
+            changed["depth_drift"] = float(factors[-1]) - 1
         with _full_disk():
-            self._chain.stores[number].save(number, decoded, {**report, "colors": colors})
+            self._chain.stores[number].save(number, decoded, {**report, **changed})
         self.world.place(self._task)
 
     def reports(self) -> list[dict[str, Any]]:
@@ -292,7 +299,7 @@ class _Walker:
         if not placed.following.followed:
             say(
                 f"window {window + 1} did not follow the path (correlation "
-                f"{placed.following.correlation:.2f}, turned off by {placed.following.turn:.0f} degrees): its "
+                f"{placed.following.correlation:.2f}, up to {placed.following.turn:.0f} degrees off): its "
                 "cameras are those read off its raymap"
             )
 
@@ -335,7 +342,7 @@ class _Walker:
         windows = [
             {
                 "start": start,
-                **{name: report[name] for name in ("seconds", "hero", "colors", "task") if name in report},
+                **{name: report[name] for name in _PER_WINDOW if name in report},
                 "goal": placed.task.goal,
                 "unit_asked": placed.task.unit,
                 "following": placed.following.to_dict(),
@@ -345,7 +352,7 @@ class _Walker:
         ]
         shape = {"frames": len(plan.path), "window": plan.length, "overlap": plan.overlap}
         return {
-            **{name: first[name] for name in first if name not in ("colors", "inputs")},
+            **{name: first[name] for name in first if name not in ("colors", "depth_drift", "inputs")},
             "task": "explore",
             "notes": plan.notes(),
             "settings": {**first["settings"], **shape, **vars(self._options)},

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import about
+from ..generation.latents import Decoded
 from ..geometry.cameras import Cameras
 from ..geometry.depth import MIN_DISPARITY, disparity_to_depth, point_map
 from ..geometry.raymap import from_cameras, to_cameras
@@ -22,10 +23,10 @@ from ..long.joining import Alignment, Merge, Similarity, fit_disparity, fit_simi
 from .following import Following, following
 from .parts import Plan, bent
 from .returns import known_view
+from .steadying import seen_from, steadying
 
 _NEAREST = 99.8
 """Percentile of the disparity that counts as its maximum: single pixels are noise."""
-_IN_FRONT = 0.05  # of the world's unit
 
 Read = Callable[[int, str], Any]
 """From a finished window and "rgb", "disparity" or "raymap" to its array, or what can be indexed alike."""
@@ -115,6 +116,19 @@ class World:
             way = bent(part, here, self._cameras.poses[goal])
         return Task(way, unit, goal)
 
+    def steadying(self, task: Task, made: Decoded) -> np.ndarray:
+        """(F,) factors that keep the scale of a window's disparities steady: by the known view that it ends
+        with, else by the path, if that was followed, or by its own cameras."""
+        window = len(self.placed)
+        factor, _ = self._fit_factor(window, made.disparity, None)
+        if task.goal is not None:
+            end, _ = fit_disparity(made.disparity[-1:], self.disparity(task.goal)[None])
+            return np.geomspace(1, end / factor, len(made.disparity)).astype(np.float32)
+        asked = task.cameras.scaled(factor)
+        own = to_cameras(made.raymap, asked.height, asked.width, square_pixels=True)
+        cameras = asked if following(own, asked).followed else own
+        return steadying(made.disparity, cameras)
+
     def place(self, task: Task) -> Placed:
         """Put the window in place that was made for a task.
 
@@ -124,7 +138,7 @@ class World:
         window, size = len(self.placed), (task.cameras.height, task.cameras.width)
         with about(f"window {window + 1}"):
             own = to_cameras(self._read(window, "raymap")[:], *size, square_pixels=True)
-            factor, spread = self._fit_factor(window, task.goal)
+            factor, spread = self._fit_factor(window, self._read(window, "disparity"), task.goal)
             similarity, origin = self._fit_poses(window, own, factor)
         found = following(own, task.cameras.scaled(factor))
         cameras = task.cameras
@@ -152,12 +166,11 @@ class World:
         starts = self.plan.starts[: len(alignments)]
         return Merge(starts, self.plan.length, alignments, self._cameras.scaled(unit), unit)
 
-    def _fit_factor(self, window: int, goal: int | None) -> tuple[float, float]:
+    def _fit_factor(self, window: int, own: Any, goal: int | None) -> tuple[float, float]:
         """What brings a window's disparities to the world's, on the frames that both show; and its spread."""
         if not window:
             return 1.0, 0.0
         start, overlap = self.plan.starts[window], self.plan.overlap
-        own = self._read(window, "disparity")
         pairs = [(own[number], self.disparity(start + number)) for number in range(overlap)]
         if goal is not None:
             pairs.append((own[self.plan.length - 1], self.disparity(goal)))
@@ -177,13 +190,6 @@ def nearest_along(disparity: np.ndarray, way: Cameras) -> float:
         way: cameras of H x W pictures.
     """
     points = point_map(disparity_to_depth(disparity)[None], way.select([0])).reshape(-1, 3)
-    most = 0.0
-    for pose, intrinsics in zip(way.poses, way.intrinsics, strict=True):
-        local = (points - pose[:3, 3]) @ pose[:3, :3]
-        depth = local[:, 2]
-        ahead = depth > _IN_FRONT
-        pixels = local[ahead] @ intrinsics.T / depth[ahead, None]
-        seen = ((pixels[:, :2] >= 0) & (pixels[:, :2] <= [way.width, way.height])).all(axis=1)
-        if seen.any():
-            most = max(most, float(np.percentile(1 / depth[ahead][seen], _NEAREST)))
-    return max(most, MIN_DISPARITY)
+    seen = (seen_from(points, way, frame)[0] for frame in range(len(way)))
+    nearest = [np.percentile(1 / depth, _NEAREST) for depth in seen if len(depth)]
+    return float(max(nearest, default=MIN_DISPARITY))
