@@ -91,6 +91,20 @@ def scale_jumps(walk: Walk, reach: int = 8) -> list[float]:
     return found
 
 
+def seams(walk: Walk) -> list[float]:
+    """For every pair of windows: how many times farther the later has the points of the frame that both
+    show, less 1."""
+    found = []
+    for window, start in enumerate(walk.plan.starts[1:], start=1):
+        factors = [walk.merge.alignments[number].disparity for number in (window - 1, window)]
+        pair = [
+            walk.chain.array(window - 1, "disparity")[start - walk.plan.starts[window - 1]] * factors[0],
+            walk.chain.array(window, "disparity")[0] * factors[1],
+        ]
+        found.append(float(np.expm1(scale_drift(np.stack(pair), walk.cameras.select([start, start]))[1])))
+    return found
+
+
 def true_scales(walk: Walk, world: WorldClip) -> list[float]:
     """For every window: the scale that fits its depth to the true one, median over its frames."""
     nearest = float(world.depth[:WINDOW].min())
@@ -127,6 +141,7 @@ def follow(model: Any, seed: int, settings: Settings, options: Options, work: Pa
         "units_asked": [window["unit_asked"] for window in windows],
         "spread": [window["disparity_spread"] for window in windows],
         "scale_jumps_percent": [100 * jump for jump in scale_jumps(walk)],
+        "seams_percent": [100 * seam for seam in seams(walk)],
         "true_scales": true_scales(walk, world),
         "color_drift_percent": 100 * float(np.abs(np.mean(drift, axis=0)).mean()),
         "contrast": float(np.mean(spread)),
@@ -134,27 +149,25 @@ def follow(model: Any, seed: int, settings: Settings, options: Options, work: Pa
 
 
 def come_back(model: Any, seed: int, settings: Settings, options: Options, work: Path) -> dict[str, Any]:
-    """Two windows along the scene's path and the same way back, with and without known views."""
-    out = true_path(still_world(seed, 2 * WINDOW - 1))
+    """Half of the windows along the scene's path and the same way back, with and without known views. The
+    color drift is that of the last frame, which must look like the first picture."""
+    out = true_path(still_world(seed, WINDOWS // 2 * (WINDOW - 1) + 1))
     both = out.select([*range(len(out)), *reversed(range(len(out) - 1))])
-    world = still_world(seed, 1)
+    first = still_world(seed, 1).rgb[0]
     found: dict[str, Any] = {"scene": seed}
     for name, returns in (("blind", False), ("known", True)):
-        walk = explore(
-            model,
-            world.rgb[0],
-            plan_windows(both, WINDOW),
-            settings,
-            work,
-            replace(options, returns=returns),
-        )
-        rgb, disparity = walk.rgb, walk.disparity
-        pairs = [(frame, len(walk) - 1 - frame) for frame in range(len(out) - 1)]
-        off = np.log(np.maximum(disparity[len(walk) - 1], 1e-3) / np.maximum(disparity[0], 1e-3))
+        chosen = replace(options, returns=returns)
+        walk = explore(model, first, plan_windows(both, WINDOW), settings, work, chosen)
+        rgb, last = walk.rgb, len(walk) - 1
+        pairs = [(frame, last - frame) for frame in range(len(out) - 1)]
+        off = np.log(disparity_to_depth(walk.disparity[last]) / disparity_to_depth(walk.disparity[0]))
         found[name] = {
-            "last_psnr": psnr(rgb[len(walk) - 1] / 255, rgb[0] / 255),
+            "last_psnr": psnr(rgb[last] / 255, first),
             "way_back_psnr": float(np.mean([psnr(rgb[a] / 255, rgb[b] / 255) for a, b in pairs])),
             "depth_off_percent": 100 * float(np.expm1(np.median(np.abs(off)))),
+            "color_drift_percent": 100
+            * float(np.abs(rgb[last].mean((0, 1)) / 255 - first.mean((0, 1))).mean()),
+            "contrast": float(rgb[last].std() / 255 / first.std()),
             "goals": [window["goal"] for window in walk.report["windows"]],
         }
     return found

@@ -73,11 +73,14 @@ class Chain:
         return taken
 
     def keep_only(self) -> None:
-        """Delete every other walk's windows in the folder, such as the earlier path's last, cut short."""
+        """Delete what else is in the folder: previews, and other walks' windows, such as the last of a path
+        that ended within it."""
         own = {store.folder.name for store in self.stores}
-        for folder in self.work.iterdir():
-            if folder.is_dir() and folder.name not in own:
-                shutil.rmtree(folder, ignore_errors=True)
+        for other in self.work.iterdir():
+            if other.is_file():
+                other.unlink()
+            elif other.name not in own:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _link(source: Path, target: Path) -> None:
