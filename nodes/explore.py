@@ -52,8 +52,8 @@ class AetherExplore(io.ComfyNode):
             display_name="Aether Explore",
             category="Aether",
             description="One picture and a camera path of any length in, a walk through its world out: "
-            "video, depth and cameras in one piece. Add a move to the path and run again, and only the new part "
-            "is computed.",
+            "video, depth and cameras in one piece. Add a move to the path and run again, and only the new "
+            "part is computed.",
             search_aliases=["world model", "long video", "walk", "fly through", "camera path", "infinite"],
             inputs=[
                 io.Model.Input(

@@ -72,7 +72,7 @@ class Nodes:
         modules = (
             "loaders", "tasks", "hero", "hero_report", "hero_methods", "hero_analyzer", "hero_tuner",
             "sampler", "streams", "depth", "cameras", "camera_path", "save_depth", "video", "long_clip",
-            "post_reconstruction", "point_cloud", "geometry", "lora", "doctor",
+            "explore", "post_reconstruction", "point_cloud", "geometry", "lora", "doctor",
         )  # fmt: skip
         self._classes = {
             node.define_schema().node_id: node for name in modules for node in part(f"nodes.{name}").NODES
