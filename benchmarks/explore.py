@@ -91,20 +91,6 @@ def scale_jumps(walk: Walk, reach: int = 8) -> list[float]:
     return found
 
 
-def seams(walk: Walk) -> list[float]:
-    """For every pair of windows: how many times farther the later has the points of the frame that both
-    show, less 1."""
-    found = []
-    for window, start in enumerate(walk.plan.starts[1:], start=1):
-        factors = [walk.merge.alignments[number].disparity for number in (window - 1, window)]
-        pair = [
-            walk.chain.array(window - 1, "disparity")[start - walk.plan.starts[window - 1]] * factors[0],
-            walk.chain.array(window, "disparity")[0] * factors[1],
-        ]
-        found.append(float(np.expm1(scale_drift(np.stack(pair), walk.cameras.select([start, start]))[1])))
-    return found
-
-
 def true_scales(walk: Walk, world: WorldClip) -> list[float]:
     """For every window: the scale that fits its depth to the true one, median over its frames."""
     nearest = float(world.depth[:WINDOW].min())
@@ -141,7 +127,6 @@ def follow(model: Any, seed: int, settings: Settings, options: Options, work: Pa
         "units_asked": [window["unit_asked"] for window in windows],
         "spread": [window["disparity_spread"] for window in windows],
         "scale_jumps_percent": [100 * jump for jump in scale_jumps(walk)],
-        "seams_percent": [100 * seam for seam in seams(walk)],
         "true_scales": true_scales(walk, world),
         "color_drift_percent": 100 * float(np.abs(np.mean(drift, axis=0)).mean()),
         "contrast": float(np.mean(spread)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..geometry.cameras import Cameras
-from ..geometry.depth import disparity_to_depth, point_map
+from ..geometry.depth import MIN_DISPARITY, point_map
 from ..geometry.metrics import weighted_median
 
 _IN_FRONT = 0.05  # of the nearest depth
@@ -28,17 +28,21 @@ def scale_drift(disparity: np.ndarray, cameras: Cameras) -> np.ndarray:
     Returns:
         (F,), 0 for the first frame; NaN where too little of it is seen.
     """
-    first = disparity_to_depth(disparity[:1])
-    points = point_map(first, cameras.select([0])).reshape(-1, 3)
+    points = first_points(disparity[0], cameras)
     found = np.full(len(cameras), np.nan)
     for frame in range(len(cameras)):
         depth, pixels = seen_from(points, cameras, frame)
         if len(depth) < _FEWEST * len(points):
             continue
-        there = disparity_to_depth(disparity[frame][pixels[:, 1], pixels[:, 0]])
+        there = _depth(disparity[frame][pixels[:, 1], pixels[:, 0]])
         # Near surfaces count for more: the sky has no scale.
         found[frame] = weighted_median(np.log(there / depth), 1 / depth)
     return found
+
+
+def first_points(disparity: np.ndarray, cameras: Cameras) -> np.ndarray:
+    """(H * W, 3): where the first camera's picture, of that disparity (H, W), has its surfaces."""
+    return point_map(_depth(disparity)[None], cameras.select([0])).reshape(-1, 3)
 
 
 def seen_from(points: np.ndarray, cameras: Cameras, frame: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,6 +53,11 @@ def seen_from(points: np.ndarray, cameras: Cameras, frame: int) -> tuple[np.ndar
     pixels = np.floor(local @ cameras.intrinsics[frame].T / local[:, 2:])[:, :2]
     seen = ((pixels >= 0) & (pixels < [cameras.width, cameras.height])).all(axis=1)
     return local[seen, 2], pixels[seen].astype(int)
+
+
+def _depth(disparity: np.ndarray) -> np.ndarray:
+    """Unlike `disparity_to_depth` below 1, too: in the world's unit things may come nearer."""
+    return 1 / np.maximum(disparity, MIN_DISPARITY)
 
 
 def steadying(disparity: np.ndarray, cameras: Cameras) -> np.ndarray:

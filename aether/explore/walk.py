@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import to_bytes, to_floats
+from ..defaults import BASE_FPS
 from ..errors import InputError
 from ..generation.latents import Decoded
 from ..generation.sampling import Callback
@@ -63,7 +64,7 @@ class Options:
         post_steps: steps of a reconstruction of every window's video, for depth and cameras; None for none.
     """
 
-    fps: int = 12
+    fps: int = BASE_FPS
     returns: bool = True
     colors: bool = True
     steady: bool = True

@@ -17,13 +17,13 @@ import numpy as np
 from ..errors import about
 from ..generation.latents import Decoded
 from ..geometry.cameras import Cameras
-from ..geometry.depth import MIN_DISPARITY, disparity_to_depth, point_map
+from ..geometry.depth import MIN_DISPARITY
 from ..geometry.raymap import from_cameras, to_cameras
-from ..long.joining import Alignment, Merge, Similarity, fit_disparity, fit_similarity, join_cameras
+from ..long.joining import Alignment, Merge, Similarity, fit_similarity, join_cameras, middle_disparity
 from .following import Following, following
 from .parts import Plan, bent
 from .returns import known_view
-from .steadying import seen_from, steadying
+from .steadying import first_points, seen_from, steadying
 
 _NEAREST = 99.8
 """Percentile of the disparity that counts as its maximum: single pixels are noise."""
@@ -122,7 +122,7 @@ class World:
         window = len(self.placed)
         factor, _ = self._fit_factor(window, made.disparity, None)
         if task.goal is not None:
-            end, _ = fit_disparity(made.disparity[-1:], self.disparity(task.goal)[None])
+            end, _ = middle_disparity(made.disparity[-1:], self.disparity(task.goal)[None])
             return np.geomspace(1, end / factor, len(made.disparity)).astype(np.float32)
         asked = task.cameras.scaled(factor)
         own = to_cameras(made.raymap, asked.height, asked.width, square_pixels=True)
@@ -174,7 +174,7 @@ class World:
         pairs = [(own[number], self.disparity(start + number)) for number in range(overlap)]
         if goal is not None:
             pairs.append((own[self.plan.length - 1], self.disparity(goal)))
-        return fit_disparity(*(np.stack(side) for side in zip(*pairs, strict=True)))
+        return middle_disparity(*(np.stack(side) for side in zip(*pairs, strict=True)))
 
     def _fit_poses(self, window: int, own: Cameras, factor: float) -> tuple[Similarity, str]:
         start, overlap = self.plan.starts[window], self.plan.overlap
@@ -189,7 +189,7 @@ def nearest_along(disparity: np.ndarray, way: Cameras) -> float:
         disparity: (H, W), in the path's unit.
         way: cameras of H x W pictures.
     """
-    points = point_map(disparity_to_depth(disparity)[None], way.select([0])).reshape(-1, 3)
+    points = first_points(disparity, way)
     seen = (seen_from(points, way, frame)[0] for frame in range(len(way)))
     nearest = [np.percentile(1 / depth, _NEAREST) for depth in seen if len(depth)]
     return float(max(nearest, default=MIN_DISPARITY))
