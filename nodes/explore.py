@@ -17,14 +17,23 @@ from ..aether.explore.chain import Chain
 from ..aether.explore.parts import Plan, longer, plan_windows
 from ..aether.explore.walk import TASK, Options, Walk, explore_windows
 from ..aether.geometry import trajectory
-from ..aether.spec import FRAMES
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
 from .conditioning import check_size, made, read_colors, renamed, size_of, spec_of
-from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs
+from .inputs import AUTO, SCHEDULER, VAE, size_inputs
 from .sampler import guidance_problem
 from .types import CameraPath, CamerasValue
-from .windows import JOINED_OUTPUTS, Show, WindowRun, joined_outputs, token, window_folder
+from .windows import (
+    JOINED_OUTPUTS,
+    MODEL,
+    SEED,
+    Show,
+    WindowRun,
+    joined_outputs,
+    token,
+    window_folder,
+    window_input,
+)
 
 World = io.Custom("AETHER_WORLD")
 
@@ -56,9 +65,7 @@ class AetherExplore(io.ComfyNode):
             "part is computed.",
             search_aliases=["world model", "long video", "walk", "fly through", "camera path", "infinite"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."
-                ),
+                MODEL,
                 VAE,
                 CameraPath.Input(
                     "camera",
@@ -68,8 +75,8 @@ class AetherExplore(io.ComfyNode):
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="Where the walk begins. Of several pictures, the first is used. Leave it out if "
-                    "world is connected.",
+                    tooltip="Where the walk begins; of several, the first counts. Leave it out if world is "
+                    "connected.",
                 ),
                 World.Input(
                     "world",
@@ -78,14 +85,8 @@ class AetherExplore(io.ComfyNode):
                     "Two that continue the same walk share its beginning.",
                 ),
                 *size_inputs(" A walk that continues another has its size."),
-                io.Combo.Input(
-                    "frames",
-                    options=[AUTO, *map(str, FRAMES)],
-                    default=AUTO,
-                    tooltip="Length of a window in frames. auto is the model's own length, or what a "
-                    "shorter path fills.",
-                ),
-                seed_input(NOISE_SEED + " All windows use the same.", control=io.ControlAfterGenerate.fixed),
+                window_input("path"),
+                SEED,
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Steps for each window. 0 is 50."),
                 io.Float.Input(
                     "guidance",
@@ -93,8 +94,8 @@ class AetherExplore(io.ComfyNode):
                     min=0.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="How strictly to follow the pictures. 0 is 3, as for a prediction. 1 is none, "
-                    "which halves the time.",
+                    tooltip="Guidance of every window; 0 is 3, as in a prediction. With 1 there is none: "
+                    "half the time, and colors that stay softer on a long way.",
                 ),
                 SCHEDULER,
                 io.Boolean.Input(

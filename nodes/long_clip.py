@@ -17,8 +17,18 @@ from ..aether.spec import FRAMES
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
 from .conditioning import check_size, made, read_video, renamed, size_of, spec_of, whole_file
-from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs, video_input, video_rate_input
-from .windows import JOINED_OUTPUTS, Show, WindowRun, joined_outputs, token, window_folder
+from .inputs import AUTO, SCHEDULER, VAE, size_inputs, video_input, video_rate_input
+from .windows import (
+    JOINED_OUTPUTS,
+    MODEL,
+    SEED,
+    Show,
+    WindowRun,
+    joined_outputs,
+    token,
+    window_folder,
+    window_input,
+)
 
 
 class AetherLongClip(io.ComfyNode):
@@ -35,19 +45,11 @@ class AetherLongClip(io.ComfyNode):
             "its finished windows.",
             search_aliases=["long video", "sliding window", "video depth", "4d reconstruction", "tiles"],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."
-                ),
+                MODEL,
                 VAE,
                 video_input("A video straight from a file is read window by window, which saves memory."),
                 *size_inputs(" With tiles on, this is one tile."),
-                io.Combo.Input(
-                    "frames",
-                    options=[AUTO, *map(str, FRAMES)],
-                    default=AUTO,
-                    tooltip="Length of a window in frames. auto is the model's own length, or what a "
-                    "shorter clip fills.",
-                ),
+                window_input("clip"),
                 io.Int.Input(
                     "stride",
                     default=0,
@@ -57,7 +59,7 @@ class AetherLongClip(io.ComfyNode):
                     "authors' choice: 24 of 41, the same share of shorter windows.",
                 ),
                 video_rate_input(),
-                seed_input(NOISE_SEED + " All windows use the same.", control=io.ControlAfterGenerate.fixed),
+                SEED,
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Steps for each window. 0 is 4."),
                 SCHEDULER,
                 io.Boolean.Input(

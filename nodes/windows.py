@@ -20,11 +20,13 @@ from ..aether.geometry.depth import disparity_to_depth
 from ..aether.long.executor import Outcome, Progress
 from ..aether.long.joined import JoinedWindows
 from ..aether.run import job
+from ..aether.spec import FRAMES
 from . import outputs
 from .bridge.hero_reports import box_of
 from .bridge.messages import show_text
 from .conditioning import encode
 from .depth import decode_disparity
+from .inputs import AUTO, NOISE_SEED, seed_input
 from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
 from .sampler import sample_latent
 from .streams import unpacked
@@ -33,6 +35,10 @@ from .types import CameraPath, Raymap, RaymapValue, gray_image
 _FOLDER = "aether_windows"
 _tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
+MODEL = io.Model.Input(
+    "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."
+)
+SEED = seed_input(NOISE_SEED + " All windows use the same.", control=io.ControlAfterGenerate.fixed)
 JOINED_OUTPUTS: list[io.Output] = [
     io.Image.Output("images", display_name="images", tooltip="The clip as Aether reproduces it."),
     outputs.DEPTH,
@@ -49,6 +55,17 @@ JOINED_OUTPUTS: list[io.Output] = [
     ),
     outputs.FRAME_RATE,
 ]
+
+
+def window_input(what: str) -> io.Input:
+    """The length of a window. what: is cut into windows."""
+    return io.Combo.Input(
+        "frames",
+        options=[AUTO, *map(str, FRAMES)],
+        default=AUTO,
+        tooltip=f"Length of a window in frames. auto is the model's own length, or what a shorter {what} "
+        "fills.",
+    )
 
 
 def joined_outputs(joined: JoinedWindows, cameras: Cameras, fps: int) -> tuple[Any, ...]:
