@@ -172,8 +172,8 @@ def go_on(model: Any, seed: int, settings: Settings, options: Options, work: Pat
     differ = 0
     for name in ("rgb", "disparity", "raymap"):
         for one, other in zip(getattr(whole, name), getattr(later, name), strict=True):
-            differ += np.count_nonzero(one != other)
-    differ += np.count_nonzero(whole.cameras.poses != later.cameras.poses)
+            differ += int(np.count_nonzero(one != other))
+    differ += int(np.count_nonzero(whole.cameras.poses != later.cameras.poses))
     return {"scene": seed, "reused": later.resumed, "numbers_that_differ": differ}
 
 
