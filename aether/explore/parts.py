@@ -99,7 +99,15 @@ def plan_windows(path: Cameras, length: int | None, overlap: int = 1, *, default
         raise InputError("window", f"{length!r} is not one of {', '.join(map(str, FRAMES))} frames")
     if isinstance(overlap, bool) or not isinstance(overlap, Integral) or not 1 <= overlap <= 8:
         raise InputError("overlap", f"{overlap!r} is not from 1 to 8 frames")
-    return Plan(path.relative_to_first(), int(length), int(overlap))
+    return Plan(from_first(path), int(length), int(overlap))
+
+
+def from_first(path: Cameras) -> Cameras:
+    """The path in its first camera's frame, so that doing it again changes no bit: that camera is exactly the
+    identity, where `Cameras.relative_to_first` leaves rounding, and no zero is negative."""
+    poses = path.relative_to_first().poses + 0.0
+    poses[0] = np.eye(4)
+    return replace(path, poses=poses)
 
 
 def longer(path: Cameras, piece: Cameras, at: int | None = None) -> Cameras:
@@ -117,6 +125,7 @@ def longer(path: Cameras, piece: Cameras, at: int | None = None) -> Cameras:
         raise InputError("at", f"{at!r} is not a frame of the earlier path, 0 to {len(path) - 1}")
     if len(piece) < SHORTEST:
         raise InputError("camera", f"{len(piece)} frame is no path; give at least {SHORTEST}")
+    path = from_first(path)
     added = path.poses[at] @ piece.relative_to_first().poses[1:]
     return replace(
         path,

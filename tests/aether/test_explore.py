@@ -87,6 +87,19 @@ def test_a_longer_path_asks_the_same_of_the_windows_that_it_fills():
     assert len(branch) == 28 and np.array_equal(branch.poses[:9], first.poses[:9])
 
 
+def test_a_path_from_anywhere_is_continued_to_the_bit():
+    """As files have them: the first camera is somewhere, and its inverse is rounded."""
+    anywhere = path("orbit left", 0.3).poses[20] @ path("tilt up", 0.37).poses[32]
+    whole = replace(path("pan right", 0.31), poses=anywhere @ path("pan right", 0.31).poses)
+    first, rest = whole.select(slice(0, 20)), whole.select(slice(19, None))
+    at_once = plan_windows(longer(first, rest), 17)
+    begun = plan_windows(first, 17).path
+    assert np.array_equal(plan_windows(begun, 17).path.poses.view(np.int64), begun.poses.view(np.int64))
+    later = plan_windows(longer(begun, rest), 17)
+    assert np.array_equal(at_once.path.poses.view(np.int64), later.path.poses.view(np.int64))
+    assert np.abs(later.path.poses - whole.relative_to_first().poses).max() < 1e-12
+
+
 @pytest.mark.parametrize(
     "field, make",
     [
