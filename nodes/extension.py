@@ -34,6 +34,7 @@ def make_extension() -> ComfyExtension:
                 depth,
                 doctor,
                 example,
+                explore,
                 geometry,
                 hero,
                 hero_analyzer,
@@ -55,8 +56,8 @@ def make_extension() -> ComfyExtension:
 
             modules = (
                 loaders, tasks, hero, hero_report, hero_methods, hero_analyzer, hero_tuner, sampler, streams,
-                depth, cameras, example, camera_path, save_depth, video, long_clip, post_reconstruction,
-                point_cloud, geometry, lora, doctor, camera_check, metric_scale,
+                depth, cameras, example, camera_path, save_depth, video, long_clip, explore,
+                post_reconstruction, point_cloud, geometry, lora, doctor, camera_check, metric_scale,
             )  # fmt: skip
             return [with_plain_errors(node) for module in modules for node in module.NODES]
 

@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
-from weakref import WeakKeyDictionary
 
-import folder_paths
-import numpy as np
-import torch
 from comfy_api.latest import io
 
 from ..aether.defaults import TASKS
 from ..aether.errors import InputError
-from ..aether.generation.latents import Decoded
-from ..aether.generation.sampling import Callback
-from ..aether.geometry.cameras import FOUND, Cameras
-from ..aether.geometry.depth import disparity_to_depth
-from ..aether.long.executor import Outcome, Progress, Serial
+from ..aether.geometry.cameras import FOUND
+from ..aether.long.executor import Serial
 from ..aether.long.reader import LongClip, array_clip, open_clip
 from ..aether.long.reconstruct import TASK, LongResult, reconstruct_windows
 from ..aether.long.store import WindowStore
-from ..aether.run import job
 from ..aether.spec import FRAMES
-from . import outputs
-from .bridge.hero_reports import box_of
 from .bridge.messages import show_text
 from .bridge.wiring import waiting
-from .conditioning import check_size, encode, made, read_video, renamed, size_of, spec_of, whole_file
-from .depth import decode_disparity
-from .inputs import AUTO, NOISE_SEED, SCHEDULER, VAE, seed_input, size_inputs, video_input, video_rate_input
-from .latents import DISPARITY, RAYMAP, RGB, streams_of, whole
+from .conditioning import check_size, made, read_video, renamed, size_of, spec_of, whole_file
+from .inputs import AUTO, SCHEDULER, VAE, size_inputs, video_input, video_rate_input
 from .lenses import lens_inputs, with_known_lens
-from .sampler import sample_latent
-from .streams import unpacked
-from .types import CameraPath, CamerasValue, Raymap, gray_image
-
-_FOLDER = "aether_windows"
-_tokens: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+from .types import CamerasValue
+from .windows import (
+    JOINED_OUTPUTS,
+    MODEL,
+    SEED,
+    Show,
+    WindowRun,
+    joined_outputs,
+    token,
+    window_folder,
+    window_input,
+)
 
 
 class AetherLongClip(io.ComfyNode):
@@ -66,19 +57,11 @@ class AetherLongClip(io.ComfyNode):
                 "tiles",
             ],
             inputs=[
-                io.Model.Input(
-                    "model", tooltip="From HERO Patch, or from the loader. HERO starts anew in every window."
-                ),
+                MODEL,
                 VAE,
                 video_input("A video straight from a file is read window by window, which saves memory."),
                 *size_inputs(" With tiles on, this is one tile."),
-                io.Combo.Input(
-                    "frames",
-                    options=[AUTO, *map(str, FRAMES)],
-                    default=AUTO,
-                    tooltip="Length of a window in frames. auto is the model's own length, or what a "
-                    "shorter clip fills.",
-                ),
+                window_input("clip"),
                 io.Int.Input(
                     "stride",
                     default=0,
@@ -88,7 +71,7 @@ class AetherLongClip(io.ComfyNode):
                     "authors' choice: 24 of 41, the same share of shorter windows.",
                 ),
                 video_rate_input(),
-                seed_input(NOISE_SEED + " All windows use the same.", control=io.ControlAfterGenerate.fixed),
+                SEED,
                 io.Int.Input("steps", default=0, min=0, max=1000, tooltip="Steps for each window. 0 is 4."),
                 SCHEDULER,
                 io.Boolean.Input(
@@ -100,21 +83,7 @@ class AetherLongClip(io.ComfyNode):
                 *lens_inputs(),
             ],
             outputs=[
-                io.Image.Output("images", display_name="images", tooltip="The clip as Aether reproduces it."),
-                outputs.DEPTH,
-                outputs.DISPARITY,
-                CameraPath.Output(
-                    "cameras",
-                    display_name="cameras",
-                    tooltip="Position, direction and lens of every frame, all in one world. For Aether Save "
-                    "Cameras.",
-                ),
-                Raymap.Output(
-                    "raymap",
-                    display_name="raymap",
-                    tooltip="The same cameras as rays. For Aether Cameras, which draws them.",
-                ),
-                outputs.FRAME_RATE,
+                *JOINED_OUTPUTS,
                 io.String.Output(
                     "report",
                     display_name="report",
@@ -163,22 +132,22 @@ class AetherLongClip(io.ComfyNode):
             max_length=spec_of(vae).default_frames,
         )
         settings = {"seed": seed, "steps": steps or TASKS[TASK].default_steps, "scheduler": scheduler}
-        signature = {"clip": clip.identity(), "model": _token(model), "vae": _token(vae), **settings}
-        store = WindowStore(Path(folder_paths.get_temp_directory()) / _FOLDER, signature)
+        signature = {"clip": clip.identity(), "model": token(model), "vae": token(vae), **settings}
+        store = WindowStore(window_folder(), signature)
         with renamed("out", "temp"):
             result = reconstruct_windows(
                 clip,
-                _WindowRun(model, vae, settings),
+                WindowRun(model, vae, settings),
                 store,
                 settings["steps"],
                 executor=Serial(),
-                callback=_Show(cls.hidden.unique_id, model),
+                callback=Show(cls.hidden.unique_id, model),
             )
         show_text(cls.hidden.unique_id, _summary(result))
-        cameras = replace(result.merge.cameras, lens=FOUND)
-        outputs = _outputs(result, with_known_lens(cameras, fov, lens))
+        cameras = with_known_lens(replace(result.merge.cameras, lens=FOUND), fov, lens)
+        outputs = joined_outputs(result, cameras, result.clip.fps)
         store.remove()
-        return io.NodeOutput(*outputs)
+        return io.NodeOutput(*outputs, json.dumps(result.report, indent=1))
 
 
 def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
@@ -190,85 +159,12 @@ def _open(video: Any, fps: int | None, **settings: Any) -> LongClip:
     return array_clip(pixels, rate, fps, **settings)
 
 
-def _token(socket: Any) -> str:
-    """Names a MODEL or VAE with all that is patched onto it, for as long as it lives.
-
-    ComfyUI hands out the same object as long as nothing before it has changed.
-    """
-    return _tokens.setdefault(socket, uuid4().hex)
-
-
-class _WindowRun:
-    """What Aether Reconstruct, Aether Sampler and Aether Split do, for one window."""
-
-    def __init__(self, model: Any, vae: Any, settings: dict[str, Any]):
-        self._model, self._vae, self._settings = model, vae, settings
-
-    def __call__(self, inputs: job.Inputs, callback: Callback) -> Outcome:
-        start = time.perf_counter()
-        size = inputs.height, inputs.width
-        conditioning = encode(
-            self._vae, TASK, inputs.pictures, None, inputs.frames, size, inputs.fps, self._settings["seed"]
-        )
-        latent = sample_latent(self._model, *conditioning.args, **self._settings, callback=callback)
-        parts = streams_of(whole(latent))
-        decoded = Decoded(
-            self._vae.decode(parts[RGB].contiguous())[0].float().cpu().numpy(),
-            decode_disparity(self._vae, parts[DISPARITY].contiguous()),
-            unpacked(parts[RAYMAP]).numpy(),
-        )
-        box = box_of(self._model)
-        report = {
-            "settings": {**self._settings, "fps": inputs.fps},
-            "seconds": {"window": time.perf_counter() - start},
-            "hero": box and box.find(latent["samples"]).to_dict(),
-        }
-        return decoded, report
-
-
-class _Show:
-    """Progress over all windows, with core's preview; ends the run when ComfyUI is asked to."""
-
-    def __init__(self, node_id: str | None, model: Any):
-        self._node_id, self._model, self._show = node_id, model, None
-
-    def __call__(self, progress: Progress) -> None:
-        import comfy.model_management
-        import latent_preview
-
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        if progress.step is None:
-            resumed = f", {progress.resumed} done before" if progress.resumed else ""
-            show_text(self._node_id, f"window {progress.window + 1} of {progress.windows}{resumed}")
-            return
-        self._show = self._show or latent_preview.prepare_callback(self._model, progress.total)
-        predicted, latent = (x.transpose(1, 2) for x in (progress.step.predicted, progress.step.latent))
-        self._show(progress.done - 1, predicted, latent, progress.total)
-
-
 def _summary(result: LongResult) -> str:
     clip = result.clip
     parts = f"{len(clip.starts)} windows of {clip.length}"
     if clip.tiles:
         parts += f", each in {len(clip.tiles)} tiles"
     return "\n".join([f"{made(len(clip), clip.size, clip.fps)}: {parts}", *result.report["notes"]])
-
-
-def _outputs(result: LongResult, cameras: Cameras) -> tuple[Any, ...]:
-    images = torch.empty(result.rgb.shape, dtype=torch.float32)
-    for target, frame in zip(images, result.rgb, strict=True):
-        target[:] = torch.from_numpy(frame)
-    disparity = np.stack(list(result.disparity))
-    fps = result.clip.fps
-    return (
-        images.div_(255),
-        gray_image(disparity_to_depth(disparity)),
-        gray_image(disparity),
-        {"cameras": cameras, "fps": fps},
-        {"raymap": torch.from_numpy(np.stack(list(result.raymap))), "fps": fps},
-        float(fps),
-        json.dumps(result.report, indent=1),
-    )
 
 
 NODES: list[type[Any]] = [AetherLongClip]

@@ -56,6 +56,10 @@ TILES: dict[str, tuple[tuple[str, float], ...]] = {
     "4 From one picture to another": ((SOURCE, 0), (SOURCE, 1), ("color", 0.5), ("depth", 0.5)),
     "9 With core samplers": ((SOURCE, 0), ("color", 1), ("depth", 0), ("depth", 1)),
     "3 Picture along a camera path": ((SOURCE, 0), ("camera", 1), ("color", 1), ("depth", 1)),
+    "14 Explore a world": (
+        *(("walk_color", 0), ("walk_color", 1)),
+        *(("walk_depth", 1), ("walk_camera", 1)),
+    ),
     "5 Long video": (("long_color", 0), ("long_color", 1), ("long_depth", 0), ("long_depth", 1)),
     "2 Video to depth and camera": ((SOURCE, 0.5), ("color", 0.5), ("depth", 0.5), ("true_depth", 0.5)),
     "6 Video to Blender and Nuke": (

@@ -2,13 +2,14 @@
 
 import contextlib
 import gc
+import json
 import weakref
 from types import SimpleNamespace
 
 import pytest
 
 from aether import miniature
-from benchmarks import guidance, memory, race, scaling, speed
+from benchmarks import explore, guidance, memory, race, scaling, speed
 from benchmarks.contenders import Attached, Contender
 from benchmarks.race import Times
 from benchmarks.sizes import SIZES, build_model
@@ -230,3 +231,21 @@ def test_peak_counts_what_is_alive_together():
             kept = (given + 1) * 2
             given.mul_(1)[:10].add_(1)
     assert len(kept) == 1000 and peak.bytes == 3 * 4000  # the one before, the sum and the product
+
+
+def test_a_path_is_compared_after_one_similarity():
+    path = explore.true_path(explore.still_world(501, 17))
+    assert path.poses.shape == (17, 4, 4)
+    same = explore.path_errors(path.scaled(1.5).poses, path.poses)
+    assert same["correlation"] > 0.999 and same["ate_percent"] < 1e-6
+    bent = path.poses.copy()
+    bent[8:, :3, 3] += [0, 0.1, 0]
+    assert explore.path_errors(bent, path.poses)["ate_percent"] > 1
+
+
+@pytest.mark.slow
+def test_a_continued_walk_of_the_benchmark_is_the_same(capsys, tmp_path):
+    options = ["--steps", "1", "--guidance", "1", "--scenes", "501", "--work", str(tmp_path)]
+    explore.main(["continue", *options])
+    (row,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (row["reused"], row["numbers_that_differ"]) == (1, 0)

@@ -18,6 +18,7 @@ const FILES = { unet_name: "unet", ckpt_name: "checkpoint", model_name: "unet" }
 const TASKS = {
   AetherReconstruct: { steps: 4, guidance: 1 },
   AetherLongClip: { steps: 4, guidance: 1 }, // task and sampler in one
+  AetherExplore: { steps: 50, guidance: 3 }, // the same, for every window
   AetherPredict: { steps: 50, guidance: 3 },
   AetherPlan: { steps: 50, guidance: 3 },
 };

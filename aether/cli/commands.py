@@ -1,4 +1,4 @@
-"""The command line: `python -m aether reconstruct | predict | plan | compare | tune | doctor`."""
+"""The command line: `python -m aether reconstruct | predict | plan | explore | compare | tune | doctor`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..memory_errors import is_out_of_memory
 from .console import Console
 from .doctor import run_doctor
+from .exploring import run_exploring
 from .hero import chosen_hero
 from .model import prepare
 from .parser import COMMANDS, build_parser, listed_inputs, option_error
@@ -142,6 +143,7 @@ def _write_comparison(
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int | None]] = {
+    "explore": run_exploring,
     "compare": _compare,
     "tune": run_tuning,
     "doctor": run_doctor,

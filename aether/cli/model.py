@@ -13,6 +13,7 @@ from .hero import Hero
 from .parser import renamed
 
 if TYPE_CHECKING:
+    from ..explore.walk import Walk
     from ..geometry.cameras import Cameras
     from ..geometry.metric_scale import MetricScale
     from ..long.reconstruct import LongResult
@@ -96,9 +97,10 @@ class Work:
         streams: Any,
         cameras: Cameras,
         fps: float,
-        result: Result | LongResult,
+        result: Result | LongResult | Walk,
         source: Any,
         asked: Cameras | None = None,
+        extras: dict[str, Any] | None = None,
     ) -> None:
         """Write a result folder and say what is in it; see `aether.formats.export.write_run`."""
         from ..formats.export import write_run
@@ -118,6 +120,7 @@ class Work:
             asked=asked,
             scale=scale,
             notes=result.report["notes"],
+            extras=extras,
             overwrite=self.arguments.overwrite,
             depth_format=self.arguments.depth_format,
         )

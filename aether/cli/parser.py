@@ -30,6 +30,7 @@ _RECONSTRUCTION = TASKS["reconstruction"]
 DTYPES = ("auto", "bfloat16", "float16", "float32", "float8")
 """float8: large weights are kept in it; the device computes in what "auto" is."""
 
+_HERO_NOTE = "Options after the first two override the preset or the setting."
 _TUNING = "aether-tuning"
 """The folder that `tune` writes by default."""
 
@@ -92,6 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
             _add_windows(command)
         else:
             _add_post_reconstruction(command)
+    _add_explore(
+        commands.add_parser(
+            "explore",
+            help="a walk through a world, along a path of any length",
+            formatter_class=_HelpFormatter,
+        )
+    )
     _add_compare(
         commands.add_parser(
             "compare", help="one job without and with HERO, side by side", formatter_class=_HelpFormatter
@@ -115,6 +123,40 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _add_explore(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "From a picture, along a camera path of any length, in windows that go on from each other, to video, "
+        "depth, cameras and a point cloud. A walk that was stopped goes on where it was, and a finished one "
+        "can be continued from its folder."
+    )
+    command.add_argument("image", metavar="IMAGE", nargs="?", help=_INPUT_HELP["image"])
+    command.add_argument("--from", metavar="DIR", help="go on from an earlier walk, with its settings")
+    command.add_argument(
+        "--at", type=whole_number, metavar="FRAME", help="frame of the earlier walk to go on from; its last"
+    )
+    _add_model(command.add_argument_group("model"))
+    job = command.add_argument_group("job")
+    _add_sampling(job)
+    job.add_argument("--frames", type=whole_number, help="of the path; 161 of a move, a file's own")
+    job.add_argument("--fps", type=whole_number, help="8, 10, 12, 15 or 24; 12")
+    walk = command.add_argument_group("walk")
+    walk.add_argument(
+        "--window", type=whole_number, help="frames of a window: 17, 25, 33 or 41; the model's own"
+    )
+    walk.add_argument("--overlap", type=whole_number, default=1, help="frames that windows share, 1 to 8")
+    for name, help_text in (
+        ("returns", "where the path comes back to a view seen before, end the window with that view"),
+        ("colors", "keep colors from drifting"),
+        ("steady", "keep the scale of depth from drifting"),
+    ):
+        walk.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=True, help=help_text)
+    _add_post_reconstruction(command)
+    _add_path(command.add_argument_group("camera path"), required=True)
+    _add_hero(command.add_argument_group("HERO", _HERO_NOTE))
+    _add_output(command.add_argument_group("output"))
+    command.set_defaults(defaults={action.dest: action.default for action in command._actions})
 
 
 def _add_compare(command: argparse.ArgumentParser) -> None:
@@ -174,9 +216,7 @@ def _add_cache_dir(group: argparse._ActionsContainer) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     _add_job_groups(command)
-    _add_hero(
-        command.add_argument_group("HERO", "Options after the first two override the preset or the setting.")
-    )
+    _add_hero(command.add_argument_group("HERO", _HERO_NOTE))
     _add_output(command.add_argument_group("output"))
 
 
@@ -223,6 +263,12 @@ def _guidance_text() -> str:
 
 
 def _add_job(job: argparse._ArgumentGroup) -> None:
+    _add_sampling(job)
+    job.add_argument("--frames", type=whole_number, help="17, 25, 33 or 41; what the clip fills")
+    job.add_argument("--fps", type=whole_number, help="8, 10, 12, 15 or 24; what suits the clip")
+
+
+def _add_sampling(job: argparse._ArgumentGroup) -> None:
     job.add_argument(
         "--steps",
         type=whole_number,
@@ -240,14 +286,17 @@ def _add_job(job: argparse._ArgumentGroup) -> None:
     job.add_argument("--seed", type=whole_number, default=42, help="of the noise")
     job.add_argument("--scheduler", choices=SCHEDULERS, default=SCHEDULERS[0], help="dpm is Aether's own")
     job.add_argument("--size", type=_size, metavar="HxW", help="height x width in pixels; the model's own")
-    job.add_argument("--frames", type=whole_number, help="17, 25, 33 or 41; what the clip fills")
-    job.add_argument("--fps", type=whole_number, help="8, 10, 12, 15 or 24; what suits the clip")
 
 
 def _add_camera(camera: argparse._ArgumentGroup) -> None:
     camera.add_argument("--raymap", metavar="FILE.npy", help="path to follow, (frames, 6, H/8, W/8)")
+    _add_path(camera)
+
+
+def _add_path(camera: argparse._ArgumentGroup, *, required: bool = False) -> None:
     camera.add_argument(
         "--camera",
+        required=required,
         metavar="MOVE[:AMOUNT]|FILE",
         help="path to follow: a move such as orbit-left:0.5 or dolly-in, of the clip's length, or a file: "
         "cameras.json, transforms.json, COLMAP's images.bin or images.txt, .txt or .csv (TUM, KITTI, "

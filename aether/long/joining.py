@@ -208,6 +208,27 @@ def fit_disparity(window: Any, merged: Any) -> tuple[float, float]:
     Raises:
         InputError: shapes that differ, NaN, infinities, nothing above zero in common.
     """
+    source, target, logs, middle, spread = _quotients(window, merged)
+    keep = np.abs(logs - middle) <= _TRIM * 1.4826 * spread + 1e-6
+    factor = np.sqrt(np.square(target[keep]).sum() / np.square(source[keep]).sum())
+    if not (np.isfinite(factor) and factor > 0):
+        raise InputError("disparity", "is too small in one of the windows for a scale to be found")
+    return float(factor), float(np.expm1(spread))
+
+
+def middle_disparity(window: Any, merged: Any) -> tuple[float, float]:
+    """The same by the weighted median of the quotients alone: where the two differ in shape, as windows do
+    that were imagined one after the other, it keeps to what most near surfaces say.
+
+    Args, returns and raises as :func:`fit_disparity`.
+    """
+    *_, middle, spread = _quotients(window, merged)
+    return float(np.exp(middle)), float(np.expm1(spread))
+
+
+def _quotients(window: Any, merged: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
+    """Disparities above zero in both, the logarithms of their quotients, those's weighted median, and the
+    median distance from it."""
     merged = finite_array(merged, "disparity", (None, None, None))
     window = finite_array(window, "disparity", merged.shape)
     common = (window > 0) & (merged > 0)
@@ -220,11 +241,7 @@ def fit_disparity(window: Any, merged: Any) -> tuple[float, float]:
     weights = (source * target)[thin]
     middle = weighted_median(logs[thin], weights)
     spread = weighted_median(np.abs(logs[thin] - middle), weights)
-    keep = np.abs(logs - middle) <= _TRIM * 1.4826 * spread + 1e-6
-    factor = np.sqrt(np.square(target[keep]).sum() / np.square(source[keep]).sum())
-    if not (np.isfinite(factor) and factor > 0):
-        raise InputError("disparity", "is too small in one of the windows for a scale to be found")
-    return float(factor), float(np.expm1(spread))
+    return source, target, logs, middle, spread
 
 
 def fit_similarity(poses: Any, target: Any, fallback_scale: float | None = None) -> tuple[Similarity, str]:

@@ -7,21 +7,19 @@ written, a frame at a time: memory does not grow with the clip, but for its came
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..formats.contact import sheet_frames
 from ..frames import Frames
-from ..geometry.raymap import from_cameras, to_cameras
+from ..geometry.raymap import to_cameras
 from ..model.parts import AetherModel
 from ..run import job
 from .executor import (
@@ -37,16 +35,17 @@ from .executor import (
     sum_accelerated,
     sum_seconds,
 )
+from .joined import JoinedWindows
 from .joining import Merge, align_windows
 from .reader import LongClip
+from .signature import run_signature
 from .store import StoredArray, WindowStore
 
 TASK = "reconstruction"
-_SAMPLES = 16  # of every weight, for the fingerprint
 
 
 @dataclass(frozen=True)
-class LongResult:
+class LongResult(JoinedWindows):
     """All windows of a clip, joined. Pictures are made when asked for; see `aether.formats.export.write_run`.
 
     Attributes:
@@ -73,29 +72,10 @@ class LongResult:
         return Frames((len(self.clip), *self.clip.size, 3), lambda frame: shown()[frame])
 
     @property
-    def rgb(self) -> Frames:
-        """(F, H, W, 3) uint8."""
-        windows = self._windows("rgb")
-        return Frames((len(self.merge), *windows[0].shape[1:]), partial(self.merge.rgb, windows))
-
-    @property
-    def disparity(self) -> Frames:
-        """(F, H, W) float32."""
-        windows = self._windows("disparity")
-        return Frames((len(self.merge), *windows[0].shape[1:]), partial(self.merge.disparity, windows))
-
-    @property
     def raymap(self) -> Frames:
         """(F, 6, h, w) float32: one window's own; of several, that of the cameras after joining."""
-        windows, cameras = self._windows("raymap"), self.merge.cameras
-
-        def read(frame: int) -> np.ndarray:
-            if len(windows) == 1:
-                return windows[0][frame]
-            one = cameras.select([frame])
-            return from_cameras(one.poses, one.intrinsics, one.height, one.width)[0]
-
-        return Frames((len(self.merge), *windows[0].shape[1:]), read)
+        windows = self._windows("raymap")
+        return super().raymap if len(windows) > 1 else Frames(windows[0].shape, windows[0].__getitem__)
 
     def _windows(self, name: str) -> list[StoredArray]:
         return [self.store.array(window, name) for window in range(len(self.merge.starts))]
@@ -136,7 +116,8 @@ def reconstruct(
     """
     job.check_size(model.spec, *clip.model_size)
     executor = executor or Serial()
-    signature = run_signature(model, clip, settings, accelerator, executor.device or model.device.type)
+    device = executor.device or model.device.type
+    signature = {"clip": clip.identity(), **run_signature(model, TASK, settings, accelerator, device)}
     run = PlainRun(model, settings, accelerator)
     return reconstruct_windows(
         clip,
@@ -203,42 +184,6 @@ def _windows(clip: LongClip, skip: set[int]) -> Iterator[Window]:
     for number, frames in clip.windows(skip):
         inputs = job.Inputs(TASK, sources, {"video": frames}, clip.length, *clip.size, clip.fps)
         yield Window(number, inputs, clip.tiles, clip.stand_ins(number))
-
-
-def run_signature(
-    model: AetherModel,
-    clip: LongClip,
-    settings: job.Settings,
-    accelerator: job.Accelerator | None,
-    device: str,
-) -> dict[str, Any]:
-    """All that a window's result hangs on: the clip's files, the settings, and the model down to a sample of
-    its weights."""
-    # Without diffusers' own entries, some of which are in another order in every process.
-    scheduler = {name: value for name, value in model.scheduler.config.items() if not name.startswith("_")}
-    return {
-        "clip": clip.identity(),
-        "steps": job.steps_of(TASK, settings),
-        "guidance": settings.guidance,
-        "seed": settings.seed,
-        "accelerator": accelerator.settings() if accelerator else None,
-        "scheduler": {"class": type(model.scheduler).__name__, **scheduler},
-        "weights": fingerprint(model.transformer, model.vae, model.prompt_embeds),
-        "device": device,
-        "dtype": str(model.dtype),
-    }
-
-
-def fingerprint(transformer: torch.nn.Module, vae: torch.nn.Module, prompt: torch.Tensor) -> str:
-    """A hash of the names, shapes and a few values of all weights: reads little, sees another checkpoint."""
-    digest = hashlib.sha256()
-    for part in (transformer, vae):
-        for name, weight in part.state_dict().items():
-            flat = weight.detach().reshape(-1)
-            few = flat[:: max(1, flat.numel() // _SAMPLES)][:_SAMPLES].to("cpu", torch.float32)
-            digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + few.numpy().tobytes())
-    digest.update(prompt.detach().to("cpu", torch.float32).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _report(clip: LongClip, merge: Merge, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

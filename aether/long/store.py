@@ -47,9 +47,10 @@ class WindowStore:
 
     def finished(self, count: int, shape: tuple[int, int, int]) -> set[int]:
         """Which of ``count`` windows are there, readable and of this shape (F, H, W)."""
-        return {window for window in range(count) if self._is_whole(window, shape)}
+        return {window for window in range(count) if self.is_whole(window, shape)}
 
-    def _is_whole(self, window: int, shape: tuple[int, int, int]) -> bool:
+    def is_whole(self, window: int, shape: tuple[int, int, int]) -> bool:
+        """Whether a window is there, readable and of this shape (F, H, W)."""
         with suppress(InputError), reading("window", "is missing, or damaged by a crash of the machine"):
             rgb, disparity, raymap = (
                 self.array(window, name).shape for name in ("rgb", "disparity", "raymap")

@@ -72,7 +72,7 @@ class Nodes:
         modules = (
             "loaders", "tasks", "hero", "hero_report", "hero_methods", "hero_analyzer", "hero_tuner",
             "sampler", "streams", "depth", "cameras", "camera_path", "save_depth", "video", "long_clip",
-            "post_reconstruction", "point_cloud", "geometry", "lora", "doctor", "camera_check",
+            "explore", "post_reconstruction", "point_cloud", "geometry", "lora", "doctor", "camera_check",
             "metric_scale",
         )  # fmt: skip
         self._classes = {

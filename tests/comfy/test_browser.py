@@ -29,6 +29,7 @@ SEEDS = {
     "9 With core samplers": ("RandomNoise", "noise_seed"),
     "13 Tune for this model": ("PrimitiveInt", "value"),
     "5 Long video": ("AetherLongClip", "seed"),
+    "14 Explore a world": ("AetherExplore", "seed"),
 }
 """Templates whose seed is not the Aether Sampler's."""
 

@@ -33,7 +33,9 @@ ON_CORE = [
 BUNDLED = [name for name in WORKFLOWS if name not in ON_CORE]
 """Templates that run with nothing to download."""
 MUTED, BYPASSED = 2, 4
-OPTIONAL = {"camera", "before", "lens", "mask", "sampler", "sigmas", "tau_blocks", "setting", "reference"}
+OPTIONAL = {
+    "camera", "before", "lens", "mask", "sampler", "sigmas", "tau_blocks", "setting", "reference", "world",
+}  # fmt: skip
 """Sockets of ours that may stay empty."""
 TITLE = 30
 """Height of a node's title, which stands above its position."""
@@ -59,7 +61,7 @@ def test_all_templates_are_there():
         "4 From one picture to another", "5 Long video", "6 Video to Blender and Nuke",
         "7 Video to point cloud", "8 Compare with and without HERO", "9 With core samplers",
         "10 Wan picture to video", "11 Wan along a camera move", "12 Wan to depth and camera",
-        "13 Tune for this model",
+        "13 Tune for this model", "14 Explore a world",
     }  # fmt: skip
 
 
@@ -285,6 +287,8 @@ def test_the_run_is_found_in_every_template():
         assert reconstruct["bypassed"] and reconstruct["assumed"] == []
     (long,) = found.pop("5 Long video")
     assert (long["numbers"]["steps"], long["numbers"]["batch"], long["assumed"]) == (8, 1, [])
+    (walk,) = found.pop("14 Explore a world")
+    assert (walk["numbers"]["steps"], walk["numbers"]["batch"], walk["assumed"]) == (20, 1, [])
     (tuned,) = found.pop("13 Tune for this model")
     assert (tuned["numbers"]["steps"], tuned["numbers"]["batch"], tuned["assumed"]) == (20, 2, [])
     assert tuned["sampler"] == {"aether": "ddim"}
