@@ -200,11 +200,12 @@ def share_of_change(change: Tensor, expected: Tensor) -> Tensor:
     """
 
     def squared(tensor: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True, dtype=torch.float32) ** 2
+        size: Tensor = torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True, dtype=torch.float32)
+        return size.square()
 
     # By norms, as a sum of products would need a copy in float32.
     size = squared(expected)
-    share: Tensor = (squared(change) + size - squared(change - expected)) / (2 * size)
+    share = (squared(change) + size - squared(change - expected)) / (2 * size)
     return share.nan_to_num(nan=0.0).clamp(0.0, 1.0)
 
 
