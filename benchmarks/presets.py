@@ -33,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from aether.generation.latents import Decoded, decode
 from aether.geometry.depth import disparity_to_depth
@@ -118,13 +119,12 @@ class Bench:
 
     def _kept(self, case: Case, kind: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
         key = hashlib.sha256(repr((self._code, case, kind)).encode()).hexdigest()[:24]
-        path = self._folder / f"{key}.pt"
+        path = self._folder / f"{key}.safetensors"
         if not path.exists():
             part = path.with_suffix(".part")
-            torch.save(make().cpu(), part)
+            save_file({"samples": make().cpu().contiguous()}, part)
             part.replace(path)
-        samples: torch.Tensor = torch.load(path, weights_only=True)
-        return samples
+        return load_file(path)["samples"]
 
     def _quality(self, case: Case, samples: torch.Tensor) -> dict[str, float]:
         clip = decode(self._model, samples.transpose(1, 2))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FRAMES = 161
 """Of a move, where none is given."""
-_KEPT = ("model", "scheduler", "steps", "guidance", "guidance_skip", "seed", "size", "fps", "window")
+_KEPT = ("model", "scheduler", "steps", "guidance", "guidance_skip", "seed", "size", "fps", "window", "lens")
 _KEPT_OPTIONS = ("overlap", "returns", "colors", "steady", "post_reconstruction")
 
 
@@ -120,12 +120,14 @@ def _planned(work: Work, earlier: Earlier | None) -> tuple[Plan, np.ndarray, Opt
 
 def _piece(work: Work, height: int, width: int, fps: int) -> Cameras:
     """The path that was given, in its number of frames and the pictures' size."""
+    from ..formats.known_lens import read_lens
     from ..geometry import trajectory
     from ..run import job
 
-    given, frames = work.arguments.camera, work.arguments.frames
+    arguments, frames = work.arguments, work.arguments.frames
+    lens = None if arguments.lens is None else read_lens(arguments.lens, height, width)
     try:
-        read = job.read_path(given, frames or FRAMES, fps)
+        read = job.read_path(arguments.camera, frames or FRAMES, fps, lens)
     except InputError as error:
         text = error.message if error.field in ("camera", "file") else str(error)
         raise InputError("camera", text) from error
@@ -195,5 +197,6 @@ def _write(
     made_by = {name: getattr(arguments, name) for name in (*_KEPT, *_KEPT_OPTIONS, "hero", "setting")}
     made_by["steps"] = work.settings.steps
     extras = walk_files(walk, picture, work.settings, options, signature, made_by)
-    work.write(walk, walk.cameras, options.fps, walk, None, extras)
+    asked = walk.plan.path.scaled(walk.merge.unit)
+    work.write(walk, walk.cameras, options.fps, walk, None, asked=asked, extras=extras)
     move_windows(walk.chain, out)

@@ -14,7 +14,7 @@ from numbers import Integral
 import numpy as np
 
 from ..errors import InputError
-from ..geometry.cameras import Cameras
+from ..geometry.cameras import NEAREST, Cameras
 from ..spec import FRAMES
 
 SHORTEST = 2
@@ -104,10 +104,11 @@ def plan_windows(path: Cameras, length: int | None, overlap: int = 1, *, default
 
 def from_first(path: Cameras) -> Cameras:
     """The path in its first camera's frame, so that doing it again changes no bit: that camera is exactly the
-    identity, where `Cameras.relative_to_first` leaves rounding, and no zero is negative."""
+    identity, where `Cameras.relative_to_first` leaves rounding, and no zero is negative. Whatever unit its
+    file states, a walk takes its lengths as depths."""
     poses = path.relative_to_first().poses + 0.0
     poses[0] = np.eye(4)
-    return replace(path, poses=poses)
+    return replace(path, poses=poses, unit=NEAREST)
 
 
 def longer(path: Cameras, piece: Cameras, at: int | None = None) -> Cameras:

@@ -49,6 +49,8 @@ from .parts import Plan
 from .world import Task, World
 
 _PER_WINDOW = ("seconds", "hero", "colors", "depth_drift", "task")
+_NOT_OF_THE_WALK = ("colors", "depth_drift", "inputs", "camera", "depth_against_truth", "lens", "scale")
+"""What the first window's report says that holds for that window alone."""
 TASK, RETURN_TASK = "prediction", "planning"
 
 
@@ -353,7 +355,7 @@ class _Walker:
         ]
         shape = {"frames": len(plan.path), "window": plan.length, "overlap": plan.overlap}
         return {
-            **{name: first[name] for name in first if name not in ("colors", "depth_drift", "inputs")},
+            **{name: first[name] for name in first if name not in _NOT_OF_THE_WALK},
             "task": "explore",
             "notes": plan.notes(),
             "settings": {**first["settings"], **shape, **vars(self._options)},

@@ -94,8 +94,10 @@ class PathCheck:
         if self.followed:
             return None
         parts = " and ".join(self.problems)
-        cause = "; or ".join(self.causes) or "none of the usual mistakes explains it"
-        return f"the {parts} of the asked camera path came out otherwise. Likely cause: {cause}"
+        otherwise = f"the {parts} of the asked camera path came out otherwise"
+        if not self.causes:
+            return f"{otherwise}, and none of the usual mistakes explains it"
+        return f"{otherwise}. Likely cause: {'; or '.join(self.causes)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
