@@ -168,11 +168,11 @@ class HeroPatch(io.ComfyNode):
                     "trend",
                     options=list(TRENDS),
                     optional=True,
-                    default="damped",
+                    default="linear",
                     advanced=True,
                     tooltip="How features go on between full steps. linear: as they changed last, as "
                     "published. damped: by the share of that change that lasts, which each full step "
-                    "measures. Far more accurate in short runs and with samplers that add noise.",
+                    "measures. Worth a try with long intervals and in short runs.",
                 ),
             ],
             outputs=[ACCELERATED],

@@ -47,7 +47,7 @@ export const PRESETS = Object.freeze({
     "feedback": 1.0,
     "text": "omit",
     "mask": "",
-    "trend": "damped"
+    "trend": "linear"
   },
   "balanced": {
     "tau": 0.25,
@@ -63,7 +63,7 @@ export const PRESETS = Object.freeze({
     "feedback": 1.0,
     "text": "omit",
     "mask": "",
-    "trend": "damped"
+    "trend": "linear"
   },
   "fast": {
     "tau": 0.25,

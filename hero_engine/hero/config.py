@@ -88,9 +88,8 @@ class HeroConfig(MethodConfig):
             the paper. ``"forecast"``: extrapolated, as the deep residual is; far more accurate with
             deterministic samplers, and holds one more hidden state.
         trend: how residuals are extrapolated. ``"linear"``: by their latest slope, as in the paper.
-            ``"damped"``: by the share of it that goes on, which every full step measures: about none with
-            samplers that add noise, where a slope is mostly that noise, and less than all in short runs
-            (docs/hero.md). Costs nothing.
+            ``"damped"``: by the share of it that goes on, which every full step measures. Lower errors for
+            long gaps between full steps, and in short runs (docs/comparison.md). Costs nothing.
         feedback: how strongly the next full step corrects the error of the cached ones, 0 to 1. 0 as
             published. Costs next to nothing, and lowers the error of long intervals several times
             (docs/comparison.md). Needs the noise schedule of a pipeline or scheduler, and works best where
@@ -279,9 +278,7 @@ class HeroConfig(MethodConfig):
         return f"the shallow {counts.tau} of {shape.blocks} blocks"
 
 
-_OWN = HeroConfig(
-    tau="25%", warmup="5%", cooldown="10%", shallow="forecast", trend="damped", text="omit", feedback=1.0
-)
+_OWN = HeroConfig(tau="25%", warmup="5%", cooldown="10%", shallow="forecast", text="omit", feedback=1.0)
 
 PRESETS: dict[str, HeroConfig] = {
     # These two reproduce the step counts and FLOPs of the paper's tables (see cost.py).
@@ -290,5 +287,5 @@ PRESETS: dict[str, HeroConfig] = {
     # Chosen by trials on the miniature (docs/comparison.md).
     "quality": replace(_OWN, warmup="8%", cooldown="20%"),
     "balanced": _OWN,
-    "fast": replace(_OWN, interval=4, warmup="6%"),
+    "fast": replace(_OWN, interval=4, warmup="6%", trend="damped"),
 }

@@ -103,10 +103,10 @@ class Candidates:
         return math.floor((steps / speed - steps * share) / (1 - share) + 1e-9)
 
     def _bases(self) -> list[HeroConfig]:
-        """This pack's own way, with several taus, and without error feedback."""
-        own = self._recording.hero
+        """This pack's own way, with several taus, without error feedback, and with a damped trend."""
+        own = replace(self._recording.hero, trend="linear")
         bases = [replace(own, tau=tau, mask="") for tau in _TAUS]
-        return [*bases, replace(bases[0], feedback=0.0)]
+        return [*bases, replace(bases[0], feedback=0.0), replace(bases[0], trend="damped")]
 
     def _of(self, base: HeroConfig, speed: float) -> Iterator[Candidate]:
         full = self.most_full(base, speed)
