@@ -143,7 +143,7 @@ def _drawn_options(draw: random.Random) -> dict[str, Any]:
     if draw.random() < 0.2:
         options["ratio"] = draw.choice((1 / 3, 1 / 2, 1.0))
     if draw.random() < 0.25:
-        options["trend"] = "linear"
+        options["trend"] = "damped"
     return options
 
 
