@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..aether.defaults import SCHEDULERS
 from ..aether.errors import InputError
 from ..hero_engine import ConfigError, HeroConfig, MethodConfig
 from ..hero_engine.checks import integer
 from ..hero_engine.cost import ModelShape, Prediction, predict
+from .bridge.core_samplers import adds_noise
 from .bridge.model_before import ASSUMED, Clip, ModelBefore, model_before
 from .bridge.recorded_run import RecordedRun
 from .bridge.recordings import predict_error
@@ -48,6 +50,7 @@ def answer(request: Any) -> dict[str, Any]:
             settings: the value assumed for each widget that was None.
             unknownModel, unmeasured: whether Aether was assumed for the model, and whether quality was not
             measured on the model.
+            addsNoise: whether the sampler is known to add noise in every step.
             accuracy: "error", relative, of the final latent, and "spread", a factor, or None; with None also
             "why", "known" and "wanted", see :class:`~.bridge.recordings.PredictedError`. None for Cache
             Method, where no model is connected and where nothing is reused.
@@ -102,8 +105,16 @@ def _predicted(request: Mapping[str, Any]) -> dict[str, Any]:
         "settings": settings.assumed,
         "unknownModel": given is not None and found is None,
         "unmeasured": not model.measured,
+        "addsNoise": _adds_noise(run.sampler),
         "accuracy": _accuracy(given, found, settings.config, run, prediction),
     }
+
+
+def _adds_noise(sampler: Mapping[str, Any]) -> bool:
+    if "aether" in sampler:
+        return sampler["aether"] == SCHEDULERS[0]
+    name = sampler.get("core")
+    return isinstance(name, str) and adds_noise(name)
 
 
 def _accuracy(

@@ -83,6 +83,7 @@ export function describeRun(text, run, answer, report, extra) {
     !none && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),
     answer.unmeasured && !answer.accuracy && text.unmeasured(),
+    !none && answer.addsNoise && !accuracy.error && text.addsNoise(),
     assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
   ].filter(Boolean);
   const warning = empty || report?.cached === 0;

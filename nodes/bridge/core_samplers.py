@@ -3,10 +3,12 @@ weight of an answer in the result."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from typing import Any
 
+import comfy.k_diffusion.sampling
 import comfy.model_sampling
 import torch
 
@@ -26,12 +28,25 @@ _FLOW_STAGES = {"dpmpp_2s_ancestral": 2}
 _FIRST_ORDER = {"euler"}
 _MULTISTEP = {"dpmpp_2m", "res_multistep", "deis", "gradient_estimation"}
 _OUT_OF_ORDER = {"heunpp2"}  # asks for later steps, and then for earlier ones
+_NOISELESS = {"res_multistep", "res_multistep_cfg_pp"}  # take a noise sampler for their ancestral kin alone
 _LEAST_LAST_STEP = 0.5  # of the usual one
 
 
 def goes_back(sampler: Any) -> bool:
     """Whether a sampler asks for a step after one that comes later, so that nothing can be reused."""
     return name_of(sampler) in _OUT_OF_ORDER
+
+
+def adds_noise(name: str) -> bool:
+    """Whether a sampler of core's name adds noise of its own in every step, as its function's parameters say;
+    False for one that is not known."""
+    function = getattr(comfy.k_diffusion.sampling, f"sample_{name}", None)
+    if function is None:
+        return False
+    parameters = inspect.signature(function).parameters
+    if "eta" in parameters:  # the strength; that of dpm_fast and dpm_adaptive is 0
+        return bool(parameters["eta"].default > 0)
+    return "noise_sampler" in parameters and name not in _NOISELESS
 
 
 def timesteps(model: Any, sampler: Any, sigmas: torch.Tensor) -> int:

@@ -61,6 +61,27 @@ def test_a_preset_is_the_engines(answer: Any, preset: str):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("sampler", "adds"),
+    [
+        ({"aether": "dpm"}, True),
+        ({"aether": "ddim"}, False),
+        *(
+            ({"core": name}, True)
+            for name in ("euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "ddpm", "lcm", "er_sde", "seeds_2")
+        ),
+        *(
+            ({"core": name}, False)
+            for name in ("euler", "dpmpp_2m", "uni_pc", "ddim", "res_multistep", "dpm_adaptive", "new")
+        ),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_samplers_that_add_noise_are_known(answer: Any, sampler: dict[str, str], adds: bool):
+    assert answer(request(run={"steps": 20, "sampler": sampler}))["addsNoise"] is adds
+
+
 def test_custom_settings_are_the_nodes(answer: Any, part: Any):
     config = part("nodes.hero").make_config
     settings = {"seed": 0, "threshold": 0.0, "shallow": "forecast", "text": "omit"} | CUSTOM

@@ -82,7 +82,7 @@ async function servers() {
 const ANSWER = {
   steps: 50, fullSteps: 28, cachedSteps: 22, strip: [true, false], speedupBound: 1.7395, cachedBytes: 2.9e6,
   interval: 2, tau: "25%", mask: "", adaptive: false, blocks: 12, model: "miniature", height: 64, width: 96, frames: 17, settings: {},
-  unknownModel: false, unmeasured: false,
+  unknownModel: false, unmeasured: false, addsNoise: false,
 };
 const RUN = { bypassed: false, assumed: [], guided: true, numbers: { steps: 50 } };
 
@@ -106,6 +106,9 @@ const CASES = {
   half: [{ steps: 4, fullSteps: 2, cachedSteps: 2 }],
   adaptive: [{ adaptive: true }],
   unmeasured: [{ unmeasured: true, model: "WAN21_T2V" }],
+  noisy: [{ addsNoise: true }],
+  noisyKnown: [{ ...known(0.01), addsNoise: true }],
+  noisyFull: [{ addsNoise: true, interval: 1, fullSteps: 50, cachedSteps: 0 }],
   unknown: [{ unknownModel: true, model: "aether" }],
   noInterval: [{ interval: 1, fullSteps: 50, cachedSteps: 0, unmeasured: true }],
   allWarmup: [{ steps: 4, fullSteps: 4, cachedSteps: 0 }],
