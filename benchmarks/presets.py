@@ -285,6 +285,10 @@ def write(found: Sequence[Row], path: Path) -> None:
             table.writerow([one.sampler, one.steps, one.task, one.setting, f"{one.speedup:.3f}", *lists])
 
 
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -296,11 +300,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--scenes", nargs="+", type=whole_number, default=SCENES)
     parser.add_argument("--settings", nargs="+", default=SETTINGS)
     options = parser.parse_args(arguments)
-    found = []
+    found: list[Row] = []
     for one in rows(Bench(options.folder), options):
+        if not found:
+            head = [*one.HEAD, *one.quality]
+            print("\n".join([_line(head), _line(["---"] * len(head))]))
         found.append(one)
-        print("| " + " | ".join([*one.HEAD, *one.quality]) + " |" if len(found) == 1 else "", end="")
-        print("\n| " + " | ".join(one.cells()) + " |", flush=True)
+        print(_line(one.cells()), flush=True)
     write(found, options.folder / "presets.csv")
     return 0
 
