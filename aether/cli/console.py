@@ -57,7 +57,7 @@ class Console:
             self.say(f"in the finished video: {seen['summary']}")
         if scale := report.get("scale"):
             self.say(scale["summary"])
-        if truth := report["depth_against_truth"]:
+        if truth := report.get("depth_against_truth"):
             self.say(
                 f"depth against the rendered truth, median aligned, sky left out: Abs Rel "
                 f"{truth['abs_rel']:.3f}, delta1 {truth['delta1']:.3f} (for information)"

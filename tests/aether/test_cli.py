@@ -121,7 +121,7 @@ def test_seeds(plain, tmp_path):
 def test_options_reach_hero(tmp_path):
     options = "--hero paper-fast --tau 1/4 --interval 4 --ratio 1/2 --threshold 0.5 --warmup 50% --cooldown 1"
     options += " --text refresh --patch 1x2x2 --hero-seed 9"
-    options += " --storage float8 --shallow forecast --feedback 1/2 --mask 110"
+    options += " --storage float8 --shallow forecast --feedback 1/2 --mask 110 --trend damped"
     assert run("reconstruct", "synthetic", *SMALL, *options.split(), out=tmp_path / "out") == 0
     assert report_of(tmp_path / "out")["hero"]["config"] == {
         "tau": "25%",
@@ -137,6 +137,7 @@ def test_options_reach_hero(tmp_path):
         "shallow": "forecast",
         "feedback": 0.5,
         "mask": "2 of 3: 110",
+        "trend": "damped",
     }
 
 

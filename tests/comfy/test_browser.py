@@ -601,6 +601,7 @@ def neighbors(clip: np.ndarray) -> float:
 OWN = {(64, 96), (480, 640)}
 QUARTER = {(32, 48), (32, 104), (64, 96), (480, 640)}
 """(height, width) of what templates save, drawings too: at the miniature's own size, and at a quarter."""
+LENGTHS = {"5 Long video": 41, "14 Explore a world": 33}
 FEWER = """() => {
     if (app.graph.nodes.some(node => node.type === "AetherReconstruct")) return;
     for (const node of app.graph.nodes.filter(found => found.type === "AetherSampler"))
@@ -629,7 +630,7 @@ def test_templates_run(page: Page, renderer: Any, server: Any, name: str):
         if nodes[key]["type"] == "SaveVideo":
             (video,) = output["images"]
             clip = frames_of(server.base / "output" / video["subfolder"] / video["filename"])
-            assert len(clip) == (41 if name == "5 Long video" else 17)
+            assert len(clip) == LENGTHS.get(name, 17)
             assert clip.shape[1:3] in (OWN if name == FIRST else QUARTER)
             assert clip.std() > 0.02 and neighbors(clip) > 0.3
     if name in ("2 Video to depth and camera", "6 Video to Blender and Nuke", "7 Video to point cloud"):

@@ -102,7 +102,7 @@ def test_what_follows_takes_meters(nodes: Any, shot: Any, tmp_path: Any, monkeyp
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
     depth, cameras, _, _ = nodes.AetherMetricScale(**shot.inputs, known="baseline", meters=1e-3).args
     assert depth[~shot.sky].max() < 1
-    ply, glb = nodes.AetherPointCloud(depth=depth, cameras=cameras, image=shot.image).args
+    ply, glb, _ = nodes.AetherPointCloud(depth=depth, cameras=cameras, image=shot.image).args
     file = PlyData.read(ply.get_data())
     assert file.comments == ["unit of length: meters"] and len(file["vertex"]) > 100
     assert b'"unit": "meters"' in glb.get_bytes().replace(b'"unit":"meters"', b'"unit": "meters"')
