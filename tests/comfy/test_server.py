@@ -95,6 +95,10 @@ def test_the_server_starts_without_a_word_about_us(server):
     assert not [line for line in ours if re.search("warning|error", line, re.IGNORECASE)]
 
 
+SAMPLING = ("AetherSampler", "AetherLongClip", "AetherExplore", "AetherPostReconstruct")
+"""Nodes with a seed of noise, which ComfyUI may change by itself from run to run."""
+
+
 def test_every_node_and_widget_explains_itself(server):
     info = server.get("/object_info")
     ours = {name: node for name, node in info.items() if "Aether-HERO" in node["python_module"]}
@@ -108,8 +112,7 @@ def test_every_node_and_widget_explains_itself(server):
             for widget, spec in inputs.items():
                 assert spec[1].get("tooltip"), (name, widget)
                 if widget == "seed":
-                    samples = name in ("AetherSampler", "AetherLongClip", "AetherExplore", "AetherPostReconstruct")
-                    wanted = "fixed" if samples else False
+                    wanted = "fixed" if name in SAMPLING else False
                     assert spec[1]["control_after_generate"] == wanted, name
         assert all(node["output_tooltips"]), name
 
@@ -142,7 +145,8 @@ def test_the_widgets_stay_in_order(server):
         "AetherSaveCameras": "cameras format filename_prefix",
         "HeroReport": "model latent reference",
         "AetherLoRA": "model lora strength",
-        "AetherLongClip": "model vae video width height frames stride fps seed steps scheduler tiles fov lens",
+        "AetherLongClip": "model vae video width height frames stride fps seed steps scheduler tiles fov "
+        "lens",
         "AetherExplore": "model vae camera width height frames seed steps guidance scheduler returns steady "
         "image world",
         "AetherCameraCheck": "asked obtained",
