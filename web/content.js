@@ -83,9 +83,11 @@ export function describeRun(text, run, answer, report, extra) {
     !none && isShort(answer) && text.shortRun(answer),
     !empty && answer.adaptive && extra.decides(answer),
     answer.unmeasured && !answer.accuracy && text.unmeasured(),
-    !none && answer.addsNoise && !accuracy.error && text.addsNoise(),
     assumed.length > 0 && text.assumed({ list: assumed.join(", ") }),
   ].filter(Boolean);
+  const isNoisy = answer.addsNoise && !none && !accuracy.error;
+  // There is room for a few lines, and what somebody has set comes first.
+  if (isNoisy && notes.length <= 1) notes.push(text.addsNoise());
   const warning = empty || report?.cached === 0;
   const made = { ...answer, model: text.models[answer.model] ?? answer.model };
   return {

@@ -20,7 +20,7 @@ const ENGLISH = {
   shortRun: ({ cachedSteps, steps }) =>
     `Only ${cachedSteps} of ${steps} steps can be reused: a run this short gains little.`,
   unmeasured: () => "Quality has not been measured on this model.",
-  addsNoise: () => "This sampler adds noise in every step: the clip can come out differently than without HERO.",
+  addsNoise: () => "This sampler adds noise: the clip may come out differently.",
   invalid: ({ reason }) => `Cannot run: ${reason}`,
   noPrediction: () => "no prediction",
   noAnswer: () => "ComfyUI's server does not answer. If this persists, restart ComfyUI.",
@@ -93,7 +93,7 @@ const CHINESE = {
   errorDecides: ({ fullSteps }) => `由估计误差决定：至少 ${fullSteps} 步完整，误差增长快时更多。`,
   shortRun: ({ cachedSteps, steps }) => `${steps} 步中只有 ${cachedSteps} 步可以复用：步数这么少，加速有限。`,
   unmeasured: () => "尚未在此模型上测量质量。",
-  addsNoise: () => "此采样器每一步都会加噪声：生成的视频可能与不用 HERO 时不同。",
+  addsNoise: () => "此采样器会加噪声：生成的视频可能不同。",
   invalid: ({ reason }) => `无法运行：${reason}`,
   noPrediction: () => "无法预测",
   noAnswer: () => "ComfyUI 服务器没有响应。如果一直如此，请重启 ComfyUI。",

@@ -108,6 +108,7 @@ const CASES = {
   unmeasured: [{ unmeasured: true, model: "WAN21_T2V" }],
   noisy: [{ addsNoise: true }],
   noisyKnown: [{ ...known(0.01), addsNoise: true }],
+  noisyMask: [{ ...unknown("model"), addsNoise: true }, {}, null, { notes: ["The mask decides."] }],
   noisyFull: [{ addsNoise: true, interval: 1, fullSteps: 50, cachedSteps: 0 }],
   unknown: [{ unknownModel: true, model: "aether" }],
   noInterval: [{ interval: 1, fullSteps: 50, cachedSteps: 0, unmeasured: true }],

@@ -75,9 +75,9 @@ def test_what_is_said_of_a_prediction(found: dict[str, Any]):
     assert said["adaptive"].startswith("Drift decides: at least 28 full steps")
     assert said["unmeasured"] == "Quality has not been measured on this model."
     assert "WAN21_T2V" in found["en"]["unmeasured"]["memory"]
-    noise = "This sampler adds noise in every step: the clip can come out differently than without HERO."
+    noise = "This sampler adds noise: the clip may come out differently."
     assert said["noisy"] == noise
-    assert noise not in said["noisyKnown"] + said["noisyFull"]
+    assert noise not in said["noisyKnown"] + said["noisyFull"] + said["noisyMask"]
     assert said["unknown"] == "Assuming an Aether-sized model."
     assert said["assumed"] == (
         "Assuming Aether (connect a model), 50 steps (connect a sampler), "
